@@ -1,0 +1,32 @@
+"""Refusals: mistakes a person can mend. Each is one sentence saying what was wrong, where, and what to do."""
+
+from typing import Any
+
+from rest_framework import status
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+
+class Refused(Exception):
+    """What was asked cannot be done; the message says why and what to do. Nothing was changed."""
+
+    status_code = status.HTTP_400_BAD_REQUEST
+
+
+class Conflict(Refused):
+    """It cannot be done now, because something else is going on or was already done."""
+
+    status_code = status.HTTP_409_CONFLICT
+
+
+class Unavailable(Refused):
+    """A service we depend on does not answer."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+
+
+def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Answer refusals with their status and sentence; leave everything else to the framework."""
+    if isinstance(error, Refused):
+        return Response({"detail": str(error)}, status=error.status_code)
+    return exception_handler(error, context)

@@ -1,0 +1,53 @@
+"""Generated passwords and tokens, kept in files that only their owner can read."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+
+def password() -> str:
+    """192 random bits in letters, digits, `-` and `_`: safe unquoted in URLs, SQL literals and configuration files."""
+    return secrets.token_urlsafe(24)
+
+
+def hex_token() -> str:
+    """40 hexadecimal digits, the form of Label Studio's and DRF's tokens."""
+    return secrets.token_hex(20)
+
+
+class SecretStore:
+    """A folder (mode 0700) with one file (mode 0600) per secret."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, name: str, make: Callable[[], str] = password) -> str:
+        """Return the secret of that name, making it on first use; concurrent callers get the same one."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.folder / name
+        if not path.exists():
+            self._create(path, make())
+        return path.read_text().strip()
+
+    def put(self, name: str, text: str) -> Path:
+        """Write (or replace) a secret file atomically; for settings files that contain secrets, too."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial = self._partial(self.folder / name, text)
+        return partial.replace(self.folder / name)
+
+    def _create(self, path: Path, text: str) -> None:
+        partial = self._partial(path, text)
+        try:
+            os.link(partial, path)  # unlike rename, fails when another process was faster
+        except FileExistsError:
+            pass
+        finally:
+            partial.unlink()
+
+    @staticmethod
+    def _partial(path: Path, text: str) -> Path:
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text + "\n")
+        return partial

@@ -1,0 +1,56 @@
+"""Servers never run as root, also when root starts them."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from thawloop.local.errors import ServiceFailed
+
+
+def unprivileged_prefix(folder: Path) -> list[str]:
+    """The command prefix under which a server that writes below `folder` runs without root's rights.
+
+    Empty for an ordinary user. For root, first choice is a user namespace in which we are an ordinary account: it
+    needs no change of ownership and works below a home that only root may enter. Where user namespaces are blocked,
+    drop to the account itself, which must own and reach the folder.
+
+    Raises:
+        ServiceFailed: neither way works here.
+    """
+    if os.geteuid() != 0:
+        return []
+    account = _account()
+    if _namespaces_work(account.pw_uid, account.pw_gid):
+        return _namespace(account.pw_uid, account.pw_gid)
+    drop = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "--"]
+    for path in [folder, *folder.rglob("*")]:
+        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    if shutil.which("setpriv") is None or subprocess.run([*drop, "test", "-w", str(folder)], check=False).returncode:
+        raise ServiceFailed(
+            f"Servers must not run as root, and the account {account.pw_name!r} cannot reach {folder}: "
+            "move the checkout to a folder every account may enter, or run the same command as an ordinary user."
+        )
+    return drop
+
+
+def _account() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise ServiceFailed("Neither the account 'postgres' nor 'nobody' exists, so no server can run: create one of them.")
+
+
+def _namespace(uid: int, gid: int) -> list[str]:
+    return ["unshare", "--user", f"--map-user={uid}", f"--map-group={gid}", "--"]
+
+
+@cache
+def _namespaces_work(uid: int, gid: int) -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*_namespace(uid, gid), "true"], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,174 @@
+"""ThawLoop's settings. Every value comes from the environment (or `.env`); `.env.example` documents each one."""
+
+from pathlib import Path
+
+import environ
+
+from thawloop.geolibs import in_wheel
+
+BASE_DIR = Path(__file__).resolve().parents[2]
+
+env = environ.Env()
+environ.Env.read_env(env.str("THAWLOOP_ENV_FILE", str(BASE_DIR / ".env")))
+
+# --- Where things live -------------------------------------------------------------------------------------------
+VAR_DIR = Path(env.str("THAWLOOP_VAR", str(BASE_DIR / "var")))
+THAWLOOP_ARTIFACTS = env.str("THAWLOOP_ARTIFACTS", str(VAR_DIR / "artifacts"))
+# Rasters and label files may only be read from below these roots (paths or s3:// prefixes).
+THAWLOOP_DATA_ROOTS = env.list("THAWLOOP_DATA_ROOTS", default=[str(VAR_DIR / "data"), str(VAR_DIR / "demo")])
+THAWLOOP_MAX_RASTER_PIXELS = env.int("THAWLOOP_MAX_RASTER_PIXELS", 40_000_000_000)
+THAWLOOP_MAX_VECTOR_BYTES = env.int("THAWLOOP_MAX_VECTOR_BYTES", 512 * 1024 * 1024)
+THAWLOOP_URL = env.str("THAWLOOP_URL", "http://127.0.0.1:8000")
+
+# --- Security ----------------------------------------------------------------------------------------------------
+DEBUG = env.bool("DJANGO_DEBUG", False)
+SECRET_KEY = env.str("DJANGO_SECRET_KEY", "insecure-development-key" if DEBUG else "")
+if not SECRET_KEY:
+    from thawloop.secret_key import persistent_secret_key
+
+    SECRET_KEY = persistent_secret_key(VAR_DIR / "secrets" / "django_secret_key")
+ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", default=[])
+# Label Studio uses Django's default cookie names, and cookies ignore ports.
+SESSION_COOKIE_NAME = "thawloop_session"
+CSRF_COOKIE_NAME = "thawloop_csrf"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("DJANGO_SECURE_COOKIES", False)
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+
+# --- Applications ------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.contrib.gis",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "rest_framework_gis",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_rq",
+    "django_prometheus",
+    "django_structlog",
+    "thawloop.core",
+    "thawloop.catalog",
+    "labeling",
+    "thawloop.releases",
+    "thawloop.training",
+    "thawloop.dashboard",
+    "thawloop.demo",
+    "thawloop.local",
+]
+MIGRATION_MODULES = {
+    "core": "migrations.core",
+    "catalog": "migrations.catalog",
+    "labeling": "migrations.labeling",
+    "releases": "migrations.releases",
+    "training": "migrations.training",
+}
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "thawloop.core.middleware.RequestContextMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+ROOT_URLCONF = "thawloop.urls"
+WSGI_APPLICATION = "thawloop.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "login"
+
+# --- Database and queues -----------------------------------------------------------------------------------------
+DATABASES = {"default": env.db_url("DATABASE_URL", "postgis://thawloop@127.0.0.1:5432/thawloop")}
+DATABASES["default"]["ENGINE"] = "django.contrib.gis.db.backends.postgis"
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = env.int("THAWLOOP_DB_CONNECT_TIMEOUT", 10)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:6379/0")
+RQ_QUEUES = {name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": -1} for name in ("default", "raster", "gpu")}
+GDAL_LIBRARY_PATH = env.str("GDAL_LIBRARY_PATH", "") or in_wheel("pyogrio", "libgdal")
+GEOS_LIBRARY_PATH = env.str("GEOS_LIBRARY_PATH", "") or in_wheel("shapely", "libgeos_c")
+
+# --- Jobs --------------------------------------------------------------------------------------------------------
+THAWLOOP_JOB_LEASE_SECONDS = env.float("THAWLOOP_JOB_LEASE_SECONDS", 30.0)
+THAWLOOP_JOB_HEARTBEAT_SECONDS = env.float("THAWLOOP_JOB_HEARTBEAT_SECONDS", 5.0)
+THAWLOOP_JOB_DISPATCH_GRACE_SECONDS = env.float("THAWLOOP_JOB_DISPATCH_GRACE_SECONDS", 60.0)
+THAWLOOP_RECONCILE_SECONDS = env.float("THAWLOOP_RECONCILE_SECONDS", 5.0)
+
+# --- Label Studio and the ML backend -----------------------------------------------------------------------------
+LABEL_STUDIO_URL = env.str("LABEL_STUDIO_URL", "http://127.0.0.1:8080")
+LABEL_STUDIO_TOKEN = env.str("LABEL_STUDIO_TOKEN", "")
+# What Label Studio and annotators' browsers use to reach us (webhooks, pictures) and the ML backend.
+THAWLOOP_CALLBACK_URL = env.str("THAWLOOP_CALLBACK_URL", THAWLOOP_URL)
+ML_BACKEND_URL = env.str("ML_BACKEND_URL", "http://127.0.0.1:9090")
+THAWLOOP_WEBHOOK_SECRET = env.str("THAWLOOP_WEBHOOK_SECRET", "")
+THAWLOOP_DEVICE = env.str("THAWLOOP_DEVICE", "auto")
+
+# --- API ---------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["thawloop.core.permissions.ModelPermissions"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_PAGINATION_CLASS": "thawloop.core.pagination.KeysetPagination",
+    "PAGE_SIZE": 100,
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "thawloop.core.errors.api_exception_handler",
+    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.ScopedRateThrottle"],
+    "DEFAULT_THROTTLE_RATES": {"expensive": env.str("THAWLOOP_THROTTLE_EXPENSIVE", "60/min")},
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "ThawLoop API",
+    "DESCRIPTION": "Active-learning labelling and retraining for retrogressive thaw slumps.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+# --- Pages and static files --------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en-gb"
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+UNFOLD = {"SITE_TITLE": "ThawLoop", "SITE_HEADER": "ThawLoop", "SITE_URL": "/", "SHOW_HISTORY": True}
+
+# --- Logging -----------------------------------------------------------------------------------------------------
+from thawloop.core.logs import logging_config  # noqa: E402
+
+LOGGING = logging_config(json_lines=env.bool("THAWLOOP_LOG_JSON", False), level=env.str("THAWLOOP_LOG_LEVEL", "INFO"))
