@@ -1,10 +1,11 @@
 """Refusals: mistakes a person can mend. Each is one sentence saying what was wrong, where, and what to do."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rest_framework import status
-from rest_framework.response import Response
-from rest_framework.views import exception_handler
+
+if TYPE_CHECKING:
+    from rest_framework.response import Response
 
 
 class Refused(Exception):
@@ -25,8 +26,12 @@ class Unavailable(Refused):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
 
 
-def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+def api_exception_handler(error: Exception, context: dict[str, Any]) -> "Response | None":
     """Answer refusals with their status and sentence; leave everything else to the framework."""
+    # Imported late: these modules read the settings, and refusals must be raisable before there are any.
+    from rest_framework.response import Response
+    from rest_framework.views import exception_handler
+
     if isinstance(error, Refused):
         return Response({"detail": str(error)}, status=error.status_code)
     return exception_handler(error, context)

@@ -9,9 +9,7 @@ from pathlib import Path
 from thawloop.local.errors import ServiceMissing
 from thawloop.local.paths import system_dir
 
-REMEDY = (
-    "run `make install`, or install {packages} with your package manager, or point {variable} at a server you have"
-)
+REMEDY = "run `make install`, or install {packages} with your package manager, or point {variable} at a server you have"
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def _version(folder: Path) -> float:
 
 def _has_postgis(folder: Path) -> bool:
     shares = [
-        folder.parents[2] / "share/postgresql" / folder.parent.name,  # Debian: /usr/lib/postgresql/15/bin
+        folder.parents[3] / "share/postgresql" / folder.parent.name,  # Debian: /usr/lib/postgresql/15/bin
         folder.parent / "share/postgresql",
         folder.parent / "share",
     ]

@@ -1,7 +1,9 @@
 """What can go wrong with one machine's services, each as a sentence with its remedy."""
 
+from thawloop.core.errors import Refused
 
-class LocalServiceError(Exception):
+
+class LocalServiceError(Refused):
     """A local service could not be found, started or reached."""
 
 

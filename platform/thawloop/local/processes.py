@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 LOG_LIMIT_BYTES = 20_000_000
-Child: TypeAlias = "subprocess.Popen[bytes]"
+Child: TypeAlias = subprocess.Popen[bytes]
 
 
 def spawn(
@@ -58,9 +58,7 @@ def spawn(
     return _spawner().run(start)
 
 
-def stop(
-    process: Child, sign: signal.Signals = signal.SIGTERM, patience_seconds: float = 15.0
-) -> None:
+def stop(process: Child, sign: signal.Signals = signal.SIGTERM, patience_seconds: float = 15.0) -> None:
     """Ask a child to end, wait, then kill it and everything that is left of its session."""
     if process.poll() is None:
         process.send_signal(sign)
@@ -94,18 +92,23 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def marked(name: str, text: str) -> list[int]:
-    """Process ids of this user whose environment has `name=text`: leftovers of a supervisor that was killed."""
-    wanted = f"{name}={text}".encode()
-    found = []
+def end_leftovers(variable: str, owned: str) -> list[int]:
+    """Kill processes of this user that a killed supervisor left behind; returns their ids.
+
+    They are known by `variable=<supervisor's process id>:<owned>` in their environment, with that supervisor gone.
+    """
+    prefix, suffix = f"{variable}=".encode(), f":{owned}".encode()
+    ended = []
     for pid, _fields in _stat_fields():
         try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            mark = next((entry for entry in environment if entry.startswith(prefix) and entry.endswith(suffix)), None)
+            if mark and not is_alive(int(mark.removeprefix(prefix).removesuffix(suffix))):
+                os.kill(pid, signal.SIGKILL)
+                ended.append(pid)
         except (PermissionError, FileNotFoundError, ProcessLookupError):
             continue
-        if wanted in environment.split(b"\0") and pid != os.getpid():
-            found.append(pid)
-    return found
+    return ended
 
 
 def tail(log: Path, lines: int = 12) -> str:

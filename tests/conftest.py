@@ -1,0 +1,90 @@
+"""Fixtures for every test: real PostGIS, real Redis, a real Label Studio, real data.
+
+One throwaway stack is started per pytest process, before Django's settings are read; any number of pytest processes
+can run side by side. In the environment, DATABASE_URL and REDIS_URL name servers to use instead of private ones, and
+THAWLOOP_TEST_STACK a folder whose stack is shared by all who name it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import django
+import pytest
+import redis
+
+from thawloop.local.labelstudio import LabelStudioServer
+from thawloop.local.stack import LocalStack
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_STACK = pytest.StashKey[LocalStack]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the services, tell the settings where they are, set Django up."""
+    config.stash[_STACK] = stack = _make_stack()
+    stack.start()
+    _refuse_redis_with_data(stack.redis_url)
+    os.environ.update(stack.environment)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "thawloop.settings"
+    os.environ["THAWLOOP_VAR"] = str(stack.root / "var")  # secrets, artifacts, static files: nothing of a developer's
+    os.environ["THAWLOOP_ENV_FILE"] = os.devnull  # nor a developer's .env
+    django.setup()
+
+
+def _make_stack() -> LocalStack:
+    servers = {"database_url": os.environ.get("DATABASE_URL"), "redis_url": os.environ.get("REDIS_URL")}
+    if shared := os.environ.get("THAWLOOP_TEST_STACK"):
+        return LocalStack(Path(shared), durable=False, **servers)
+    return LocalStack.throwaway(**servers)
+
+
+def _refuse_redis_with_data(url: str) -> None:
+    """Tests empty their Redis, so it must not be one that somebody uses."""
+    with redis.Redis.from_url(url) as client:
+        if "REDIS_URL" in os.environ and client.dbsize():
+            pytest.exit("REDIS_URL names a Redis that holds data, and tests empty it: unset REDIS_URL.", returncode=2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the services and remove their folder."""
+    if (stack := config.stash.get(_STACK, None)) is not None:
+        stack.stop()
+
+
+@pytest.fixture(scope="session")
+def local_stack(pytestconfig: pytest.Config) -> LocalStack:
+    """The throwaway stack of this pytest process: `.database_url`, `.redis_url`, `.supervise([...])`."""
+    return pytestconfig.stash[_STACK]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """Give the test database a name of this process, for servers that several test runs share."""
+    from django.conf import settings
+
+    settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = f"test_thawloop_{os.getpid()}"
+
+
+@pytest.fixture(scope="session")
+def labelstudio(local_stack: LocalStack) -> LabelStudioServer:
+    """A real Label Studio (`.url`, `.token`, `.username`, `.password`), started by the first test that asks for it."""
+    return local_stack.start_labelstudio()
+
+
+@pytest.fixture
+def live_redis(local_stack: LocalStack) -> Iterator["redis.Redis[bytes]"]:
+    """A client of the real Redis, which is empty before and after the test."""
+    with redis.Redis.from_url(local_stack.redis_url) as client:
+        client.flushdb()
+        yield client
+        client.flushdb()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real rasters and labels; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("THAWLOOP_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder} (set THAWLOOP_REAL_DATA)")
+    return folder
