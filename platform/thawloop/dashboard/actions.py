@@ -1,0 +1,74 @@
+"""The leads' buttons: which service each calls, which permission it needs, and what it answers in a sentence."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from labeling.models import Campaign
+from thawloop.core.errors import Refused
+from thawloop.core.models import Job
+from thawloop.core.services import cancel_job, retry_job
+from thawloop.training import services as training
+from thawloop.training.models import ModelVersion, Promotion, Retraining
+
+
+@dataclass(frozen=True)
+class LeadAction:
+    """One button."""
+
+    permission: str
+    run: Callable[[Campaign, Mapping[str, str]], str]
+
+
+def _reason(form: Mapping[str, str], default: str) -> str:
+    return form.get("reason", "").strip() or default
+
+
+def _retrain(campaign: Campaign, form: Mapping[str, str]) -> str:
+    retraining = training.start_retraining(campaign, reason=_reason(form, "asked for on the campaign page"))
+    return f"Retraining {retraining.number} has begun."
+
+
+def _cancel_retraining(campaign: Campaign, form: Mapping[str, str]) -> str:
+    retraining = campaign.retrainings.exclude(state__in=Retraining.FINISHED).first()
+    if retraining is None:
+        raise Refused(f"{campaign.title} is not retraining, so there is nothing to cancel.")
+    training.cancel_retraining(retraining)
+    return f"Retraining {retraining.number} is being cancelled."
+
+
+def _promote(campaign: Campaign, form: Mapping[str, str]) -> str:
+    version = ModelVersion.objects.filter(campaign=campaign, name=form.get("version", "")).first()
+    if version is None:
+        raise Refused(f"{campaign.title} has no model version {form.get('version', '')!r}; choose one from the list.")
+    training.promote(version, kind=Promotion.Kind.MANUAL, reason=_reason(form, "promoted on the campaign page"))
+    return f"{version.name} is the champion now; its predictions are being made."
+
+
+def _roll_back(campaign: Campaign, form: Mapping[str, str]) -> str:
+    promotion = training.rollback(campaign, reason=_reason(form, "rolled back on the campaign page"))
+    return f"{promotion.champion.name} is the champion again."
+
+
+def _job(campaign: Campaign, form: Mapping[str, str]) -> Job:
+    job = Job.objects.filter(pk=form.get("job", "")).first()
+    if job is None:
+        raise Refused("That job is not there any more; reload the page.")
+    return job
+
+
+def _cancel_job(campaign: Campaign, form: Mapping[str, str]) -> str:
+    return f"{cancel_job(_job(campaign, form))} is being cancelled."
+
+
+def _retry_job(campaign: Campaign, form: Mapping[str, str]) -> str:
+    return f"{retry_job(_job(campaign, form))} was queued."
+
+
+ACTIONS = {
+    "retrain": LeadAction("training.start_retraining", _retrain),
+    "cancel-retraining": LeadAction("training.start_retraining", _cancel_retraining),
+    "promote": LeadAction("training.promote_modelversion", _promote),
+    "roll-back": LeadAction("training.promote_modelversion", _roll_back),
+    "cancel-job": LeadAction("core.change_job", _cancel_job),
+    "retry-job": LeadAction("core.change_job", _retry_job),
+}

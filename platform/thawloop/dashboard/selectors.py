@@ -1,0 +1,134 @@
+"""What the leads' pages show, each in a fixed number of queries."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count, F, Max, Q, QuerySet
+
+from labeling.models import AcquisitionBatch, AnnotationTask, Campaign, LabelRevision
+from thawloop.core.models import Job
+from thawloop.releases.models import Release
+from thawloop.training.models import ModelVersion, Retraining, TrainingRun
+
+
+@dataclass(frozen=True)
+class Queue:
+    """How a campaign's tasks stand, and what annotators get next."""
+
+    counts: dict[str, int]
+    total: int
+    batch: AcquisitionBatch | None
+    arms: dict[str, int]
+    next_tasks: list[AnnotationTask]
+    median_correction: float | None
+
+    @property
+    def submitted_percent(self) -> float:
+        """Share of the tasks that are annotated."""
+        return 100 * self.counts["submitted"] / self.total if self.total else 0.0
+
+
+def campaign_cards() -> QuerySet[Campaign]:
+    """Every campaign with the numbers of its card."""
+    return Campaign.objects.annotate(
+        open_tasks=Count("tasks", filter=Q(tasks__state__in=["pending", "open"]), distinct=True),
+        done_tasks=Count("tasks", filter=Q(tasks__state="submitted"), distinct=True),
+        label_count=Count("labels", filter=Q(labels__current__state="present"), distinct=True),
+        last_activity=Max("tasks__updated"),
+    ).order_by("name")
+
+
+def queue_of(campaign: Campaign) -> Queue:
+    """The campaign's annotation queue: counts by state, the newest batch, the next ten tasks."""
+    tasks = AnnotationTask.objects.filter(campaign=campaign)
+    counts = dict.fromkeys(AnnotationTask.State.values, 0)
+    counts |= {row["state"]: row["n"] for row in tasks.order_by().values("state").annotate(n=Count("id"))}
+    batch = campaign.batches.select_related("model_version").order_by("-number").first()
+    arms = {row["arm"]: row["n"] for row in tasks.filter(batch=batch).order_by().values("arm").annotate(n=Count("id"))}
+    waiting = tasks.filter(state__in=["pending", "open"]).select_related("tile", "prediction")
+    corrections = sorted(
+        value
+        for value in tasks.filter(batch=batch, annotations__correction_iou__isnull=False).values_list(
+            "annotations__correction_iou", flat=True
+        )
+        if value is not None
+    )
+    return Queue(
+        counts=counts,
+        total=sum(counts.values()),
+        batch=batch,
+        arms=arms if batch else {},
+        next_tasks=list(waiting.order_by(F("batch_id").desc(nulls_last=True), "rank")[:10]),
+        median_correction=corrections[len(corrections) // 2] if corrections else None,
+    )
+
+
+def jobs_of(campaign: Campaign, *, recent: int = 6) -> list[Job]:
+    """The campaign's active jobs, then its most recent finished ones. A job names its campaign in its arguments."""
+    runs = TrainingRun.objects.filter(retraining__campaign=campaign).values("job_id")
+    retrainings = [str(pk) for pk in Retraining.objects.filter(campaign=campaign).values_list("pk", flat=True)[:20]]
+    mine = Job.objects.filter(
+        Q(args__campaign=campaign.pk)
+        | Q(args__campaign=campaign.name)
+        | Q(args__campaign_id=campaign.pk)
+        | Q(pk__in=runs)
+        | Q(args__retraining__in=[int(pk) for pk in retrainings])
+        | Q(args__retraining_id__in=[int(pk) for pk in retrainings])
+    )
+    active = list(mine.filter(state__in=Job.ACTIVE).order_by("created"))
+    return active + list(mine.exclude(state__in=Job.ACTIVE).order_by("-finished")[:recent])
+
+
+def versions_of(campaign: Campaign) -> list[ModelVersion]:
+    """The campaign's newest model versions with aliases and evaluations."""
+    return list(
+        ModelVersion.objects.filter(campaign=campaign)
+        .select_related("release", "parent", "retraining")
+        .prefetch_related("aliases", "evaluations__release")
+        .order_by("-number")[:20]
+    )
+
+
+def releases_of(campaign: Campaign) -> QuerySet[Release]:
+    """The campaign's newest releases."""
+    return Release.objects.filter(campaign=campaign).order_by("-id")[:10]
+
+
+def label_count(campaign: Campaign) -> int:
+    """Labels of record that hold now."""
+    return LabelRevision.objects.filter(label__campaign=campaign, label__current=F("pk"), state="present").count()
+
+
+def label_studio_links(campaign: Campaign) -> dict[str, str]:
+    """Where annotators work: the project, and a pattern for one task."""
+    if campaign.ls_project_id is None:
+        return {}
+    project = f"{settings.LABEL_STUDIO_URL}/projects/{campaign.ls_project_id}/data"
+    return {"project": project, "task": f"{project}?task="}
+
+
+def map_settings(campaign: Campaign) -> dict[str, Any]:
+    """What the map script needs: the grid, and where to look first (EPSG:3413 metres)."""
+    from django.contrib.gis.db.models import Extent
+    from django.contrib.gis.db.models.functions import Transform
+
+    extent = campaign.regions.annotate(polar=Transform("geometry", 3413)).aggregate(extent=Extent("polar"))["extent"]
+    return {
+        "name": campaign.name,
+        "extent": extent,
+        "step": (campaign.grid.tile_size - campaign.grid.overlap) * campaign.grid.pixel_size,
+        "size": campaign.grid.tile_size * campaign.grid.pixel_size,
+        "srid": campaign.grid.srid,
+        "proj4": _proj4(campaign.grid.srid),
+    }
+
+
+def _proj4(srid: int) -> str:
+    import warnings
+
+    from pyproj import CRS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # proj4js has only PROJ strings; their loss is centimetres
+        return CRS.from_epsg(srid).to_proj4()
