@@ -1,0 +1,23 @@
+"""Who says what is where: campaigns, predictions, tasks, annotations and labels."""
+
+from labeling.models.campaigns import Campaign, CampaignModality, CampaignRegion, LandformClass, Split
+from labeling.models.labels import Annotation, Label, LabelImport, LabelRevision
+from labeling.models.predictions import PredictedInstance, Prediction
+from labeling.models.tasks import AcquisitionBatch, AnnotationTask, WebhookEvent
+
+__all__ = [
+    "AcquisitionBatch",
+    "Annotation",
+    "AnnotationTask",
+    "Campaign",
+    "CampaignModality",
+    "CampaignRegion",
+    "Label",
+    "LabelImport",
+    "LabelRevision",
+    "LandformClass",
+    "PredictedInstance",
+    "Prediction",
+    "Split",
+    "WebhookEvent",
+]

@@ -1,0 +1,139 @@
+"""What people say: annotations as submitted, and the labels of record made from them."""
+
+import uuid
+
+from django.conf import settings
+from django.contrib.gis.db import models
+from django.db.models import Q
+
+from labeling.models.campaigns import Campaign, LandformClass
+from labeling.models.predictions import Prediction
+from labeling.models.tasks import AnnotationTask
+from thawloop.catalog.models import Tile
+
+
+class Annotation(models.Model):
+    """One submission by one annotator, as Label Studio held it. Append-only: an edit or a deletion is a new row."""
+
+    class Kind(models.TextChoices):
+        SUBMITTED = "submitted"
+        SKIPPED = "skipped"
+        DELETED = "deleted", "deleted in Label Studio"
+
+    task = models.ForeignKey(AnnotationTask, on_delete=models.PROTECT, related_name="annotations")
+    ls_annotation_id = models.PositiveBigIntegerField()
+    ls_updated_at = models.DateTimeField()
+    kind = models.CharField(max_length=10, choices=Kind)
+    annotator = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT)
+    annotator_name = models.CharField(max_length=254, blank=True, help_text="Who, as Label Studio knows them.")
+    result = models.JSONField(default=list, help_text="Label Studio's regions, unchanged.")
+    lead_time = models.FloatField(null=True, blank=True, help_text="Seconds.")
+    prediction = models.ForeignKey(
+        Prediction, null=True, blank=True, on_delete=models.PROTECT, related_name="annotations"
+    )
+    correction_iou = models.FloatField(
+        null=True, blank=True, help_text="IoU of the union of shapes drawn with the union shown; 1 = nothing changed."
+    )
+    problems = models.JSONField(default=list, help_text="Regions that could not become labels, and why.")
+    supersedes = models.OneToOneField(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="superseded_by"
+    )
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["task", "ls_annotation_id", "ls_updated_at", "kind"], name="annotation_recorded_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=["submitted", "skipped", "deleted"]), name="annotation_kind_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"annotation {self.ls_annotation_id} of {self.task.tile} ({self.kind})"
+
+
+class LabelImport(models.Model):
+    """One label file taken in as truth. Tiles inside `coverage` are exhaustively labelled by it."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.PROTECT, related_name="imports")
+    file_name = models.CharField(max_length=300)
+    checksum = models.CharField(max_length=64)
+    counts = models.JSONField(default=dict, help_text="read, created, unchanged, repaired, refused.")
+    coverage = models.MultiPolygonField(srid=4326, null=True, blank=True)
+    created = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["campaign", "checksum"], name="import_file_once")]
+
+    def __str__(self) -> str:
+        return f"{self.file_name} into {self.campaign.name}"
+
+
+class Label(models.Model):
+    """One landform instance of a campaign. Its geometry of record is its current revision."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    campaign = models.ForeignKey(Campaign, on_delete=models.PROTECT, related_name="labels")
+    tile = models.ForeignKey(
+        Tile,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="labels",
+        help_text="The tile it was drawn on; none for imports.",
+    )
+    origin = models.CharField(
+        max_length=100,
+        help_text="Where it came from, once per campaign: `ls:<annotation>:<region>` or `import:<id>:<feature>`.",
+    )
+    current = models.OneToOneField("LabelRevision", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["campaign", "origin"], name="label_origin_once")]
+
+    def __str__(self) -> str:
+        return f"label {str(self.id)[:8]}"
+
+
+class LabelRevision(models.Model):
+    """One state of a label: geometry, class, who said so, when, why, from what. Append-only (database trigger)."""
+
+    class State(models.TextChoices):
+        PRESENT = "present"
+        RETIRED = "retired", "no longer holds"
+
+    label = models.ForeignKey(Label, on_delete=models.PROTECT, related_name="revisions")
+    number = models.PositiveIntegerField()
+    state = models.CharField(max_length=10, choices=State, default=State.PRESENT)
+    landform_class = models.ForeignKey(LandformClass, on_delete=models.PROTECT)
+    geometry = models.MultiPolygonField(srid=4326)
+    properties = models.JSONField(default=dict, blank=True, help_text="Attributes of the source feature.")
+    annotation = models.ForeignKey(
+        Annotation, null=True, blank=True, on_delete=models.PROTECT, related_name="revisions"
+    )
+    label_import = models.ForeignKey(
+        LabelImport, null=True, blank=True, on_delete=models.PROTECT, related_name="revisions"
+    )
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT)
+    author_name = models.CharField(max_length=254)
+    reason = models.CharField(max_length=300)
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["label_id", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["label", "number"], name="revision_number_once"),
+            models.CheckConstraint(condition=Q(state__in=["present", "retired"]), name="revision_state_known"),
+            models.CheckConstraint(
+                condition=~(Q(annotation__isnull=False) & Q(label_import__isnull=False)), name="revision_one_source"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.label} r{self.number}"
