@@ -1,0 +1,85 @@
+"""ThawLoop's detector: a multimodal Cascade Mask R-CNN that knows arrays and directories, and nothing of the platform.
+
+Importing this package imports no torch; the names below load what they need when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ml_backend.detector.checkpoint import Checkpoint, inspect, open_checkpoint
+    from ml_backend.detector.chips import ChipInput
+    from ml_backend.detector.config import DetectorConfig
+    from ml_backend.detector.dataset import DatasetSpec, ModalitySpec, read_dataset
+    from ml_backend.detector.errors import (
+        CheckpointError,
+        ConfigError,
+        DatasetError,
+        DetectorError,
+        DeviceError,
+        TrainingDivergedError,
+        TrainingStoppedError,
+    )
+    from ml_backend.detector.evaluation import Evaluation, evaluate
+    from ml_backend.detector.inference import Detection, Detector, TileResult, load
+    from ml_backend.detector.training import TrainResult, train
+
+_HOME = {
+    "Checkpoint": "checkpoint",
+    "CheckpointError": "errors",
+    "ChipInput": "chips",
+    "ConfigError": "errors",
+    "DatasetError": "errors",
+    "DatasetSpec": "dataset",
+    "Detection": "inference",
+    "Detector": "inference",
+    "DetectorConfig": "config",
+    "DetectorError": "errors",
+    "DeviceError": "errors",
+    "Evaluation": "evaluation",
+    "ModalitySpec": "dataset",
+    "TileResult": "inference",
+    "TrainResult": "training",
+    "TrainingDivergedError": "errors",
+    "TrainingStoppedError": "errors",
+    "evaluate": "evaluation",
+    "inspect": "checkpoint",
+    "load": "inference",
+    "open_checkpoint": "checkpoint",
+    "read_dataset": "dataset",
+    "train": "training",
+}
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "ChipInput",
+    "ConfigError",
+    "DatasetError",
+    "DatasetSpec",
+    "Detection",
+    "Detector",
+    "DetectorConfig",
+    "DetectorError",
+    "DeviceError",
+    "Evaluation",
+    "ModalitySpec",
+    "TileResult",
+    "TrainResult",
+    "TrainingDivergedError",
+    "TrainingStoppedError",
+    "evaluate",
+    "inspect",
+    "load",
+    "open_checkpoint",
+    "read_dataset",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

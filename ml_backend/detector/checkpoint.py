@@ -1,0 +1,144 @@
+"""Checkpoints: a folder with ``model.safetensors`` and ``model.json`` (the card). Nothing is ever unpickled.
+
+The card says what the weights are: configuration, classes, modalities with their normalisation, metrics, the dataset
+they were trained on, the code that did it, and the SHA-256 of the weights, so that a damaged file is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.dataset import ModalitySpec
+from ml_backend.detector.errors import CheckpointError
+
+FORMAT = "thawloop-detector/1"
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose card has been read; the weights are read by :meth:`weights`."""
+
+    path: Path
+    card: Mapping[str, Any]
+
+    @property
+    def config(self) -> DetectorConfig:
+        """How it was trained."""
+        return DetectorConfig.from_json(self.card["config"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the labels."""
+        return tuple(self.card["classes"])
+
+    @property
+    def modalities(self) -> tuple[ModalitySpec, ...]:
+        """The modalities it takes, in input order, with their normalisation."""
+        return tuple(ModalitySpec.from_json(entry, self.path / CARD) for entry in self.card["modalities"])
+
+    def weights(self) -> dict[str, Any]:
+        """The tensors by name.
+
+        Raises:
+            CheckpointError: the file is missing, truncated or altered.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        file = self.path / WEIGHTS
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            raise CheckpointError(f"{file} is missing: copy the whole checkpoint folder again.") from None
+        if hashlib.sha256(data).hexdigest() != self.card["weights"]["sha256"]:
+            raise CheckpointError(f"{file} is truncated or altered (its checksum is not the card's): copy it again.")
+        try:
+            return dict(load(data))
+        except SafetensorError as error:
+            raise CheckpointError(f"{file} is not a safetensors file ({error}): copy it again.") from None
+
+
+def open_checkpoint(path: Path | str) -> Checkpoint:
+    """Read the card of a checkpoint, given its folder or either of its files.
+
+    Raises:
+        CheckpointError: there is no readable card of a known format.
+    """
+    folder = Path(path)
+    if folder.name in (WEIGHTS, CARD):
+        folder = folder.parent
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(
+            f"{folder / CARD} is missing: give the folder of a checkpoint ({WEIGHTS} and {CARD})."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise CheckpointError(f"{folder / CARD} is not valid JSON: copy the checkpoint again.") from None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise CheckpointError(f"{folder / CARD} is not a detector card of format {FORMAT}: use a matching version.")
+    missing = {"config", "classes", "modalities", "weights"} - set(card)
+    if missing:
+        raise CheckpointError(f"{folder / CARD} lacks {', '.join(sorted(missing))}: copy the checkpoint again.")
+    return Checkpoint(folder, card)
+
+
+def inspect(path: Path | str) -> dict[str, Any]:
+    """The card of a checkpoint, without loading its weights (see :func:`open_checkpoint`)."""
+    return dict(open_checkpoint(path).card)
+
+
+def write_checkpoint(folder: Path, weights: Mapping[str, Any], card: Mapping[str, Any]) -> Checkpoint:
+    """Write weights and card; the card comes last, so an interrupted write leaves no checkpoint that looks whole.
+
+    Args:
+        folder: where to; an older checkpoint there is replaced.
+        weights: tensors by name.
+        card: everything but ``format``, ``code_version`` and ``weights``, which are added.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    data = save(tensors)
+    full = {
+        "format": FORMAT,
+        **card,
+        "code_version": code_version(),
+        "weights": {
+            "file": WEIGHTS,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "parameters": sum(t.numel() for t in tensors.values()),
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / WEIGHTS, data)
+    replace_file(folder / CARD, json.dumps(full, indent=2).encode())
+    return Checkpoint(folder, full)
+
+
+def replace_file(file: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves either the old or the new one."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+
+
+def code_version() -> str:
+    """The installed version of ThawLoop, or ``unversioned`` when run from a bare source tree."""
+    try:
+        return importlib.metadata.version("thawloop")
+    except importlib.metadata.PackageNotFoundError:
+        return "unversioned"

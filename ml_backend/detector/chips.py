@@ -1,0 +1,140 @@
+"""Chips: reading them, and turning the modalities of a tile into the one tensor the network takes.
+
+The network input is float32 [C + M, H, W]: the normalised bands of all modalities in order, then one validity plane
+per modality (1 where it has data). Invalid pixels are 0, the mean: a missing modality is one that is invalid
+everywhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+import torch.nn.functional as F
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from ml_backend.detector.dataset import DatasetSpec, ModalitySpec, Tile
+from ml_backend.detector.errors import DatasetError
+from ml_backend.detector.masks import BoolArray, FloatArray
+
+
+@dataclass(frozen=True)
+class ChipInput:
+    """The pixels of a tile.
+
+    Attributes:
+        arrays: per modality float32 [C, H, W] in the modality's own units; an absent modality is missing.
+        valid: per modality bool [H, W]; where absent, the pixels finite in all bands are valid.
+    """
+
+    arrays: Mapping[str, FloatArray]
+    valid: Mapping[str, BoolArray]
+
+
+def read_chip(file: Path, modality: ModalitySpec) -> tuple[FloatArray, BoolArray]:
+    """Read one chip.
+
+    Returns:
+        float32 [C, H, W] and its validity [H, W]: no band is NaN or nodata (declared, or the file's own).
+
+    Raises:
+        DatasetError: the file cannot be read, has another number of bands, or holds infinite values.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # PNG and JPEG have no place on Earth
+            with rasterio.open(file) as raster:
+                array: FloatArray = raster.read().astype(np.float32)
+                nodata = {value for value in (modality.nodata, raster.nodata) if value is not None}
+    except RasterioError as error:
+        raise DatasetError(f"{file} cannot be read ({error}): export the chip again.") from None
+    if len(array) != len(modality.bands):
+        raise DatasetError(
+            f"{file} has {len(array)} bands, but modality '{modality.name}' declares {len(modality.bands)} "
+            f"({', '.join(modality.bands)}): export the declared bands or correct dataset.json."
+        )
+    valid: BoolArray = np.logical_not(np.isnan(array).any(axis=0))
+    for value in nodata:
+        valid = np.logical_and(valid, np.all(array != np.float32(value), axis=0))
+    if np.isinf(array[:, valid]).any():
+        raise DatasetError(f"{file} holds infinite pixel values: write NaN where there is no data.")
+    return array, valid
+
+
+def read_tile(dataset: DatasetSpec, modalities: Sequence[ModalitySpec], tile: Tile) -> ChipInput:
+    """Read the chips that a tile has of the given modalities.
+
+    Raises:
+        DatasetError: see :func:`read_chip`; or a chip's size is not the tile's.
+    """
+    arrays, valid = {}, {}
+    for modality in modalities:
+        file = dataset.chip_file(modality.name, tile)
+        if file is None:
+            continue
+        arrays[modality.name], valid[modality.name] = read_chip(file, modality)
+        height, width = valid[modality.name].shape
+        if (height, width) != (tile.height, tile.width):
+            raise DatasetError(
+                f"{file} is {width} x {height} pixels, but its tile is declared as {tile.width} x {tile.height}: "
+                "resample the chip to the tile's grid or correct the annotation file."
+            )
+    return ChipInput(arrays, valid)
+
+
+def network_input(
+    chip: ChipInput, modalities: Sequence[ModalitySpec], image_size: int | None = None
+) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Normalise a tile for the network.
+
+    Args:
+        chip: the tile; at least one of the modalities must be there.
+        modalities: those of the model, in its order, with mean and std.
+        image_size: resample to this many pixels (bilinear; validity nearest); None keeps the size.
+
+    Returns:
+        float32 [C + M, h, w], and the tile's own (H, W).
+
+    Raises:
+        DatasetError: no modality of the model is there, or one has the wrong shape.
+    """
+    known = {m.name: chip.arrays[m.name] for m in modalities if m.name in chip.arrays}
+    if not known:
+        raise DatasetError(
+            f"The tile has none of the model's modalities ({', '.join(m.name for m in modalities)}): "
+            "read at least one, or leave the tile out."
+        )
+    height, width = next(iter(known.values())).shape[-2:]
+    bands, planes = [], []
+    for modality in modalities:
+        values: FloatArray = np.zeros((len(modality.bands), height, width), dtype=np.float32)
+        valid: BoolArray = np.zeros((height, width), dtype=bool)
+        if modality.name in known:
+            array = known[modality.name]
+            if array.shape != values.shape:
+                raise DatasetError(
+                    f"Modality '{modality.name}' has shape {array.shape} instead of {values.shape} (bands, height, "
+                    "width): resample all modalities of a tile to one grid."
+                )
+            given = chip.valid.get(modality.name, True)
+            valid = np.logical_and(np.isfinite(array).all(axis=0), given)
+            mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (modality.mean, modality.std))
+            values = np.where(valid, (array - mean) / std, np.float32(0))
+        bands.append(values)
+        planes.append(valid[None].astype(np.float32))
+    tensor = torch.from_numpy(np.concatenate([*bands, *planes]).astype(np.float32))
+    if image_size is not None and (height, width) != (image_size, image_size):
+        tensor = _resize(tensor, len(modalities), image_size)
+    return tensor, (height, width)
+
+
+def _resize(tensor: torch.Tensor, planes: int, size: int) -> torch.Tensor:
+    bands, valid = tensor[:-planes], tensor[-planes:]
+    bands = F.interpolate(bands[None], size=(size, size), mode="bilinear", align_corners=False, antialias=True)[0]
+    valid = F.interpolate(valid[None], size=(size, size), mode="nearest")[0]
+    return torch.cat([bands, valid])

@@ -1,0 +1,38 @@
+"""Choosing where to compute, and saying what it cost."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+
+from ml_backend.detector.errors import DeviceError
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"The device '{name}' is unknown: use auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"The device '{name}' was asked for, but this machine offers {torch.cuda.device_count()} CUDA devices: "
+            "use --device cpu, or run where a GPU is."
+        )
+    return device
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory used so far: the GPU's by torch, or this process's resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,31 @@
+"""What can go wrong for a user of the detector, as sentences that name the file and the remedy."""
+
+from __future__ import annotations
+
+
+class DetectorError(Exception):
+    """Base of every refusal of the detector; its text is one sentence a user can act on."""
+
+
+class DatasetError(DetectorError):
+    """A dataset directory does not keep its contract."""
+
+
+class ConfigError(DetectorError):
+    """A detector configuration is contradictory or does not fit the dataset."""
+
+
+class CheckpointError(DetectorError):
+    """A checkpoint is missing, damaged, or belongs to another model."""
+
+
+class DeviceError(DetectorError):
+    """The requested device does not exist or has too little memory."""
+
+
+class TrainingDivergedError(DetectorError):
+    """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+class TrainingStoppedError(DetectorError):
+    """Training was asked to stop; the same call continues it."""

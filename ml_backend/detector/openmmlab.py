@@ -1,0 +1,38 @@
+"""The one door to mmcv, mmdet, mmengine and mmpretrain: installs the ops first, then imports what the detector uses."""
+
+from __future__ import annotations
+
+import warnings
+
+from ml_backend.detector import ops
+
+ops.install()
+
+with warnings.catch_warnings():
+    # mmpretrain warns about optional multimodal extras at import; nothing a user of the detector can act on
+    warnings.simplefilter("ignore")
+    import mmdet.models  # noqa: F401  (fills the registry)
+    from mmdet.models.layers import multiclass_nms
+    from mmdet.models.roi_heads import CascadeRoIHead
+    from mmdet.registry import MODELS
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.bbox import bbox2roi
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.config import ConfigDict
+    from mmengine.logging import MMLogger
+    from mmengine.structures import InstanceData
+    from mmpretrain.models.backbones.mvit import MViT  # noqa: F401  (registers mmpretrain.MViT)
+
+# without this every build narrates the initialisation of every tensor on stdout
+MMLogger.get_instance("mmengine", logger_name="mmengine", log_level="WARNING")
+
+__all__ = [
+    "MODELS",
+    "BitmapMasks",
+    "CascadeRoIHead",
+    "ConfigDict",
+    "DetDataSample",
+    "InstanceData",
+    "bbox2roi",
+    "multiclass_nms",
+]

@@ -1,0 +1,101 @@
+"""The cascade's RoI head, which also says what every stage thought of an instance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ml_backend.detector.openmmlab import MODELS, CascadeRoIHead, InstanceData, bbox2roi, multiclass_nms
+
+
+@MODELS.register_module()
+class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
+    """mmdet's CascadeRoIHead; its predictions carry, besides boxes, scores, labels and masks:
+
+    - ``stage_scores`` [n, stages]: each stage's own probability of the final class (the final score is that of their
+      averaged logits),
+    - ``stage_boxes`` [n, stages, 4]: each stage's regressed box, xyxy; the last is the final one,
+    - ``class_entropy`` [n]: entropy of the final class distribution (with background), divided by its maximum,
+    - ``mask_entropy`` [n]: mean binary entropy, in bits, of the mask probabilities over the RoI's cells.
+
+    All are in 0..1 but the boxes. They are what acquisition measures uncertainty and disagreement with.
+    """
+
+    def predict_bbox(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict[str, Any]],
+        rpn_results_list: list[Any],
+        rcnn_test_cfg: Any,
+        rescale: bool = False,
+    ) -> list[Any]:
+        """Run the cascade and keep its trace; same meaning as mmdet's method."""
+        boxes = [result.bboxes for result in rpn_results_list]
+        counts = [len(b) for b in boxes]
+        logits_of_stage, boxes_of_stage = [], []
+        for stage in range(self.num_stages):
+            out = self._bbox_forward(stage, x, bbox2roi(boxes))
+            deltas = out["bbox_pred"].split(counts)
+            coder = self.bbox_head[stage].bbox_coder
+            boxes = [
+                coder.decode(box, delta, max_shape=meta["img_shape"])
+                for box, delta, meta in zip(boxes, deltas, batch_img_metas, strict=True)
+            ]
+            logits_of_stage.append(out["cls_score"].split(counts))
+            boxes_of_stage.append(boxes)
+        return [
+            self._keep_best(
+                torch.stack([logits[i] for logits in logits_of_stage], dim=1),
+                torch.stack([stage_boxes[i] for stage_boxes in boxes_of_stage], dim=1),
+                rcnn_test_cfg,
+                batch_img_metas[i] if rescale else None,
+            )
+            for i in range(len(counts))
+        ]
+
+    def _keep_best(self, logits: Tensor, stage_boxes: Tensor, cfg: Any, rescale_by: dict[str, Any] | None) -> Any:
+        """Suppress duplicates among one image's proposals: logits [p, stages, K + 1], stage_boxes [p, stages, 4]."""
+        probability = logits.mean(dim=1).softmax(dim=1)
+        kept, labels, indices = multiclass_nms(
+            stage_boxes[:, -1], probability, cfg.score_thr, cfg.nms, cfg.max_per_img, return_inds=True
+        )
+        proposal = indices // (probability.shape[1] - 1)
+        stages = logits.softmax(dim=2)[proposal]  # [n, stages, K + 1]
+        final = probability[proposal].clamp(min=1e-12)
+        result = InstanceData()
+        result.bboxes, result.scores, result.labels = kept[:, :4], kept[:, 4], labels
+        result.stage_scores = stages.gather(2, labels[:, None, None].expand(-1, stages.shape[1], 1))[..., 0]
+        result.stage_boxes = stage_boxes[proposal]
+        result.class_entropy = -(final * final.log()).sum(dim=1) / torch.log(torch.tensor(float(final.shape[1])))
+        if rescale_by is not None:
+            factor = result.bboxes.new_tensor(rescale_by["scale_factor"]).repeat(2)
+            result.bboxes, result.stage_boxes = result.bboxes / factor, result.stage_boxes / factor
+        return result
+
+    def predict_mask(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict[str, Any]],
+        results_list: list[Any],
+        rescale: bool = False,
+    ) -> list[Any]:
+        """Average the stages' masks and paste them; same meaning as mmdet's method."""
+        counts = [len(result) for result in results_list]
+        if not sum(counts):
+            for result in results_list:
+                result.mask_entropy = result.scores.new_zeros(0)
+            return list(super().predict_mask(x, batch_img_metas, results_list, rescale))
+        rois = bbox2roi([result.bboxes for result in results_list])
+        stages = [self._mask_forward(stage, x, rois)["mask_preds"].sigmoid() for stage in range(self.num_stages)]
+        # per image [n, K, m, m], kept off 0 and 1 where logarithms are infinite
+        probabilities = torch.split(torch.stack(stages).mean(dim=0).clamp(1e-6, 1 - 1e-6), counts)
+        for result, probability in zip(results_list, probabilities, strict=True):
+            own = probability[torch.arange(len(result)), result.labels]
+            entropy = -(own * own.log2() + (1 - own) * (1 - own).log2())
+            result.mask_entropy = entropy.mean(dim=(1, 2))
+        logits = [probability.logit() for probability in probabilities]
+        return list(
+            self.mask_head[-1].predict_by_feat(logits, results_list, batch_img_metas, self.test_cfg, rescale=rescale)
+        )

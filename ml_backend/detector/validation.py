@@ -1,0 +1,117 @@
+"""Everything that would otherwise fail, or silently spoil, a training hours later: found before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+
+from ml_backend.detector.chips import read_tile
+from ml_backend.detector.dataset import DatasetSpec, Instance, ModalitySpec, Tile
+from ml_backend.detector.errors import DatasetError
+from ml_backend.detector.masks import segmentation_mask, segmentation_polygons
+
+
+def check_dataset(dataset: DatasetSpec, modalities: Sequence[str], splits: Iterable[str]) -> tuple[ModalitySpec, ...]:
+    """Check all annotations and chips of the splits, and complete the normalisation.
+
+    Args:
+        dataset: the directory.
+        modalities: names of those that will be used.
+        splits: splits to check; statistics that dataset.json lacks are computed on ``train`` when it is among them.
+
+    Returns:
+        The modalities, in the given order, with mean and std.
+
+    Raises:
+        DatasetError: one sentence naming the file and the remedy.
+    """
+    specs = tuple(dataset.modality(name) for name in modalities)
+    for spec in specs:
+        folder = dataset.path / "chips" / spec.name
+        if not folder.is_dir():
+            raise DatasetError(
+                f"{folder} is missing, but dataset.json declares modality '{spec.name}': "
+                "add the folder with its chips, or remove the modality."
+            )
+    sums = {spec.name: _BandSums(len(spec.bands)) for spec in specs}
+    for split in splits:
+        source = dataset.annotation_file(split)
+        tiles = dataset.tiles(split)
+        for tile in tiles:
+            for instance in tile.instances:
+                _check_instance(source, tile, instance)
+            chip = read_tile(dataset, specs, tile)
+            if not chip.arrays:
+                raise DatasetError(
+                    f"{source}: tile '{tile.file_name}' has no chip in any of {', '.join(modalities)}: "
+                    f"add one under {dataset.path / 'chips'} or remove the tile."
+                )
+            if split == "train":
+                for name, array in chip.arrays.items():
+                    sums[name].add(array[:, chip.valid[name]])
+        if split == "train" and not any(not i.ignored for tile in tiles for i in tile.instances):
+            raise DatasetError(f"{source} holds no annotations to learn from: label at least one object.")
+    return tuple(spec if spec.mean else sums[spec.name].complete(spec, dataset.path) for spec in specs)
+
+
+class _BandSums:
+    """Running sums of valid pixels, for mean and standard deviation per band."""
+
+    def __init__(self, bands: int) -> None:
+        self.count = 0
+        self.total = np.zeros(bands)
+        self.squares = np.zeros(bands)
+
+    def add(self, pixels: Any) -> None:
+        """Add pixels [C, N]."""
+        values = pixels.astype(np.float64)
+        self.count += values.shape[1]
+        self.total += values.sum(axis=1)
+        self.squares += (values**2).sum(axis=1)
+
+    def complete(self, spec: ModalitySpec, path: Path) -> ModalitySpec:
+        if not self.count:
+            raise DatasetError(
+                f"{path / 'chips' / spec.name} holds no valid pixel of the training tiles, so modality '{spec.name}' "
+                "cannot be normalised: add chips, state 'mean' and 'std' in dataset.json, or leave the modality out."
+            )
+        mean = self.total / self.count
+        std = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0))
+        std[std < 1e-6] = 1.0  # a constant band carries nothing: leave it at zero after centring
+        return replace(spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+def _check_instance(source: Path, tile: Tile, instance: Instance) -> None:
+    problem = _segmentation_problem(tile, instance.segmentation)
+    if problem:
+        raise DatasetError(
+            f"{source}: the outline of annotation {instance.id} on '{tile.file_name}' {problem}: "
+            "correct it or remove the annotation."
+        )
+
+
+def _segmentation_problem(tile: Tile, segmentation: Any) -> str:
+    """What is wrong with a COCO segmentation, as the end of a sentence; empty when nothing is."""
+    if isinstance(segmentation, dict):
+        if list(segmentation.get("size", ())) != [tile.height, tile.width]:
+            return f"is an RLE of size {segmentation.get('size')} on a tile of [{tile.height}, {tile.width}]"
+        if "counts" not in segmentation:
+            return "is an RLE without counts"
+        return "" if segmentation_mask(segmentation, tile.height, tile.width).any() else "is empty"
+    if not isinstance(segmentation, list) or not segmentation:
+        return "is empty"
+    if any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
+        return "needs at least three points (x, y, x, y, ...) in each polygon"
+    if not np.isfinite(np.concatenate([np.asarray(ring, dtype=float) for ring in segmentation])).all():
+        return "has a coordinate that is not a number"
+    for polygon in segmentation_polygons(segmentation):
+        if not polygon.is_valid:
+            return f"is not a valid polygon ({shapely.is_valid_reason(polygon)})"
+        if not polygon.intersects(shapely.box(0, 0, tile.width, tile.height)):
+            return "lies outside its tile"
+    return ""

@@ -1,0 +1,157 @@
+"""Starting from earlier models: the same architecture, or one unimodal detector per modality.
+
+Normalisation is inherited with the weights, which were learnt on inputs scaled that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ml_backend.detector.backbone import STACKED
+from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.dataset import DatasetSpec, ModalitySpec
+from ml_backend.detector.errors import CheckpointError
+from ml_backend.detector.inference import load_weights
+
+Init = Checkpoint | Path | str | Mapping[str, Path | str] | None
+FIRST_CONVOLUTION = "patch_embed.projection.weight"
+BRANCHES = "backbone.branches."
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Earlier models that a training begins with; both empty means fresh weights."""
+
+    whole: Checkpoint | None
+    unimodal: Mapping[str, Checkpoint]
+
+    def normalise(self, modality: ModalitySpec) -> ModalitySpec:
+        """The modality with the normalisation of the model that its backbone comes from."""
+        source = self.whole or self.unimodal.get(modality.name)
+        if source is None:
+            return modality
+        earlier = {m.name: m for m in source.modalities}[modality.name]
+        return replace(modality, mean=earlier.mean, std=earlier.std)
+
+    def lineage(self) -> dict[str, Any]:
+        """Which weights this starts from, for the card: SHA-256 of each."""
+        sources = {"all": self.whole} if self.whole else dict(self.unimodal)
+        return {name: source.card["weights"]["sha256"] for name, source in sources.items() if source}
+
+    def apply(self, model: nn.Module, config: DetectorConfig, modalities: Sequence[ModalitySpec]) -> None:
+        """Put the earlier weights into a fresh model that takes these modalities."""
+        if self.whole:
+            load_weights(model, self.whole.weights(), self.whole.path)
+        if self.unimodal:
+            weights = self._assemble(model.state_dict(), config, {m.name: len(m.bands) for m in modalities})
+            load_weights(model, weights, self.unimodal[config.anchor].path)
+
+    def _assemble(self, fresh: Weights, config: DetectorConfig, bands: Mapping[str, int]) -> Weights:
+        """Backbones from each modality's model, neck and heads from the anchor's, the rest fresh."""
+        anchor = self.unimodal[config.anchor].weights()
+        weights = {**fresh, **{key: value for key, value in anchor.items() if key in fresh}}
+        stacked = f"{BRANCHES}{STACKED}."
+        own = f"{BRANCHES}{config.anchor}."
+        if any(key.startswith(stacked) for key in fresh):
+            weights.update({key.replace(own, stacked): value for key, value in anchor.items() if key.startswith(own)})
+            before = sum(bands[name] for name in config.modalities[: config.modalities.index(config.anchor)])
+            first = stacked + FIRST_CONVOLUTION
+            weights[first] = _widen(anchor[own + FIRST_CONVOLUTION], fresh[first], before)
+            return weights
+        for name, source in self.unimodal.items():
+            branch = f"{BRANCHES}{name}."
+            weights.update({key: value for key, value in source.weights().items() if key.startswith(branch)})
+        return weights
+
+
+def _widen(kernel: torch.Tensor, fresh: torch.Tensor, before: int) -> torch.Tensor:
+    """A first convolution with further input bands around its own, which count nothing until trained."""
+    wide = torch.zeros_like(fresh)
+    wide[:, before : before + kernel.shape[1]] = kernel
+    return wide
+
+
+def open_init(init: Init, config: DetectorConfig, dataset: DatasetSpec) -> WarmStart:
+    """Open and check the models to start from.
+
+    Args:
+        init: nothing, a checkpoint of the same architecture, or ``{modality: unimodal checkpoint}``.
+        config: resolved configuration.
+        dataset: what will be trained on.
+
+    Raises:
+        CheckpointError: one cannot be read, or is of another size, with other classes, modalities or bands.
+    """
+    if init is None:
+        return WarmStart(None, {})
+    if not isinstance(init, Mapping):
+        whole = init if isinstance(init, Checkpoint) else open_checkpoint(init)
+        _check_same_model(whole, config, dataset)
+        return WarmStart(whole, {})
+    unimodal = {name: open_checkpoint(path) for name, path in init.items()}
+    for name, source in unimodal.items():
+        _check_unimodal(name, source, config, dataset)
+    if config.anchor not in unimodal:
+        raise CheckpointError(
+            f"Fine-tuning takes neck and heads from the anchor's model, but no checkpoint of '{config.anchor}' is "
+            "given: pretrain it and give it too, or choose another anchor."
+        )
+    return WarmStart(None, unimodal)
+
+
+def _check_same_model(source: Checkpoint, config: DetectorConfig, dataset: DatasetSpec) -> None:
+    earlier = source.config
+    if set(earlier.modalities) != set(config.modalities):
+        raise CheckpointError(
+            f"{source.path} is a checkpoint for the modalities {', '.join(earlier.modalities)}, not "
+            f"{', '.join(config.modalities)}: use one for the same, or start from one unimodal checkpoint per modality."
+        )
+    for key in ("size", "fusion", "anchor", "modalities"):
+        if key == "fusion" and len(config.modalities) == 1:
+            continue
+        if getattr(earlier, key) != getattr(config, key):
+            raise CheckpointError(
+                f"{source.path} was trained with {key} = {getattr(earlier, key)!r}, but {getattr(config, key)!r} is "
+                f"asked for: train with the same {key} or start without this checkpoint."
+            )
+    _check_bands_and_classes(source, dataset)
+
+
+def _check_unimodal(name: str, source: Checkpoint, config: DetectorConfig, dataset: DatasetSpec) -> None:
+    if name not in config.modalities:
+        raise CheckpointError(
+            f"{source.path} is given for modality '{name}', but the training uses {', '.join(config.modalities)}: "
+            "leave it out or add the modality."
+        )
+    if source.config.modalities != (name,):
+        raise CheckpointError(
+            f"{source.path} is a checkpoint for the modalities {', '.join(source.config.modalities)}, not for "
+            f"'{name}' alone: give the one pretrained on '{name}'."
+        )
+    if source.config.size != config.size:
+        raise CheckpointError(
+            f"{source.path} is of size '{source.config.size}', but '{config.size}' is asked for: use the same size."
+        )
+    _check_bands_and_classes(source, dataset)
+
+
+def _check_bands_and_classes(source: Checkpoint, dataset: DatasetSpec) -> None:
+    if source.classes != dataset.classes:
+        raise CheckpointError(
+            f"{source.path} knows the classes {', '.join(source.classes)}, but {dataset.path / 'dataset.json'} "
+            f"declares {', '.join(dataset.classes)}: use the same classes in the same order or start without it."
+        )
+    for modality in source.modalities:
+        if modality.bands != dataset.modality(modality.name).bands:
+            raise CheckpointError(
+                f"{source.path} takes the bands {', '.join(modality.bands)} of '{modality.name}', but the dataset has "
+                f"{', '.join(dataset.modality(modality.name).bands)}: use a checkpoint for these bands."
+            )
