@@ -1,0 +1,254 @@
+"""Setting up a campaign: everything a campaign file describes, in one transaction, as often as you like."""
+
+from pathlib import Path
+from typing import Any
+
+import pyogrio
+import shapely
+from django.contrib.gis.db.models import Union
+from django.contrib.gis.geos import GEOSGeometry, MultiPolygon, Polygon
+from django.db import transaction
+from pyproj import CRS, Transformer
+
+from labeling.campaign_spec import CampaignSpec, ClassSpec, ModalitySpec, RegionSpec
+from labeling.models import Campaign, CampaignModality, CampaignRegion, LandformClass, Split
+from thawloop.catalog.models import Modality, Region, Scene, TileGrid
+from thawloop.catalog.services import (
+    create_tiles,
+    define_grid,
+    define_modality,
+    define_region,
+    ensure_builtin,
+    register_scene,
+    split_region,
+)
+from thawloop.core.context import current_actor
+from thawloop.core.errors import Conflict, Refused
+from thawloop.core.services import audit
+from thawloop.core.storage import checked_uri
+
+_VECTOR_SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".kml")
+
+
+class CampaignError(Refused):
+    """A campaign cannot be set up as its file describes it."""
+
+
+class CampaignExists(Conflict):
+    """A campaign of this name exists and differs in something that cannot change."""
+
+
+def create_campaign(spec: CampaignSpec) -> Campaign:
+    """Register what a campaign file describes: modalities, scenes, grid, regions with their splits, tiles, campaign.
+
+    Calling it again with the same file changes nothing; with a file that has grown (more scenes, regions, other
+    acquisition or model settings) it adds what is new. Everything happens in one transaction.
+
+    Raises:
+        CampaignError: the file describes something that does not fit together, e.g. a region without imagery.
+        CampaignExists: a campaign of this name has another grid, period, class, anchor or split.
+        Refused: a raster or region file is missing, broken or outside the allowed roots.
+    """
+    with transaction.atomic():
+        modalities = {item.name: _modality(item) for item in spec.modalities}
+        scenes = {item.name: _scenes(item, modalities[item.name]) for item in spec.modalities}
+        _refuse_without_sources(spec, modalities)
+        grid = define_grid(
+            spec.grid.name, spec.grid.srid, spec.grid.pixel_size, spec.grid.tile_size, overlap=spec.grid.overlap
+        )
+        campaign = _campaign(spec, grid, modalities)
+        for region in spec.regions:
+            geometry = _area(region, scenes)
+            for split, part in _parts(region, geometry, grid).items():
+                _add_region(campaign, part, split)
+                create_tiles(
+                    grid,
+                    part,
+                    period=spec.period.label,
+                    period_start=spec.period.start,
+                    period_end=spec.period.end,
+                    min_coverage_by=modalities[spec.anchor.name],
+                )
+            _refuse_without_tiles(spec, region, grid)
+    return campaign
+
+
+def _modality(spec: ModalitySpec) -> Modality:
+    if not spec.definition:
+        try:
+            return ensure_builtin(spec.name)
+        except Refused as error:
+            known = Modality.objects.filter(name=spec.name).first()
+            if known is not None:  # defined earlier, e.g. in the admin
+                return known
+            raise CampaignError(f"modality `{spec.name}`: {error}") from error
+    fields = dict(spec.definition)
+    if "source" in fields:
+        fields["source"] = Modality.objects.filter(name=fields["source"]).first() or ensure_builtin(fields["source"])
+    return define_modality(spec.name, **fields)
+
+
+def _scenes(spec: ModalitySpec, modality: Modality) -> list[int]:
+    if spec.files and modality.is_derived:
+        raise CampaignError(f"modality `{spec.name}` is derived from others, so it cannot have `files`.")
+    found = []
+    for raster in spec.files:
+        scene, _ = register_scene(
+            raster.uri,
+            modality=modality,
+            acquired=raster.acquired,
+            band_indexes=raster.bands,
+            scale=raster.scale,
+            offset=raster.offset,
+            nodata=raster.nodata,
+            mask_band=raster.mask_band,
+            provider=raster.provider,
+            licence=raster.licence,
+        )
+        found.append(scene.pk)
+    return found
+
+
+def _refuse_without_sources(spec: CampaignSpec, modalities: dict[str, Modality]) -> None:
+    """A measured modality without a single scene anywhere would silently stay empty."""
+    for item in spec.modalities:
+        modality = modalities[item.name]
+        if not modality.is_derived and not modality.scenes.exists():
+            raise CampaignError(f"{spec.source}: modality `{item.name}` has no `files` and no scene registered before.")
+        if modality.source is not None and not modality.source.scenes.exists():
+            raise CampaignError(
+                f"{spec.source}: modality `{item.name}` is derived from `{modality.source.name}`, which has no scene; "
+                f"add a `[[modalities]]` table for `{modality.source.name}` with its `files`."
+            )
+
+
+def _campaign(spec: CampaignSpec, grid: TileGrid, modalities: dict[str, Modality]) -> Campaign:
+    changeable: dict[str, Any] = {
+        "title": spec.title,
+        "score_threshold": spec.score_threshold,
+        "acquisition": spec.acquisition.to_json(),
+        "detector": spec.detector.to_json(),
+    }
+    fixed: dict[str, Any] = {
+        "grid": grid,
+        "period": spec.period.label,
+        "period_start": spec.period.start,
+        "period_end": spec.period.end,
+    }
+    campaign = Campaign.objects.select_for_update(of=("self",)).filter(name=spec.name).first()
+    if campaign is None:
+        campaign = Campaign.objects.create(name=spec.name, created_by=current_actor().user, **fixed, **changeable)
+        campaign.classes.set([_landform_class(item) for item in spec.classes])
+        _add_modalities(campaign, spec, modalities)
+        audit("labeling.create_campaign", campaign, after=changeable | {"grid": grid.name, "period": spec.period.label})
+        return campaign
+    _refuse_other_ground(campaign, spec, fixed)
+    before = {name: getattr(campaign, name) for name in changeable}
+    if before != changeable:
+        for name, value in changeable.items():
+            setattr(campaign, name, value)
+        campaign.save(update_fields=list(changeable))
+        audit("labeling.change_campaign", campaign, before=before, after=changeable)
+    return campaign
+
+
+def _refuse_other_ground(campaign: Campaign, spec: CampaignSpec, fixed: dict[str, Any]) -> None:
+    """What predictions, labels and models rest on cannot change under them."""
+    used = {
+        item.name: (item.is_anchor, item.is_shown, item.is_model_input) for item in spec.modalities if _is_used(item)
+    }
+    kept = {
+        row.modality.name: (row.is_anchor, row.is_shown, row.is_model_input)
+        for row in campaign.campaign_modalities.select_related("modality")
+    }
+    differing = [name for name, value in fixed.items() if getattr(campaign, name) != value]
+    if {item.name for item in spec.classes} != set(campaign.classes.values_list("name", flat=True)):
+        differing.append("classes")
+    if used != kept:
+        differing.append("modalities")
+    if differing:
+        raise CampaignExists(
+            f"{spec.source}: the campaign `{spec.name}` exists with another {', '.join(differing)}, which cannot "
+            f"change once predictions and labels rest on it; give the file's campaign another name."
+        )
+
+
+def _landform_class(spec: ClassSpec) -> LandformClass:
+    fields = {"title": spec.title, "color": spec.color, "description": spec.description}
+    return LandformClass.objects.get_or_create(name=spec.name, defaults=fields)[0]
+
+
+def _is_used(spec: ModalitySpec) -> bool:
+    """Whether a modality is more than the source of derived ones."""
+    return spec.is_shown or spec.is_model_input
+
+
+def _add_modalities(campaign: Campaign, spec: CampaignSpec, modalities: dict[str, Modality]) -> None:
+    CampaignModality.objects.bulk_create(
+        CampaignModality(
+            campaign=campaign,
+            modality=modalities[item.name],
+            position=position,
+            is_anchor=item.is_anchor,
+            is_shown=item.is_shown,
+            is_model_input=item.is_model_input,
+        )
+        for position, item in enumerate(item for item in spec.modalities if _is_used(item))
+    )
+
+
+def _area(spec: RegionSpec, scenes: dict[str, list[int]]) -> MultiPolygon:
+    if spec.file is not None:
+        return _read_area(spec.file)
+    if spec.bbox is not None:
+        return MultiPolygon(Polygon.from_bbox(spec.bbox), srid=4326)
+    footprint = Scene.objects.filter(pk__in=scenes[spec.footprint_of]).aggregate(area=Union("footprint"))["area"]
+    return footprint if isinstance(footprint, MultiPolygon) else MultiPolygon(footprint, srid=4326)
+
+
+def _read_area(path: Path) -> MultiPolygon:
+    """All polygons of a vector file as one area in EPSG:4326."""
+    checked = checked_uri(str(path))
+    if path.suffix.lower() not in _VECTOR_SUFFIXES:
+        raise CampaignError(f"{path}: a region's file must be one of {', '.join(_VECTOR_SUFFIXES)}.")
+    try:
+        info, _, shapes, _ = pyogrio.raw.read(checked, columns=[])
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as error:
+        raise CampaignError(f"{path}: the region's file cannot be read ({error}).") from error
+    if not info["crs"]:
+        raise CampaignError(f"{path}: the region's file does not say its CRS; add one (e.g. a .prj file).")
+    parts = [shape for shape in shapely.from_wkb(shapes) if shape is not None and shape.area > 0]
+    if not parts:
+        raise CampaignError(f"{path}: the region's file holds no polygon.")
+    area = shapely.union_all(shapely.make_valid(shapely.force_2d(parts)))
+    project = Transformer.from_crs(CRS.from_user_input(info["crs"]), 4326, always_xy=True).transform
+    geographic = GEOSGeometry(
+        memoryview(shapely.to_wkb(shapely.transform(area, project, interleaved=False))), srid=4326
+    )
+    return geographic if isinstance(geographic, MultiPolygon) else MultiPolygon(geographic, srid=4326)
+
+
+def _parts(spec: RegionSpec, geometry: MultiPolygon, grid: TileGrid) -> dict[str, Region]:
+    region = define_region(spec.name, geometry, title=spec.title)
+    if isinstance(spec.split, str):
+        return {spec.split: region}
+    split = spec.split
+    return split_region(region, grid, fractions=split.fractions, block_tiles=split.block_tiles, seed=split.seed)
+
+
+def _add_region(campaign: Campaign, region: Region, split: str) -> None:
+    row, created = CampaignRegion.objects.get_or_create(campaign=campaign, region=region, defaults={"split": split})
+    if not created and row.split != Split(split):
+        raise CampaignExists(
+            f"the region `{region.name}` is the {row.split} part of campaign `{campaign.name}` and cannot become its "
+            f"{split} part: earlier measurements would no longer hold."
+        )
+
+
+def _refuse_without_tiles(spec: CampaignSpec, region: RegionSpec, grid: TileGrid) -> None:
+    names = [region.name, *(f"{region.name}-{split}" for split in Split.values)]
+    if not grid.tiles.filter(region__name__in=names, period=spec.period.label).exists():
+        raise CampaignError(
+            f"{spec.source}: region `{region.name}` gets no tile: no scene of the anchor modality "
+            f"`{spec.anchor.name}` lies in it. Compare the region's place with the rasters' (gdalinfo shows it)."
+        )
