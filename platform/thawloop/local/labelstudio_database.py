@@ -84,8 +84,7 @@ def _run(command: list[str], environment: Mapping[str, str]) -> str:
     done = subprocess.run(
         command,
         env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         cwd="/",
         check=False,

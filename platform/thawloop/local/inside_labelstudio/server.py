@@ -15,7 +15,7 @@ from gunicorn.app.base import BaseApplication
 THREADS = 8  # a webhook handler that calls back needs a free one
 
 
-class LabelStudioApplication(BaseApplication):
+class LabelStudioApplication(BaseApplication):  # type: ignore[misc]
     """Gunicorn around Label Studio's WSGI application, which is loaded inside the worker."""
 
     def __init__(self, address: str) -> None:

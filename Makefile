@@ -1,0 +1,50 @@
+# ThawLoop's commands. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test test-slow check bench lock clean
+SHELL := /bin/bash
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python
+CAMPAIGN ?=
+HEADLESS ?=
+ARGS ?=
+
+# Says what is done, does it, says how long it took: $(call step,words,command)
+step = @started=$$SECONDS; printf '==> %s\n' '$(1)'; $(2); code=$$?; \
+	printf '==> %s: %s in %s s\n' '$(1)' "$$([ $$code = 0 ] && echo done || echo FAILED)" "$$((SECONDS - started))"; exit $$code
+
+help: ## List the commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## Python packages, Label Studio, PostGIS, Redis, Chromium: what is missing here
+	@$(PYTHON) scripts/bootstrap.py $(ARGS)
+
+demo: install ## The whole loop on generated scenes; CAMPAIGN=file.toml: on your data; HEADLESS=1: exit when done
+	@$(RUN) manage.py demo $(if $(CAMPAIGN),--campaign '$(CAMPAIGN)') $(if $(filter-out 0,$(HEADLESS)),--headless) $(ARGS)
+
+serve: install ## Everything for real use, data kept in var/serve, until Ctrl-C; THAWLOOP_PORT=8000
+	@$(RUN) manage.py serve $(ARGS)
+
+test: install ## Unit, integration (real PostGIS, Redis, Label Studio) and browser tests
+	$(call step,Tests,$(RUN) -m pytest $(ARGS))
+
+test-slow: install ## The long trainings and soaks too
+	$(call step,All tests,$(RUN) -m pytest -m '' $(ARGS))
+
+check: install ## Lint, types, import rules, migrations, links in the documentation
+	$(call step,Lint (ruff check),$(BIN)/ruff check .)
+	$(call step,Format (ruff format),$(BIN)/ruff format --check .)
+	$(call step,Types (mypy),$(RUN) scripts/check_types.py)
+	$(call step,Import rules (import-linter),$(BIN)/lint-imports)
+	$(call step,Migrations,$(RUN) manage.py makemigrations --check --dry-run)
+	$(call step,Documentation links,$(RUN) scripts/check_links.py)
+
+bench: install ## The benchmarks, each against what one would otherwise use
+	$(call step,Benchmarks,for file in benchmarks/[a-z]*.py; do echo "--- $$file"; $(RUN) "$$file" $(ARGS) || exit 1; done)
+
+lock: ## Pin requirements/*.in anew; UPGRADE=1 looks for newer versions
+	$(call step,Requirements,scripts/compile_requirements.sh)
+
+clean: ## Remove everything that was made here; real data in var/serve stays unless ALL=1
+	@$(PYTHON) scripts/clean.py $(if $(filter-out 0,$(ALL)),--all)
