@@ -10,6 +10,9 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 
 env = environ.Env()
 environ.Env.read_env(env.str("THAWLOOP_ENV_FILE", str(BASE_DIR / ".env")))
+if "THAWLOOP_ENV_FILE" not in env:
+    # What `make serve` wrote down: commands in another terminal find the servers it runs.
+    environ.Env.read_env(str(BASE_DIR / "var" / "serve" / "environment"))
 
 # --- Where things live -------------------------------------------------------------------------------------------
 VAR_DIR = Path(env.str("THAWLOOP_VAR", str(BASE_DIR / "var")))
@@ -53,7 +56,6 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "django_rq",
     "django_prometheus",
     "django_structlog",
     "thawloop.core",
@@ -116,7 +118,6 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = env.int("THAWLOOP_DB_CONNECT_TIMEOUT", 10)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:6379/0")
-RQ_QUEUES = {name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": -1} for name in ("default", "raster", "gpu")}
 GDAL_LIBRARY_PATH = env.str("GDAL_LIBRARY_PATH", "") or in_wheel("pyogrio", "libgdal")
 GEOS_LIBRARY_PATH = env.str("GEOS_LIBRARY_PATH", "") or in_wheel("shapely", "libgeos_c")
 
@@ -170,5 +171,8 @@ UNFOLD = {"SITE_TITLE": "ThawLoop", "SITE_HEADER": "ThawLoop", "SITE_URL": "/", 
 
 # --- Logging -----------------------------------------------------------------------------------------------------
 from thawloop.core.logs import logging_config  # noqa: E402
+
+# A reverse proxy or a caller may name the request (X-Request-ID); thawloop.core.middleware refuses harmful names.
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True
 
 LOGGING = logging_config(json_lines=env.bool("THAWLOOP_LOG_JSON", False), level=env.str("THAWLOOP_LOG_LEVEL", "INFO"))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 class Refused(Exception):
     """What was asked cannot be done; the message says why and what to do. Nothing was changed."""
 
-    status_code = status.HTTP_400_BAD_REQUEST
+    status_code: int = status.HTTP_400_BAD_REQUEST
 
 
 class Conflict(Refused):

@@ -48,6 +48,7 @@ class Job(models.Model):
     finished = models.DateTimeField(null=True, blank=True)
     dispatches = models.PositiveIntegerField(default=0)
     dispatched = models.DateTimeField(null=True, blank=True)
+    not_before = models.DateTimeField(null=True, blank=True, help_text="After a failure: when to try again.")
 
     class Meta:
         ordering = ["-created"]

@@ -1,0 +1,136 @@
+"""The process that makes things right: every room registers what it checks, and how often.
+
+Webhooks and queues are hints that make things fast. What they miss, a reconciler finds. Each runs in a thread of its
+own, so that a slow one (a Label Studio that does not answer) does not delay the others; and each holds a database lock
+while it runs, so that any number of reconciler processes share the work.
+"""
+
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+
+from thawloop.core.context import acting
+from thawloop.core.errors import Refused
+
+log = structlog.get_logger(__name__)
+
+LONGEST_PAUSE_SECONDS = 60.0
+_LOCK_SPACE = 0x7468  # keeps our advisory locks apart from anybody else's
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Something to be checked and mended regularly.
+
+    Attributes:
+        name: E.g. `core.jobs`.
+        run: Mends, and returns what it did, one sentence each.
+        every_seconds: Pause between two runs.
+    """
+
+    name: str
+    run: Callable[[], list[str]]
+    every_seconds: float
+
+
+_registered: dict[str, Reconciler] = {}
+
+
+def register_reconciler(name: str, run: Callable[[], list[str]], every_seconds: float) -> None:
+    """Have `run()` called every so many seconds by `manage.py reconciler`; called from an app's `ready()`."""
+    _registered[name] = Reconciler(name, run, every_seconds)
+
+
+def registered_reconcilers() -> list[Reconciler]:
+    """All of them, by name."""
+    return [_registered[name] for name in sorted(_registered)]
+
+
+def run_once(reconciler: Reconciler) -> list[str]:
+    """Run one reconciler now, unless another process is doing so; returns what was done."""
+    with _only_one(reconciler.name) as ours, acting(name="reconciler"):
+        if not ours:
+            return []
+        done = reconciler.run()
+        for sentence in done:
+            log.info(sentence, reconciler=reconciler.name)
+        return done
+
+
+def run_forever(stop: threading.Event) -> None:
+    """Run all registered reconcilers, each in its own thread, until `stop` is set."""
+    threads = [
+        threading.Thread(target=_repeat, args=(reconciler, stop), name=reconciler.name)
+        for reconciler in registered_reconcilers()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def is_running() -> bool:
+    """Whether any reconciler process is at work, on whatever machine: each holds a lock in the database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = 0 AND granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+            [_LOCK_SPACE],
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def show_presence(stop: threading.Event) -> None:
+    """Hold the lock that `is_running` looks for until `stop` is set, taking it again whenever it was lost."""
+    while not stop.is_set():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_lock_shared(%s, 0)", [_LOCK_SPACE])
+                while not stop.wait(5):
+                    cursor.execute("SELECT 1")
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("the database does not answer; trying again", error=str(error).strip())
+            stop.wait(2)
+        finally:
+            connection.close()
+
+
+def _repeat(reconciler: Reconciler, stop: threading.Event) -> None:
+    failures = 0
+    while not stop.is_set():
+        began = time.monotonic()
+        close_old_connections()
+        try:
+            run_once(reconciler)
+            failures = 0
+        except Refused as error:
+            failures += 1
+            log.warning("reconciler refused", reconciler=reconciler.name, why=str(error))
+        except Exception:
+            failures += 1
+            log.exception("reconciler failed", reconciler=reconciler.name)
+            connection.close()
+        longest = max(LONGEST_PAUSE_SECONDS, reconciler.every_seconds)
+        pause = min(reconciler.every_seconds * 2 ** min(failures, 10), longest)
+        stop.wait(max(0.1, pause - (time.monotonic() - began)))
+    connection.close()
+
+
+@contextmanager
+def _only_one(name: str) -> Iterator[bool]:
+    key = zlib.crc32(name.encode()) - 2**31
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [_LOCK_SPACE + 1, key])
+        (ours,) = cursor.fetchone()
+    try:
+        yield bool(ours)
+    finally:
+        if ours and connection.connection is not None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_LOCK_SPACE + 1, key])

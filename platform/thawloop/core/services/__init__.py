@@ -1,0 +1,7 @@
+"""Every change of state in core: the audit trail and the life of a job row."""
+
+from thawloop.core.services.auditing import audit
+from thawloop.core.services.queueing import cancel_job, dispatch, enqueue, retry_job
+from thawloop.core.services.reconciling import reconcile_jobs
+
+__all__ = ["audit", "cancel_job", "dispatch", "enqueue", "reconcile_jobs", "retry_job"]

@@ -1,0 +1,11 @@
+"""Addresses of core: what watches over an installation asks here."""
+
+from django.urls import path
+
+from thawloop.core import metrics, views
+
+urlpatterns = [
+    path("healthz", views.alive, name="alive"),
+    path("api/health/", views.healthy, name="health"),
+    path("metrics", metrics.export, name="metrics"),
+]

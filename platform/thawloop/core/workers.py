@@ -1,0 +1,100 @@
+"""RQ workers, tuned: they notice a dead work horse soon, and no work horse outlives its worker.
+
+One queue per worker (with one queue RQ moves jobs atomically). Every job gets a forked child: the parent has Django
+and GDAL ready, which a fresh interpreter would load for seconds, and the parent never imports torch, because a
+process that has run torch cannot be forked (its thread pools hang in the child). A GPU job therefore pays for importing
+torch itself; GPU jobs are few and long.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+import redis
+import structlog
+from django.db import connections
+from django.utils import timezone
+from rq import Queue
+from rq.job import Job as RingJob
+from rq.serializers import JSONSerializer
+from rq.worker import Worker
+
+from thawloop.core import doorbell
+
+log = structlog.get_logger(__name__)
+
+SILENT_AFTER = timedelta(seconds=60)  # idle workers speak every 15 s, busy ones every 5 s
+_PR_SET_PDEATHSIG = 1
+
+
+class DurableWorker(Worker):
+    """RQ's forking worker with short intervals, whose work horse dies with it and hears of its shutdown."""
+
+    max_connection_wait_time = 5.0
+    log_result_lifespan = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("job_monitoring_interval", 5)
+        kwargs.setdefault("maintenance_interval", 60)
+        kwargs.setdefault("worker_ttl", 30)
+        kwargs.setdefault("log_job_description", False)
+        kwargs.setdefault("serializer", JSONSerializer)
+        super().__init__(*args, **kwargs)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether somebody asked this worker to end."""
+        return self._stop_requested
+
+    def handle_warm_shutdown_request(self) -> None:
+        """Tell the running job: it stops at its next check and is continued by another worker."""
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+        if self.horse_pid:
+            os.kill(self.horse_pid, signal.SIGTERM)
+
+    def main_work_horse(self, job: RingJob, queue: Queue) -> None:
+        """Run in the forked child."""
+        die_with_parent(self.pid)
+        super().main_work_horse(job, queue)
+
+
+def work(queue_name: str, *, burst: bool = False) -> None:
+    """Serve one queue until asked to stop (or, with `burst`, until it is empty), however often Redis goes away."""
+    while True:
+        connections.close_all()  # an open connection must not be shared with forked children
+        try:
+            with doorbell.connect(patient=True) as connection:
+                worker = DurableWorker([doorbell.queue(queue_name, connection)], connection=connection)
+                worker.work(burst=burst)
+                if burst or worker.stop_requested:
+                    return
+        except redis.exceptions.ConnectionError as error:
+            if burst:
+                raise doorbell.unavailable(error) from error
+            log.warning("Redis does not answer; trying again", queue=queue_name, error=str(error))
+        time.sleep(2)
+
+
+def die_with_parent(parent: int | None) -> None:
+    """Have the kernel kill this process when its parent ends (Linux; elsewhere the lease alone protects the job)."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was faster
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def live_workers(queue_name: str) -> int:
+    """How many workers serve the queue.
+
+    Raises:
+        RedisUnavailable: Redis does not answer.
+    """
+    recent = timezone.now() - SILENT_AFTER
+    return sum(
+        worker.last_heartbeat is not None and worker.last_heartbeat > recent for worker in doorbell.workers(queue_name)
+    )
