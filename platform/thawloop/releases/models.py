@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from labeling.models import Campaign, LabelRevision, Split
+from labeling.models import Annotation, Campaign, LabelRevision, Split
 from thawloop.catalog.models import Tile
 
 
@@ -44,11 +44,19 @@ class Release(models.Model):
 
 
 class ReleaseTile(models.Model):
-    """A tile of a release and its split."""
+    """A tile of a release, its split, and who labelled it: an annotator, or the imports that cover it."""
 
     release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="release_tiles")
     tile = models.ForeignKey(Tile, on_delete=models.PROTECT)
     split = models.CharField(max_length=5, choices=Split)
+    annotation = models.ForeignKey(
+        Annotation,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="The submission whose shapes are the tile's labels; none: the imports that cover it.",
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["release", "tile"], name="release_tile_once")]

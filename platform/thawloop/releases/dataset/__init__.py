@@ -1,0 +1,1 @@
+"""The dataset directory (DESIGN.md): chips, COCO annotations, dataset.json, manifest and data card."""

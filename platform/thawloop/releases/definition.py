@@ -1,0 +1,89 @@
+"""What a release's dataset.json says, but for the statistics that only its pixels can tell."""
+
+import json
+from pathlib import PurePosixPath
+from typing import Any
+
+from django.db.models import Q
+
+from labeling.models import Campaign, CampaignModality
+from thawloop.catalog.models import Modality, Scene
+
+# The parts of a definition that decide what the files look like, without names, dates and versions.
+SHAPE = ("classes", "modalities", "grid")
+
+
+def define(campaign: Campaign) -> dict[str, Any]:
+    """Classes, modalities, grid and scenes of a campaign as they are now."""
+    inputs = list(
+        campaign.campaign_modalities.filter(Q(is_model_input=True) | Q(is_anchor=True))
+        .select_related("modality__source")
+        .order_by("-is_anchor", "position")
+    )
+    grid = campaign.grid
+    return {
+        "name": campaign.name,
+        # By age, not by name: a class that joins later must not move the others' numbers.
+        "classes": [item.name for item in campaign.classes.order_by("pk")],
+        "modalities": [_modality(item) for item in inputs],
+        "grid": {
+            "srid": grid.srid,
+            "pixel_size": grid.pixel_size,
+            "tile_size": grid.tile_size,
+            "overlap": grid.overlap,
+        },
+        "provenance": {
+            "campaign": campaign.title,
+            "period": [campaign.period_start.isoformat(), campaign.period_end.isoformat()],
+            "scenes": scenes(campaign, [item.modality for item in inputs]),
+        },
+    }
+
+
+def shape_of(definition: dict[str, Any]) -> str:
+    """Equal for definitions that make the same files of the same members."""
+    checksums = sorted(scene["checksum"] for scene in definition["provenance"]["scenes"])
+    return json.dumps([[definition[key] for key in SHAPE], checksums], sort_keys=True)
+
+
+def _modality(item: CampaignModality) -> dict[str, Any]:
+    modality = item.modality
+    return {
+        "name": modality.name,
+        "bands": list(modality.bands),
+        "range": [modality.range_min, modality.range_max],
+        "unit": modality.unit,
+        "nodata": None,
+        "anchor": item.is_anchor,
+        "derivation": modality.expression or modality.derivation,
+    }
+
+
+def scenes(campaign: Campaign, modalities: list[Modality]) -> list[dict[str, Any]]:
+    """The rasters that chips of these modalities can be read from, derived modalities' sources included."""
+    names = {modality.name for modality in modalities if not modality.is_derived}
+    names |= {modality.source.name for modality in modalities if modality.source is not None}
+    for modality in modalities:
+        if modality.derivation == Modality.Derivation.EXPRESSION:
+            names |= {known for known in _all_names() if f"{known}." in modality.expression}
+    regions = [row.region.geometry for row in campaign.campaign_regions.select_related("region")]
+    meeting = Q(pk__in=[])
+    for region in regions:
+        meeting |= Q(footprint__intersects=region)
+    found = Scene.objects.filter(meeting, modality__name__in=names).select_related("modality").distinct()
+    in_period = Q(modality__is_static=True) | Q(acquired__range=(campaign.period_start, campaign.period_end))
+    return [
+        {
+            "modality": scene.modality.name,
+            "file": PurePosixPath(scene.uri).name,
+            "checksum": scene.checksum,
+            "acquired": scene.acquired.isoformat(),
+            "provider": scene.provider,
+            "licence": scene.licence,
+        }
+        for scene in found.filter(in_period).order_by("modality__name", "acquired", "checksum")
+    ]
+
+
+def _all_names() -> list[str]:
+    return list(Modality.objects.values_list("name", flat=True))

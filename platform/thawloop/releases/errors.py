@@ -1,0 +1,19 @@
+"""What this room refuses, and why."""
+
+from thawloop.core.errors import Conflict, Refused
+
+
+class LabelFileRefused(Refused):
+    """A label file cannot be taken in; nothing was imported."""
+
+
+class ReleaseRefused(Refused):
+    """A release cannot be frozen or its files cannot be written."""
+
+
+class ReleaseConflict(Conflict):
+    """A release cannot be frozen now: nothing changed, or another one is being frozen."""
+
+
+class ExportRefused(Refused):
+    """An export cannot be written; nothing was left behind."""

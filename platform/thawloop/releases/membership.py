@@ -1,0 +1,124 @@
+"""Which tiles and label revisions a release holds: now, and when it was frozen."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import connection
+
+from labeling.models import Campaign, LabelImport, Split
+from labeling.selectors import labelled_tiles, standing_annotations
+from thawloop.releases.definition import shape_of
+from thawloop.releases.models import Release
+from thawloop.releases.splits import overlapping
+from thawloop.releases.versions import Members
+
+# A tile's labels have one source: the shapes of its annotation, or the imports where nobody annotated it.
+# Both at once would teach every slump twice.
+_REVISIONS_ON_TILES = """
+    WITH member AS (
+        SELECT * FROM unnest(%(tiles)s::bigint[], %(annotations)s::bigint[]) AS pair (tile_id, annotation_id)
+    ), held AS ({held})
+    SELECT member.tile_id, revision.id
+    FROM member
+    JOIN labeling_annotation AS annotation ON annotation.id = member.annotation_id
+    JOIN labeling_label AS label ON label.tile_id = member.tile_id
+        AND label.origin LIKE 'ls:' || annotation.ls_annotation_id || ':%%'
+    JOIN labeling_labelrevision AS revision ON revision.label_id = label.id
+    JOIN held ON held.revision_id = revision.id
+    UNION ALL
+    SELECT member.tile_id, revision.id
+    FROM member
+    JOIN catalog_tile AS tile ON tile.id = member.tile_id
+    JOIN labeling_labelrevision AS revision ON ST_Intersects(revision.geometry, tile.geometry)
+    JOIN labeling_label AS label ON label.id = revision.label_id
+    JOIN held ON held.revision_id = revision.id
+    WHERE member.annotation_id IS NULL AND label.tile_id IS NULL
+"""
+_HELD_NOW = """
+    SELECT label.current_id AS revision_id FROM labeling_label AS label
+    JOIN labeling_labelrevision AS revision ON revision.id = label.current_id AND revision.state = 'present'
+    WHERE label.campaign_id = %(owner)s
+"""
+_HELD_BY_RELEASE = "SELECT revision_id FROM releases_releaselabel WHERE release_id = %(owner)s"
+
+Tiles = Mapping[int, tuple[str, int | None]]
+
+
+def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Members, dict[int, set[int]], list[str]]:
+    """What a release frozen now would hold.
+
+    Returns:
+        The members; the revision ids on each tile; the keys of tiles left out because they overlap a test tile.
+    """
+    rows = list(labelled_tiles(campaign).values_list("id", "split", "col", "row", "key"))
+    grid = campaign.grid
+    blocked = overlapping(
+        [(col, row) for _, split, col, row, _ in rows if split != Split.TEST],
+        [(col, row) for _, split, col, row, _ in rows if split == Split.TEST],
+        tile_size=grid.tile_size,
+        overlap=grid.overlap,
+    )
+    annotations = _annotations(campaign)
+    tiles: dict[int, tuple[str, int | None]] = {}
+    left_out: list[str] = []
+    for tile, split, col, row, key in rows:
+        if split != Split.TEST and (col, row) in blocked:
+            left_out.append(key)
+        else:
+            tiles[tile] = (str(split), annotations.get(tile))
+    on_tiles = _revisions_on(_HELD_NOW, campaign.pk, tiles)
+    revisions = set().union(*on_tiles.values()) if on_tiles else set()
+    labels = _labels_of(revisions)
+    members = Members(tiles, labels, _sources(campaign, tiles, revisions), shape_of(definition))
+    return members, on_tiles, sorted(left_out)
+
+
+def frozen_members(release: Release) -> Members:
+    """What a release holds."""
+    tiles = {
+        row.tile_id: (row.split, row.annotation_id)
+        for row in release.release_tiles.only("tile_id", "split", "annotation_id")
+    }
+    labels = release.release_labels.values_list("revision__label_id", "revision_id")
+    sources = frozenset(release.definition["provenance"]["sources"])
+    return Members(tiles, {str(label): revision for label, revision in labels}, sources, shape_of(release.definition))
+
+
+def _annotations(campaign: Campaign) -> dict[int, int]:
+    """Tile id to the submission that holds there: the latest, where several annotators submitted."""
+    return dict(standing_annotations(campaign).order_by("id").values_list("task__tile_id", "id"))
+
+
+def frozen_revisions_on(release: Release, tiles: Tiles) -> dict[int, set[int]]:
+    """Tile id to the revision ids that a release holds on it, for some of its tiles."""
+    return _revisions_on(_HELD_BY_RELEASE, release.pk, tiles)
+
+
+def _revisions_on(held: str, owner: int, tiles: Tiles) -> dict[int, set[int]]:
+    arguments = {
+        "tiles": list(tiles),
+        "annotations": [annotation for _, annotation in tiles.values()],
+        "owner": owner,
+    }
+    found: dict[int, set[int]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_REVISIONS_ON_TILES.format(held=held), arguments)
+        for tile, revision in cursor.fetchall():
+            found.setdefault(tile, set()).add(revision)
+    return found
+
+
+def _labels_of(revisions: set[int]) -> dict[str, int]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT label_id::text, id FROM labeling_labelrevision WHERE id = ANY(%s)", [sorted(revisions)])
+        return dict(cursor.fetchall())
+
+
+def _sources(campaign: Campaign, tiles: Tiles, revisions: set[int]) -> frozenset[str]:
+    """`annotations` if anybody drew; `import:<checksum>` for every file that gave a label or covers a tile."""
+    drawn = {"annotations"} if any(annotation for _, annotation in tiles.values()) else set()
+    gave = LabelImport.objects.filter(campaign=campaign, revisions__in=revisions)
+    covers = LabelImport.objects.filter(campaign=campaign, coverage__isnull=False)
+    if all(annotation for _, annotation in tiles.values()):
+        covers = covers.none()
+    return frozenset(drawn | {f"import:{item.checksum}" for item in gave.union(covers)})

@@ -1,0 +1,301 @@
+"""Take a label file in as truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import shapely
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from shapely.geometry import MultiPolygon
+from shapely.geometry.base import BaseGeometry
+
+from labeling.models import Campaign, Label, LabelImport, LabelRevision, LandformClass
+from labeling.selectors import current_labels
+from thawloop.catalog.geometry import to_geos, to_shapely
+from thawloop.core.context import current_actor
+from thawloop.core.services import audit
+from thawloop.core.storage import checked_uri, sha256
+from thawloop.releases.errors import LabelFileRefused, ReleaseConflict
+from thawloop.releases.study_area import StudyArea
+from thawloop.releases.tally import Tally
+from thawloop.releases.vectors import Feature, Projection, VectorFile, clean, projection_of, read_vector_file
+
+BATCH = 2_000
+COVERAGES = ("none", "regions")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of a file is taken in, and as what."""
+
+    landform_class: LandformClass | None
+    class_field: str | None
+    known: dict[str, LandformClass]
+    buffer_points: float | None
+
+
+@dataclass(frozen=True)
+class NewLabel:
+    """A label about to be written."""
+
+    feature: str
+    landform_class: LandformClass
+    geometry: MultiPolygon
+    properties: dict[str, Any]
+
+
+def import_labels(
+    campaign: Campaign,
+    path: str | Path,
+    *,
+    landform_class: LandformClass | str | None = None,
+    class_field: str | None = None,
+    coverage: str | BaseGeometry = "none",
+    splits: Sequence[str] | None = None,
+    regions: Sequence[str] | None = None,
+    crs: str | None = None,
+    layer: str | None = None,
+    buffer_points: float | None = None,
+    dry_run: bool = False,
+) -> LabelImport:
+    """Import every polygon of a label file as a label of the campaign; the same file again changes nothing.
+
+    Args:
+        campaign: Whose truth it becomes.
+        path: GeoJSON, GeoPackage, Shapefile, KML, FlatGeobuf, CSV, tab-separated text or MapInfo file, plain or zipped,
+            below one of THAWLOOP_DATA_ROOTS.
+        landform_class: What all features are; may be left out if the campaign has one class.
+        class_field: Attribute that names each feature's class.
+        coverage: `none`; `regions`: tiles in the chosen regions are exhaustively labelled by this file, so that tiles
+            without a label are true negatives; or a shapely geometry in EPSG:4326 with the same meaning.
+        splits: Take only labels in regions of these splits; the others are counted as held back.
+        regions: Take only labels in these regions (names).
+        crs: Coordinate system of the file, where it names none or a wrong one.
+        layer: Which layer, where it has several.
+        buffer_points: Radius in metres of the circles that stand for points.
+        dry_run: Say what would happen and write nothing; the result is then unsaved.
+
+    Returns:
+        The import; `counts` says how many features were read, created, duplicate, unchanged, repaired, refused,
+        held back, and which (`refusals`, `repairs`: the first of them).
+
+    Raises:
+        LabelFileRefused: The file cannot be read, is of another place, or holds nothing to take.
+        ReleaseConflict: The file was imported before with other options.
+    """
+    file = _local(checked_uri(str(path)))
+    wanted = _wanted(campaign, landform_class, class_field, buffer_points)
+    area = StudyArea.of(campaign, splits=splits, regions=regions)
+    options = {
+        "class": wanted.landform_class.name if wanted.landform_class else None,
+        "class_field": class_field,
+        "coverage": coverage if isinstance(coverage, str) else "geometry",
+        "splits": sorted(splits) if splits else None,
+        "regions": sorted(regions) if regions else None,
+    }
+    covered = _covered(coverage, area)
+    source = read_vector_file(file, max_bytes=settings.THAWLOOP_MAX_VECTOR_BYTES, layer=layer)
+    checksum = sha256(str(file))
+    if known := LabelImport.objects.filter(campaign=campaign, checksum=checksum).first():
+        return _same_import(known, options, source.name)
+    tally = Tally(read=len(source.features))
+    projection = projection_of(source.crs, override=crs, name=source.name)
+    labels = _collect(source, projection, wanted, area, tally)
+    _refuse_empty(source, labels, tally, area, covered=covered is not None)
+    labels = _drop_known(campaign, labels, tally)
+    tally.created = len(labels)
+    found = LabelImport(
+        campaign=campaign,
+        file_name=source.name[:300],
+        checksum=checksum,
+        counts=tally.to_json() | {"options": options},
+        coverage=to_geos(covered) if covered is not None else None,
+        created_by=current_actor().user,
+    )
+    return found if dry_run else _write(found, labels)
+
+
+def _local(path: str) -> Path:
+    if path.startswith("/vsi"):
+        raise LabelFileRefused(
+            f"Label files are read from folders, not from s3://: copy {Path(path).name} to one first."
+        )
+    return Path(path)
+
+
+def _wanted(
+    campaign: Campaign, landform_class: LandformClass | str | None, class_field: str | None, buffer: float | None
+) -> Wanted:
+    known = {item.name.lower(): item for item in campaign.classes.all()}
+    if landform_class is not None and class_field is not None:
+        raise LabelFileRefused("Give either one class for all features or the field that names it, not both.")
+    if buffer is not None and not 0 < buffer <= 10_000:
+        raise LabelFileRefused(f"A radius of {buffer:g} m around points makes no landform: use 1 to 10,000 metres.")
+    if class_field is not None:
+        return Wanted(None, class_field, known, buffer)
+    if landform_class is None:
+        if len(known) != 1:
+            raise LabelFileRefused(
+                f"Campaign {campaign.name} maps {_names(known)}: say which one the file holds, or which field tells."
+            )
+        return Wanted(next(iter(known.values())), None, known, buffer)
+    name = landform_class if isinstance(landform_class, str) else landform_class.name
+    if name.lower() not in known:
+        raise LabelFileRefused(f"Campaign {campaign.name} maps {_names(known)}, not `{name}`: use one of its classes.")
+    return Wanted(known[name.lower()], None, known, buffer)
+
+
+def _names(known: dict[str, LandformClass]) -> str:
+    return ", ".join(sorted(item.name for item in known.values())) or "no class yet"
+
+
+def _covered(coverage: str | BaseGeometry, area: StudyArea) -> MultiPolygon | None:
+    if isinstance(coverage, BaseGeometry):
+        polygons = [part for part in getattr(coverage, "geoms", [coverage]) if part.geom_type == "Polygon"]
+        return MultiPolygon(polygons) if polygons else None
+    if coverage not in COVERAGES:
+        raise LabelFileRefused(f"Coverage `{coverage}` is unknown: use {' or '.join(COVERAGES)}.")
+    return area.chosen if coverage == "regions" else None
+
+
+def _same_import(known: LabelImport, options: dict[str, Any], name: str) -> LabelImport:
+    before = known.counts.get("options", options)
+    if changed := sorted(key for key in options if options[key] != before.get(key)):
+        raise ReleaseConflict(
+            f"{name} was already imported into this campaign (import {known.pk}) with another "
+            f"{' and '.join(changed).replace('_', ' ')}: repeat it as it was, or save the other part as its own file."
+        )
+    return known
+
+
+def _collect(
+    source: VectorFile, projection: Projection, wanted: Wanted, area: StudyArea, tally: Tally
+) -> list[NewLabel]:
+    """The labels of a file that are sound and wanted; everything else is tallied."""
+    labels: list[NewLabel] = []
+    seen: set[tuple[str, bytes]] = set()
+    for feature in source.features:
+        if feature.geometry is None:
+            tally.refuse(feature.id, feature.problem, empty=True)
+            continue
+        cleaned = clean(feature.geometry, projection, buffer_points=wanted.buffer_points)
+        if cleaned.polygons is None:
+            tally.refuse(feature.id, cleaned.refused, point=cleaned.is_point)
+            continue
+        kind = _class_of(feature, wanted, source.name)
+        key = (kind.name, fingerprint(cleaned.polygons))
+        if key in seen:
+            tally.duplicate += 1
+            continue
+        seen.add(key)
+        if cleaned.repaired:
+            tally.repair(feature.id, cleaned.repaired, cleaned.area_change)
+        tally.extend(cleaned.polygons)
+        if not area.meets(cleaned.polygons):
+            tally.outside += 1
+        if area.wants(cleaned.polygons):
+            labels.append(NewLabel(feature.id, kind, cleaned.polygons, feature.properties))
+        else:
+            tally.held_back += 1
+    return labels
+
+
+def _class_of(feature: Feature, wanted: Wanted, name: str) -> LandformClass:
+    if wanted.landform_class is not None:
+        return wanted.landform_class
+    field = wanted.class_field or ""
+    if field not in feature.properties:
+        fields = ", ".join(list(feature.properties)[:12])
+        raise LabelFileRefused(f"{name} has no field `{field}`: its fields are {fields or 'none'}.")
+    value = str(feature.properties[field] if feature.properties[field] is not None else "").strip()
+    if value.lower() not in wanted.known:
+        raise LabelFileRefused(
+            f"{name}, feature {feature.id}: class `{value[:50]}` in field `{field}` is unknown; this campaign maps "
+            f"{_names(wanted.known)}."
+        )
+    return wanted.known[value.lower()]
+
+
+def fingerprint(polygons: MultiPolygon) -> bytes:
+    """Equal for geometries with the same rings, however they are ordered or started."""
+    return bytes(shapely.to_wkb(shapely.normalize(polygons)))
+
+
+def _refuse_empty(source: VectorFile, labels: list[NewLabel], tally: Tally, area: StudyArea, *, covered: bool) -> None:
+    if tally.read == 0:
+        raise LabelFileRefused(f"{source.name} holds no feature: nothing to import.")
+    if tally.bounds is None:
+        if tally.points == tally.read:
+            raise LabelFileRefused(
+                f"{source.name} holds {tally.points:,} points and no polygon: this campaign needs polygons; give a "
+                "radius with --buffer-points METRES if circles will do."
+            )
+        first = tally.refusals[0]
+        raise LabelFileRefused(
+            f"{source.name} holds no usable polygon: all {tally.refused:,} features are refused, e.g. feature "
+            f"{first['feature']} {first['reason']}."
+        )
+    if tally.outside == tally.sound:
+        raise LabelFileRefused(area.elsewhere(source.name, tally.bounds))
+    if not labels and not covered:
+        raise LabelFileRefused(
+            f"None of {source.name}'s {tally.sound:,} polygons lies in the regions chosen ({area.names}): nothing to "
+            "import."
+        )
+
+
+def _drop_known(campaign: Campaign, labels: list[NewLabel], tally: Tally) -> list[NewLabel]:
+    """Leave out labels whose very geometry and class the campaign holds already, from another file."""
+    present = (
+        current_labels(campaign).filter(label_import__isnull=False).values_list("landform_class__name", "geometry")
+    )
+    known = {(name, fingerprint(to_shapely(geometry))) for name, geometry in present.iterator()}
+    new = [label for label in labels if (label.landform_class.name, fingerprint(label.geometry)) not in known]
+    tally.unchanged = len(labels) - len(new)
+    return new
+
+
+def _write(found: LabelImport, labels: list[NewLabel]) -> LabelImport:
+    actor = current_actor()
+    try:
+        with transaction.atomic():
+            found.save()
+            for start in range(0, len(labels), BATCH):
+                part = labels[start : start + BATCH]
+                rows = Label.objects.bulk_create(
+                    Label(campaign=found.campaign, origin=f"import:{found.pk}:{label.feature}"[:100]) for label in part
+                )
+                LabelRevision.objects.bulk_create(
+                    LabelRevision(
+                        label=row,
+                        number=1,
+                        landform_class=label.landform_class,
+                        geometry=to_geos(label.geometry),
+                        properties=label.properties,
+                        label_import=found,
+                        author=actor.user,
+                        author_name=actor.name,
+                        reason=f"imported from {found.file_name}"[:300],
+                    )
+                    for row, label in zip(rows, part, strict=True)
+                )
+            _point_to_revisions(found)
+            counts = {key: value for key, value in found.counts.items() if isinstance(value, int)}
+            audit("labels.import", found, after={"file": found.file_name, "checksum": found.checksum, **counts})
+    except IntegrityError as error:
+        if "import_file_once" not in str(error):
+            raise
+        raise ReleaseConflict(f"{found.file_name} is being imported by somebody else right now: look again.") from error
+    return found
+
+
+def _point_to_revisions(found: LabelImport) -> None:
+    """Make the new revisions their labels' current ones: one statement, where bulk_update would send every row."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE labeling_label AS label SET current_id = revision.id FROM labeling_labelrevision AS revision"
+            " WHERE revision.label_id = label.id AND revision.label_import_id = %s",
+            [found.pk],
+        )

@@ -1,0 +1,124 @@
+"""Tables with geometry: CSV and tab-separated text with a WKT column, or with latitude and longitude columns."""
+
+import csv
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import shapely
+from shapely.geometry import Point
+from shapely.geometry.base import BaseGeometry
+
+from thawloop.releases.errors import LabelFileRefused
+
+Row = tuple[str, BaseGeometry | None, dict[str, Any], str]
+
+WKT_COLUMNS = ("wkt", "wkt_geom", "geometry", "geom", "the_geom", "shape")
+LATITUDE_COLUMNS = ("latitude", "lat", "centroidlat", "cntrdlt", "location_center_lat", "y")
+LONGITUDE_COLUMNS = ("longitude", "lon", "lng", "long", "centroidlon", "cntrdln", "location_center_lon", "x")
+MAX_TEXT = 2_000
+MAX_ROWS = 1_000_000
+
+
+def read_table(path: Path, name: str) -> tuple[str | None, list[Row]]:
+    """Read rows of (line number, geometry, attributes, problem), and the CRS if the table tells it.
+
+    Latitude and longitude columns are EPSG:4326 by name; a WKT column tells its CRS only as EWKT (`SRID=...;`).
+
+    Raises:
+        LabelFileRefused: No column holds geometry, or the text is no table.
+    """
+    text = _decode(path)
+    lines = text.replace("\x00", "").splitlines(keepends=True)
+    skipped = _header_comment(lines)
+    # A polygon's WKT is far longer than the module's default bound; the file's size is bounded already.
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    delimiter = "\t" if path.suffix == ".tab" else _delimiter(lines[skipped] if len(lines) > skipped else "")
+    reader = csv.reader(lines[skipped:], delimiter=delimiter, skipinitialspace=True)
+    try:
+        header = [column.strip() for column in next(reader, [])]
+        wkt, latitude, longitude = _geometry_columns(header, name)
+        rows: list[Row] = []
+        srids: set[str] = set()
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(rows) >= MAX_ROWS:
+                raise LabelFileRefused(f"{name} has more than {MAX_ROWS:,} rows: split it.")
+            cells = cells + [""] * (len(header) - len(cells))
+            geometry, problem = (
+                _parse_wkt(cells[wkt], srids) if wkt is not None else _parse_point(cells[longitude], cells[latitude])
+            )
+            rows.append((str(skipped + reader.line_num), geometry, _properties(header, cells, wkt), problem))
+    except csv.Error as error:
+        raise LabelFileRefused(f"{name}, line {skipped + reader.line_num}: not a table ({error}).") from error
+    if len(srids) > 1:
+        raise LabelFileRefused(f"{name} mixes coordinate systems (SRID {', '.join(sorted(srids))}): use one.")
+    return ("EPSG:4326" if wkt is None else f"EPSG:{srids.pop()}" if srids else None), rows
+
+
+def _decode(path: Path) -> str:
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("iso-8859-1")
+
+
+def _header_comment(lines: list[str]) -> int:
+    """How many lines the `/* ... */` description takes that PANGAEA puts above its tables."""
+    if not lines or not lines[0].lstrip().startswith("/*"):
+        return 0
+    return next((number for number, line in enumerate(lines, 1) if "*/" in line), 0)
+
+
+def _delimiter(header: str) -> str:
+    return max(",;\t|", key=header.count)
+
+
+def _geometry_columns(header: list[str], name: str) -> tuple[int | None, int, int]:
+    lower = [re.sub(r"\W+", "_", column.lower()).strip("_") for column in header]
+
+    def find(names: tuple[str, ...]) -> int | None:
+        return next((lower.index(known) for known in names if known in lower), None)
+
+    wkt, latitude, longitude = find(WKT_COLUMNS), find(LATITUDE_COLUMNS), find(LONGITUDE_COLUMNS)
+    if wkt is None and (latitude is None or longitude is None):
+        raise LabelFileRefused(
+            f"{name} has no geometry column among {', '.join(header[:12]) or 'its columns'}: add a `wkt` column with "
+            "polygons."
+        )
+    return wkt, latitude or 0, longitude or 0
+
+
+def _parse_wkt(text: str, srids: set[str]) -> tuple[BaseGeometry | None, str]:
+    text = text.strip()
+    if match := re.match(r"SRID=(\d+);", text, re.IGNORECASE):
+        srids.add(match[1])
+        text = text[match.end() :]
+    if not text:
+        return None, "has no geometry"
+    try:
+        return shapely.from_wkt(text, on_invalid="fix"), ""
+    except shapely.errors.GEOSException as error:
+        return None, f"has broken WKT ({str(error)[:120]})"
+
+
+def _parse_point(longitude: str, latitude: str) -> tuple[BaseGeometry | None, str]:
+    if not longitude.strip() and not latitude.strip():
+        return None, "has no geometry"
+    try:
+        return Point(float(longitude), float(latitude)), ""
+    except ValueError:
+        return None, f"has no numbers as coordinates (`{latitude[:20]}`, `{longitude[:20]}`)"
+
+
+def _properties(header: list[str], cells: list[str], wkt: int | None) -> dict[str, Any]:
+    def pairs() -> Iterator[tuple[str, Any]]:
+        for index, column in enumerate(header):
+            if index != wkt and column:
+                yield column, cells[index].strip()[:MAX_TEXT] or None
+
+    return dict(pairs())
