@@ -1,0 +1,296 @@
+"""Generated scenes with a known answer: tundra, lakes, a river, thaw slumps, and what only looks like them.
+
+Look-alikes are made so that no modality alone suffices: bare patches have the slumps' colours but no depression, green
+bowls have the depression but not the bare floor.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.features
+import shapely
+from pyproj import Transformer
+from rasterio.transform import Affine, from_origin
+from scipy import ndimage
+
+from thawloop.demo.landforms import (
+    BARE_PATCH,
+    GREEN_BOWL,
+    SLUMP,
+    Landform,
+    Window,
+    blob_outline,
+    flow_lines,
+    sink,
+    slump_outline,
+    window_of,
+)
+from thawloop.demo.terrain import Grid, Ground, Mask, fractal, hillshade, make_ground
+
+# Jesse Moraine, Banks Island: one of the densest swarms of thaw slumps on Earth.
+PLACE_LON, PLACE_LAT = -119.9, 72.7
+SRID = 3413
+NODATA_DEM = -9999.0
+REFLECTANCE_SCALE = 1e-4
+SUN_AZIMUTH, SUN_ALTITUDE = 165.0, 32.0
+
+# Reflectance of blue, green, red, near infrared.
+_SPARSE = np.array([0.062, 0.082, 0.100, 0.185])
+_LUSH = np.array([0.030, 0.062, 0.045, 0.340])
+_MUD = np.array([0.092, 0.117, 0.146, 0.185])
+_WET_MUD = np.array([0.060, 0.074, 0.090, 0.108])
+_HEADWALL = np.array([0.040, 0.045, 0.050, 0.056])
+_GRAVEL = np.array([0.135, 0.160, 0.185, 0.225])
+_WATER = np.array([0.050, 0.045, 0.028, 0.012])
+_SNOW = np.array([0.720, 0.740, 0.750, 0.680])
+
+
+@dataclass(frozen=True)
+class SceneSize:
+    """How large: whole tiles of a grid.
+
+    Attributes:
+        columns, rows: Tiles.
+        tile_size: Pixels per tile side.
+        pixel_size: Metres.
+    """
+
+    columns: int = 16
+    rows: int = 10
+    tile_size: int = 128
+    pixel_size: float = 3.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns in pixels."""
+        return self.rows * self.tile_size, self.columns * self.tile_size
+
+
+@dataclass(frozen=True)
+class GeneratedScenes:
+    """Where the files are, and how much is in them."""
+
+    optical: Path
+    dem: Path
+    truth: Path
+    slumps: int
+    look_alikes: int
+
+
+def generate(folder: Path, size: SceneSize | None = None, *, seed: int = 0) -> GeneratedScenes:
+    """Write a four-band optical scene, a coarser DEM with a missing corner, and the true outlines.
+
+    `optical.tif`: blue, green, red, nir; uint16, reflectance = value * 1e-4, 0 is nodata. `dem.tif`: metres, float32,
+    at 4/3 of the optical pixel size. `truth.geojson`: polygons in EPSG:4326. Same size and seed: same files.
+    """
+    size = size or SceneSize()
+    rng = np.random.default_rng(seed)
+    ground = make_ground(size.shape, size.pixel_size, rng)
+    forms = _place(ground, size, rng)
+    elevation, optical = _paint(ground, forms, size, rng)
+    transform = _transform(size)
+    folder.mkdir(parents=True, exist_ok=True)
+    optical_path, dem_path, truth_path = folder / "optical.tif", folder / "dem.tif", folder / "truth.geojson"
+    _write_optical(optical_path, optical, transform)
+    _write_dem(dem_path, elevation, size, transform)
+    slumps = [form.outline for form in forms if form.kind == SLUMP]
+    _write_truth(truth_path, slumps, transform)
+    return GeneratedScenes(optical_path, dem_path, truth_path, len(slumps), len(forms) - len(slumps))
+
+
+def _transform(size: SceneSize) -> Affine:
+    """Upper left corner at the place, on a corner of the grid's tiles."""
+    x, y = Transformer.from_crs(4326, SRID, always_xy=True).transform(PLACE_LON, PLACE_LAT)
+    step = size.tile_size * size.pixel_size
+    return from_origin(round(x / step) * step, round(y / step) * step, size.pixel_size, size.pixel_size)
+
+
+def _place(ground: Ground, size: SceneSize, rng: np.random.Generator) -> list[Landform]:
+    """Slumps in swarms on slopes; look-alikes anywhere on land; none touches another."""
+    smooth = ndimage.gaussian_filter(ground.elevation, 12)
+    south, east = np.gradient(smooth, size.pixel_size)
+    steepness = np.hypot(south, east)
+    dry = ndimage.distance_transform_edt(~(ground.water | ground.bars))
+    suitable = np.where(dry > 14, steepness, 0) ** 1.5
+    swarms = 0.15 + np.clip(fractal(size.shape, rng, slope=3.2, longest=350), 0, None) ** 1.5
+    tiles = size.columns * size.rows
+    wanted = {SLUMP: round(0.72 * tiles), BARE_PATCH: round(0.26 * tiles), GREEN_BOWL: round(0.16 * tiles)}
+    water = _outlines(ground.water)
+    forms: list[Landform] = []
+    taken: list[shapely.Geometry] = []
+    for kind, count in wanted.items():
+        weight = suitable * swarms if kind == SLUMP else (dry > 10).astype(float)
+        spots = rng.choice(weight.size, size=count * 12, p=(weight / weight.sum()).ravel())
+        placed = 0
+        for spot in spots:
+            row, column = divmod(int(spot), size.shape[1])
+            if placed == count:
+                break
+            form = _form(kind, row, column, (float(east[row, column]), float(south[row, column])), water, size, rng)
+            if _is_free(form, taken, size):
+                forms.append(form)
+                taken.append(form.outline)
+                placed += 1
+    return forms
+
+
+def _form(
+    kind: str,
+    row: int,
+    column: int,
+    gradient: tuple[float, float],
+    water: shapely.Geometry,
+    size: SceneSize,
+    rng: np.random.Generator,
+) -> Landform:
+    steep = max(float(np.hypot(*gradient)), 1e-6)
+    downslope = (-gradient[0] / steep, -gradient[1] / steep)
+    length = float(np.clip(rng.lognormal(np.log(95), 0.42), 45, 260)) / size.pixel_size
+    center = (float(column), float(row))
+    is_blob = kind == BARE_PATCH and rng.random() < 0.6  # the others have a slump's outline, too
+    outline = blob_outline(center, length, rng) if is_blob else slump_outline(center, downslope, length, rng)
+    outline = _on_land(outline, water)
+    depth = float(np.clip(rng.normal(7.5, 1.8), 4, 12)) * float(np.clip(length * size.pixel_size / 110, 0.7, 1.3))
+    return Landform(kind, outline, row, column, downslope, length, depth)
+
+
+def _outlines(mask: Mask) -> shapely.Geometry:
+    """The area of a mask, in pixel coordinates."""
+    shapes = rasterio.features.shapes(mask.astype(np.uint8), mask=mask)
+    area = shapely.union_all([shapely.geometry.shape(outline) for outline, _ in shapes]).simplify(0.7)
+    shapely.prepare(area)
+    return area
+
+
+def _on_land(outline: shapely.Polygon, water: shapely.Geometry) -> shapely.Polygon:
+    """What is above the water line; the largest part when the shore cuts it in two."""
+    if not water.intersects(outline):
+        return outline
+    dry = outline.difference(water).buffer(-0.8).buffer(0.8)
+    return max(getattr(dry, "geoms", [dry]), key=lambda part: part.area, default=outline)
+
+
+def _is_free(form: Landform, taken: list[shapely.Geometry], size: SceneSize) -> bool:
+    rows, columns = size.shape
+    is_whole = form.outline.area * size.pixel_size**2 > 900 and form.outline.contains(
+        shapely.Point(form.column, form.row)
+    )
+    if not is_whole or not shapely.box(4, 4, columns - 4, rows - 4).contains(form.outline):
+        return False
+    room = form.outline.buffer(4)
+    return not any(room.intersects(other) for other in taken)
+
+
+def _paint(ground: Ground, forms: list[Landform], size: SceneSize, rng: np.random.Generator) -> tuple[Grid, Grid]:
+    """Elevation float32 [H, W] in metres and reflectance float32 [4, H, W]."""
+    elevation = ground.elevation.copy()
+    color = _mix(_SPARSE, _LUSH, ground.vegetation)
+    color = _over(
+        color, _GRAVEL[:, None, None] * (1 + 0.08 * fractal(size.shape, rng, slope=1.5, longest=30)), ground.bars
+    )
+    for form in forms:
+        window = window_of(form, size.shape)
+        if form.kind != BARE_PATCH:
+            sink(elevation, form, window)
+        if form.kind != GREEN_BOWL:
+            part = color[:, window.rows, window.columns]
+            color[:, window.rows, window.columns] = _bare(part, form, window, rng)
+    color = _over(color, np.broadcast_to(_WATER[:, None, None], color.shape), ground.water)
+    shade = hillshade(
+        ndimage.gaussian_filter(elevation, 0.6), size.pixel_size, azimuth=SUN_AZIMUTH, altitude=SUN_ALTITUDE
+    )
+    lit = 0.30 + 0.70 * shade / np.sin(np.radians(SUN_ALTITUDE))
+    color *= np.where(ground.water, 1.0, np.clip(lit, 0.3, 1.5)) ** 0.9
+    color = _snow(color, elevation, ground.water, rng)
+    color *= 1 + 0.045 * fractal(size.shape, rng, slope=0.8, longest=8)
+    color += rng.normal(0, 0.0022, color.shape)
+    color = ndimage.gaussian_filter(color, (0, 0.55, 0.55))  # the sensor's own blur
+    return elevation, np.clip(color, 0.001, 1).astype(np.float32)
+
+
+def _bare(part: Grid, form: Landform, window: Window, rng: np.random.Generator) -> Grid:
+    streaks = flow_lines(window, rng)
+    wet = np.clip(0.4 + 0.22 * streaks + 0.18 * fractal(window.inside.shape, rng, slope=2, longest=24), 0, 1)
+    floor = _mix(_MUD, _WET_MUD, wet)
+    islands = (fractal(window.inside.shape, rng, slope=2.4, longest=18) > 1.45) & (window.edge > 3)
+    floor = np.where(islands, 0.5 * part + 0.5 * floor, floor)
+    if form.kind == SLUMP:
+        exposed = np.clip(1 - np.abs(window.edge - 1.8) / 1.6, 0, 1) * np.clip((0.55 - window.along) / 0.2, 0, 1)
+        floor = floor * (1 - 0.8 * exposed) + _HEADWALL[:, None, None] * 0.8 * exposed
+    softness = np.clip(window.edge / (1.2 if form.kind == SLUMP else 2.5), 0, 1)
+    fade = softness * np.where(form.kind == SLUMP, 1 - 0.35 * np.clip((window.along - 0.75) / 0.25, 0, 1), 1)
+    return (part * (1 - fade) + floor * fade).astype(np.float32)
+
+
+def _snow(color: Grid, elevation: Grid, water: Mask, rng: np.random.Generator) -> Grid:
+    """A few late snow patches in hollows that face north."""
+    hollow = ndimage.gaussian_filter(elevation, 25) - elevation
+    chance = hollow / hollow.std() + fractal(elevation.shape, rng, slope=2.5, longest=60)
+    patches = ndimage.binary_opening((chance > np.quantile(chance, 0.9985)) & ~water)
+    return _over(color, np.broadcast_to(_SNOW[:, None, None], color.shape), patches)
+
+
+def _mix(low: np.ndarray, high: np.ndarray, share: Grid) -> Grid:
+    return (low[:, None, None] * (1 - share) + high[:, None, None] * share).astype(np.float32)
+
+
+def _over(color: Grid, top: np.ndarray, where: Mask) -> Grid:
+    share = ndimage.gaussian_filter(where.astype(np.float32), 0.8)
+    return (color * (1 - share) + top * share).astype(np.float32)
+
+
+def _write_optical(path: Path, color: Grid, transform: Affine) -> None:
+    profile = {"driver": "GTiff", "dtype": "uint16", "count": 4, "nodata": 0, "crs": SRID, "transform": transform}
+    raw = np.clip(np.round(color / REFLECTANCE_SCALE), 1, 65535).astype(np.uint16)
+    _write(path, raw, profile, ("blue", "green", "red", "nir"))
+
+
+def _write_dem(path: Path, elevation: Grid, size: SceneSize, transform: Affine) -> None:
+    """At 4/3 of the pixel size, with a corner missing as where stereo matching failed."""
+    coarse = ndimage.zoom(elevation, 0.75, order=1, grid_mode=True, mode="nearest")
+    rows, columns = coarse.shape
+    y, x = np.mgrid[:rows, :columns]
+    coarse[(columns - x) + 1.3 * y < 0.16 * columns] = NODATA_DEM
+    scaled = transform @ Affine.scale(size.shape[1] / columns, size.shape[0] / rows)
+    profile = {
+        "driver": "GTiff",
+        "dtype": "float32",
+        "count": 1,
+        "nodata": NODATA_DEM,
+        "crs": SRID,
+        "transform": scaled,
+    }
+    _write(path, coarse[None].astype(np.float32), profile, ("elevation",))
+
+
+def _write(path: Path, data: np.ndarray, profile: dict, names: tuple[str, ...]) -> None:
+    """A tiled GeoTIFF with overviews, in place only when complete."""
+    partial = path.with_name(f"{path.stem}.partial.tif")
+    options = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "predictor": 2}
+    if data.dtype.kind == "f":
+        options["predictor"] = 3
+    with rasterio.open(partial, "w", height=data.shape[1], width=data.shape[2], **profile, **options) as target:
+        target.write(data)
+        target.descriptions = names
+        target.build_overviews([2, 4, 8], rasterio.enums.Resampling.average)
+    partial.replace(path)
+
+
+def _write_truth(path: Path, outlines: list[shapely.Polygon], transform: Affine) -> None:
+    project = Transformer.from_crs(SRID, 4326, always_xy=True).transform
+    features = []
+    for number, outline in enumerate(outlines, 1):
+        xy = shapely.get_coordinates(outline)
+        lon, lat = project(*(transform @ (xy[:, 0], xy[:, 1])))
+        ring = [[round(float(x), 8), round(float(y), 8)] for x, y in zip(lon, lat, strict=True)]
+        features.append(
+            {
+                "type": "Feature",
+                "properties": {"id": number, "TrainClass": "Positive"},
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+            }
+        )
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
