@@ -17,13 +17,13 @@ class Refused(Exception):
 class Conflict(Refused):
     """It cannot be done now, because something else is going on or was already done."""
 
-    status_code = status.HTTP_409_CONFLICT
+    status_code: int = status.HTTP_409_CONFLICT
 
 
 class Unavailable(Refused):
     """A service we depend on does not answer."""
 
-    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    status_code: int = status.HTTP_503_SERVICE_UNAVAILABLE
 
 
 def api_exception_handler(error: Exception, context: dict[str, Any]) -> "Response | None":

@@ -1,0 +1,88 @@
+"""Jobs and the audit trail in the admin: to look at, and to cancel or retry."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from thawloop.core.errors import Refused
+from thawloop.core.models import AuditEntry, Job
+from thawloop.core.services import cancel_job, retry_job
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Rows that services write and nobody edits."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+        return [field.name for field in self.model._meta.fields]
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnlyAdmin):
+    list_display = ("short_name", "key", "queue", "shown_state", "shown_progress", "attempt", "requested_by", "created")
+    list_filter = ("state", "queue", "function")
+    list_select_related = ("requested_by",)
+    search_fields = ("key", "function", "request_id", "error")
+    date_hierarchy = "created"
+    actions = ("cancel", "retry")
+    actions_list: list[str] = []
+
+    @display(description="job", ordering="function")
+    def short_name(self, job: Job) -> str:
+        return job.function.rsplit(".", 1)[-1]
+
+    @display(
+        description="state",
+        ordering="state",
+        label={"queued": "info", "running": "warning", "succeeded": "success", "failed": "danger"},
+    )
+    def shown_state(self, job: Job) -> str:
+        return "stopping" if job.cancel_requested and job.is_active else job.state
+
+    @display(description="progress", ordering="progress")
+    def shown_progress(self, job: Job) -> str:
+        text = job.error if job.state == Job.State.FAILED else job.progress_message
+        return format_html(
+            '<progress max="1" value="{}"></progress> {}', f"{job.progress:.3f}", text[:80] + "…" * (len(text) > 80)
+        )
+
+    @admin.action(description="Cancel the selected jobs", permissions=["change"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._each(request, queryset, cancel_job, "cancelled or asked to stop")
+
+    @admin.action(description="Do the work of the selected jobs again", permissions=["change"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._each(request, queryset, retry_job, "queued again")
+
+    def _each(self, request: HttpRequest, queryset: QuerySet[Job], service: Callable[[Job], Any], done: str) -> None:
+        count = 0
+        for job in queryset:
+            try:
+                service(job)
+                count += 1
+            except Refused as refusal:
+                self.message_user(request, str(refusal), messages.ERROR)
+        if count:
+            self.message_user(request, f"{count} jobs {done}.", messages.SUCCESS)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    list_display = ("created", "actor_name", "action", "object_type", "object_name", "reason")
+    list_filter = ("action", "object_type")
+    search_fields = ("object_id", "object_name", "actor_name", "request_id", "reason")
+    date_hierarchy = "created"
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
