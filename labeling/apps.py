@@ -4,3 +4,14 @@ from django.apps import AppConfig
 class LabelingConfig(AppConfig):
     name = "labeling"
     label = "labeling"
+
+    def ready(self) -> None:
+        """Register what this room checks and mends."""
+        from labeling.labelstudio.health import check_label_studio
+        from labeling.services.sync import reconcile, reconcile_events
+        from thawloop.core.reconciler import register_reconciler
+        from thawloop.core.selectors import register_health_check
+
+        register_health_check("label_studio", check_label_studio, required=False)
+        register_reconciler("labeling.sync", reconcile, 30)
+        register_reconciler("labeling.events", reconcile_events, 5)

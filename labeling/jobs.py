@@ -1,0 +1,31 @@
+"""What workers do for this room."""
+
+from typing import Any
+
+from labeling.models import Campaign
+from labeling.services import process_pending_events, push_tasks, refresh_preannotations, sync
+from thawloop.core.jobs import JobContext
+
+
+def process_events(job: JobContext) -> dict[str, Any]:
+    """Process a campaign's stored webhooks: args `campaign`."""
+    return {"events": process_pending_events(_campaign(job), go_on=lambda: not job.should_stop())}
+
+
+def push(job: JobContext) -> dict[str, Any]:
+    """Put a campaign's pending tasks into Label Studio: args `campaign`."""
+    return {"tasks": push_tasks(_campaign(job))}
+
+
+def refresh(job: JobContext) -> dict[str, Any]:
+    """Give open tasks the champion's predictions: args `campaign`."""
+    return {"tasks": refresh_preannotations(_campaign(job))}
+
+
+def synchronise(job: JobContext) -> dict[str, Any]:
+    """Sync a campaign with Label Studio: args `campaign`, `full`."""
+    return vars(sync(_campaign(job), full=bool(job.args.get("full"))))
+
+
+def _campaign(job: JobContext) -> Campaign:
+    return Campaign.objects.get(pk=job.args["campaign"])

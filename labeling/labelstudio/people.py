@@ -1,0 +1,38 @@
+"""Who Label Studio's users are: their e-mail addresses, asked for once and kept for a while."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from django.core.cache import cache
+
+from labeling.labelstudio.client import Client
+from thawloop.core.errors import Refused
+
+log = structlog.get_logger(__name__)
+
+_KEY = "labeling.labelstudio.people"
+_SECONDS = 600
+
+
+def known_people(annotations: Iterable[dict[str, Any]], client: Client | None = None) -> dict[int, str]:
+    """E-mail addresses of Label Studio's users by id, asked for anew if an annotation's author is not among them.
+
+    Naming people is worth a question, not a failure: without an answer, what is known is returned.
+    """
+    authors = {annotation.get("completed_by") for annotation in annotations}
+    people: dict[int, str] = cache.get(_KEY, {})
+    unknown = {author for author in authors if type(author) is int and author not in people}
+    if not unknown:
+        return people
+    try:
+        if client is not None:
+            people = client.people()
+        else:
+            with Client(read_seconds=5.0) as own:
+                people = own.people()
+    except Refused as error:
+        log.warning("annotators are known by number only", why=str(error))
+        return people
+    cache.set(_KEY, people, _SECONDS)
+    return people

@@ -1,0 +1,251 @@
+"""Shapes on a tile ↔ Label Studio's results: polygons in percent, brush masks with holes; problems as sentences."""
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import rasterio.features
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon, box, shape
+
+from labeling.labelstudio.config import BRUSH, COMMENT, NO_STATEMENT, POLYGONS, VERDICT, brush_label
+from labeling.labelstudio.rle import BadEncoding, decode_mask, encode_mask
+
+Json = dict[str, Any]
+Ring = Sequence[Sequence[float]]
+
+MIN_AREA = 2.0  # square tile pixels; smaller parts are slips of the mouse
+MAX_REGIONS = 2_000
+MAX_POINTS = 20_000
+MAX_REPAIR_CHANGE = 0.1  # a repaired outline may differ so much, relative to its area
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A shape to be shown: rings in tile pixels, the first exterior, the others holes."""
+
+    region: str
+    class_name: str
+    rings: Sequence[Ring]
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A shape that was drawn, in tile pixels (x right, y down), valid and inside the tile."""
+
+    region: str
+    class_name: str
+    geometry: MultiPolygon
+
+
+@dataclass
+class Reading:
+    """What an annotation's result says, and what in it could not be understood."""
+
+    shapes: list[Shape] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    verdict: str = ""
+    comment: str = ""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the annotator makes a statement about the tile at all."""
+        return self.verdict not in NO_STATEMENT
+
+    @property
+    def labels(self) -> list[Shape]:
+        """The shapes that become labels: none if the verdict on the whole tile says otherwise."""
+        return [] if self.verdict else self.shapes
+
+    @property
+    def union(self) -> shapely.Geometry:
+        """All labels as one geometry, in tile pixels."""
+        return shapely.union_all([drawn.geometry for drawn in self.labels])
+
+
+def write_result(instances: Iterable[Instance], *, tile_size: int, picture: str, picture_size: int) -> list[Json]:
+    """Turn shapes into a Label Studio result.
+
+    Args:
+        instances: What to show. Without holes they become polygons, with holes brush masks.
+        tile_size: Pixels of the tile's side.
+        picture: Name of the Image tag that people draw on.
+        picture_size: Pixels of the side of the picture that people see.
+    """
+    return [_write(instance, tile_size, picture, picture_size) for instance in instances]
+
+
+def read_result(result: Any, *, tile_size: int, classes: Collection[str]) -> Reading:
+    """Understand an annotation's result, whatever it is; never raises for bad content.
+
+    Args:
+        result: The `result` of an annotation: a list of regions.
+        tile_size: Pixels of the tile's side.
+        classes: The names of the campaign's landform classes.
+    """
+    reading = Reading()
+    if not isinstance(result, list):
+        reading.problems.append("The result is not a list of regions.")
+        return reading
+    if len(result) > MAX_REGIONS:
+        reading.problems.append(f"Only the first {MAX_REGIONS} of {len(result)} regions were read.")
+    seen: set[str] = set()
+    for number, item in enumerate(result[:MAX_REGIONS], start=1):
+        try:
+            _read(item, number, tile_size, classes, seen, reading)
+        except _Unusable as problem:
+            reading.problems.append(f"Region {number} ({_region_id(item, number)}): {problem}.")
+    if reading.verdict and reading.shapes:
+        # Pre-annotations are copied into the submission: shapes that are left beside a verdict may be the model's.
+        reading.problems.append(
+            f"The verdict is {reading.verdict[:50]!r}, so the {len(reading.shapes)} shapes drawn became no labels: "
+            "remove the verdict or the shapes."
+        )
+    return reading
+
+
+def iou(first: shapely.Geometry, second: shapely.Geometry) -> float:
+    """Intersection over union of two geometries in one CRS; 1 if both are empty."""
+    union = shapely.union(first, second).area
+    return float(shapely.intersection(first, second).area / union) if union else 1.0
+
+
+class _Unusable(Exception):
+    """A region that cannot become a label; the message completes "Region N: …"."""
+
+
+def _write(instance: Instance, tile_size: int, picture: str, picture_size: int) -> Json:
+    region: Json = {
+        "id": instance.region,
+        "to_name": picture,
+        "original_width": picture_size,
+        "original_height": picture_size,
+        "image_rotation": 0,
+    }
+    if instance.score is not None and math.isfinite(instance.score):
+        region["score"] = round(float(instance.score), 4)
+    if len(instance.rings) == 1:
+        points = [[round(100 * x / tile_size, 6), round(100 * y / tile_size, 6)] for x, y in _open(instance.rings[0])]
+        value: Json = {"points": points, "closed": True, "polygonlabels": [instance.class_name]}
+        return region | {"from_name": POLYGONS, "type": "polygonlabels", "value": value}
+    scaled = shapely.transform(Polygon(instance.rings[0], instance.rings[1:]), lambda xy: xy * picture_size / tile_size)
+    mask = rasterio.features.rasterize([scaled], out_shape=(picture_size, picture_size)).astype(bool)
+    value = {"format": "rle", "rle": encode_mask(mask), "brushlabels": [brush_label(instance.class_name)]}
+    return region | {"from_name": BRUSH, "type": "brushlabels", "value": value}
+
+
+def _open(ring: Ring) -> list[Sequence[float]]:
+    """A ring without the repeated last point."""
+    points = list(ring)
+    return points[:-1] if len(points) > 1 and tuple(points[0]) == tuple(points[-1]) else points
+
+
+def _read(item: Any, number: int, tile_size: int, classes: Collection[str], seen: set[str], reading: Reading) -> None:
+    if not isinstance(item, dict) or not isinstance(item.get("value"), dict):
+        raise _Unusable("it is not a region of Label Studio")
+    kind, value = item.get("type"), item["value"]
+    if kind == "choices":
+        if item.get("from_name") == VERDICT:
+            reading.verdict = _first_text(value.get("choices"))
+        return
+    if kind == "textarea":
+        if item.get("from_name") == COMMENT:
+            reading.comment = _first_text(value.get("text"))
+        return
+    if item.get("image_rotation") not in (None, 0):
+        raise _Unusable("it was drawn on a rotated picture, whose coordinates are not ours")
+    if kind == "polygonlabels":
+        class_name = _class(value.get("polygonlabels"), {name: name for name in classes})
+        parts = _polygon(value, tile_size)
+    elif kind == "brushlabels":
+        class_name = _class(value.get("brushlabels"), {brush_label(name): name for name in classes})
+        parts = _brush(item, value, tile_size)
+    else:
+        raise _Unusable(f"it is of the unknown kind {str(kind)[:50]!r}; draw polygons or use the brush")
+    geometry = _kept(parts, tile_size)
+    region = _region_id(item, number)
+    if region in seen:
+        region = f"{region}~{number}"
+    seen.add(region)
+    reading.shapes.append(Shape(region, class_name, geometry))
+
+
+def _region_id(item: Any, number: int) -> str:
+    identifier = item.get("id") if isinstance(item, dict) else None
+    return identifier[:40] if isinstance(identifier, str) and identifier else f"#{number}"
+
+
+def _first_text(value: Any) -> str:
+    texts = [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+    return texts[0] if texts else ""
+
+
+def _class(labels: Any, known: dict[str, str]) -> str:
+    label = _first_text(labels)
+    if not label:
+        raise _Unusable("it has no class; choose one for it")
+    if label not in known:
+        raise _Unusable(f"its class {label[:50]!r} is not one of the campaign's ({', '.join(sorted(known))})")
+    return known[label]
+
+
+def _polygon(value: Json, tile_size: int) -> shapely.Geometry:
+    points = value.get("points")
+    if not isinstance(points, list) or len(points) < 3:
+        raise _Unusable("its outline has fewer than three points")
+    if len(points) > MAX_POINTS:
+        raise _Unusable(f"its outline has {len(points):,} points, more than {MAX_POINTS:,}")
+    pairs = all(
+        isinstance(point, list | tuple) and len(point) == 2 and all(_is_number(number) for number in point)
+        for point in points
+    )
+    if not pairs:
+        raise _Unusable("its outline holds something that is not a point")
+    ring = np.asarray(points, dtype=float) * tile_size / 100
+    return _repaired(Polygon(ring))
+
+
+def _is_number(value: Any) -> bool:
+    # A picture is 100 percent wide: far outside of it is not an outline but an accident.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1000
+
+
+def _repaired(polygon: Polygon) -> shapely.Geometry:
+    if polygon.is_valid:
+        return polygon
+    repaired = shapely.make_valid(polygon, method="structure")
+    if abs(repaired.area - polygon.area) > MAX_REPAIR_CHANGE * max(repaired.area, polygon.area):
+        raise _Unusable("its outline crosses itself, so that its inside is unclear; draw it again")
+    return repaired
+
+
+def _brush(item: Json, value: Json, tile_size: int) -> shapely.Geometry:
+    height, width, rle = item.get("original_height"), item.get("original_width"), value.get("rle")
+    if type(height) is not int or type(width) is not int or not isinstance(rle, list):
+        raise _Unusable("its brush mask has no picture size or no content")
+    try:
+        mask = decode_mask(rle, height, width)
+    except BadEncoding as problem:
+        raise _Unusable(f"its brush mask cannot be read: {problem}") from problem
+    return mask_geometry(mask, Affine.scale(tile_size / width, tile_size / height))
+
+
+def mask_geometry(mask: NDArray[np.bool_], transform: Affine) -> MultiPolygon:
+    """The exact outline of a mask [H, W], along pixel edges and with holes."""
+    traced = rasterio.features.shapes(mask.astype(np.uint8), mask=mask, connectivity=4, transform=transform)
+    return MultiPolygon([shape(outline) for outline, _ in traced])
+
+
+def _kept(geometry: shapely.Geometry, tile_size: int) -> MultiPolygon:
+    """What of a geometry lies in the tile, as polygons, without specks."""
+    clipped = shapely.intersection(geometry, box(0, 0, tile_size, tile_size))
+    parts = [part for part in shapely.get_parts(clipped) if part.geom_type == "Polygon"]
+    large = [part for part in parts if part.area >= MIN_AREA]
+    if not large:
+        raise _Unusable(f"nothing of it that is larger than {MIN_AREA:g} pixels lies in the tile")
+    return MultiPolygon(large)

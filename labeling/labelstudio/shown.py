@@ -1,0 +1,17 @@
+"""What annotators get to see of a prediction."""
+
+from labeling.labelstudio.results import Instance
+from labeling.models import Prediction
+from thawloop.catalog.models import Tile
+
+
+def picture_size(tile: Tile) -> int:
+    """Pixels of the side of the pictures that people see; brush masks have this size."""
+    return tile.grid.tile_size
+
+
+def shown_instances(prediction: Prediction, score_threshold: float) -> list[Instance]:
+    """A prediction's instances that are good enough to be shown, best first."""
+    rows = [row for row in prediction.instances.all() if row.score >= score_threshold]
+    rows.sort(key=lambda row: (-row.score, row.region_id))
+    return [Instance(row.region_id, row.landform_class.name, row.rings, row.score) for row in rows]

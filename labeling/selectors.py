@@ -1,0 +1,88 @@
+"""Questions about campaigns, labelled tiles and labels."""
+
+from datetime import datetime
+from typing import Protocol
+
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
+
+from labeling.labelstudio.config import NO_STATEMENT, VERDICT
+from labeling.models import Annotation, AnnotationTask, Campaign, CampaignRegion, LabelImport, LabelRevision
+from thawloop.catalog.models import Tile
+
+
+class Dated(Protocol):
+    """What has a moment of creation: a release, here."""
+
+    @property
+    def created(self) -> datetime: ...
+
+
+def campaign_tiles(campaign: Campaign) -> QuerySet[Tile]:
+    """All tiles of a campaign, each with its `split`."""
+    split = CampaignRegion.objects.filter(campaign=campaign, region=OuterRef("region")).values("split")[:1]
+    return (
+        Tile.objects.filter(grid=campaign.grid_id, period=campaign.period, region__campaignregion__campaign=campaign)
+        .annotate(split=Subquery(split))
+        .select_related("grid", "region")
+    )
+
+
+def standing_annotations(campaign: Campaign) -> QuerySet[Annotation]:
+    """The newest row of each annotation that was submitted, not skipped or deleted, and says something of its tile.
+
+    `uncertain` and `bad imagery` are verdicts that say nothing.
+    """
+    silent = Q()
+    for verdict in NO_STATEMENT:
+        silent |= Q(result__contains=[{"from_name": VERDICT, "value": {"choices": [verdict]}}])
+    return Annotation.objects.filter(
+        task__campaign=campaign, kind=Annotation.Kind.SUBMITTED, superseded_by__isnull=True
+    ).exclude(silent)
+
+
+def labelled_tiles(campaign: Campaign) -> QuerySet[Tile]:
+    """Tiles of which all instances are known, each with its `split`: annotated, or inside an import's coverage."""
+    annotated = standing_annotations(campaign).filter(task__tile=OuterRef("pk"))
+    covered = LabelImport.objects.filter(campaign=campaign, coverage__covers=OuterRef("geometry"))
+    return campaign_tiles(campaign).filter(Exists(annotated) | Exists(covered))
+
+
+def unlabelled_tiles(campaign: Campaign, split: str = "train") -> QuerySet[Tile]:
+    """Tiles of a split that can still be given to annotators: not labelled, and never made a task."""
+    tasks = AnnotationTask.objects.filter(campaign=campaign, tile=OuterRef("pk"))
+    covered = LabelImport.objects.filter(campaign=campaign, coverage__covers=OuterRef("geometry"))
+    return campaign_tiles(campaign).filter(~Exists(tasks), ~Exists(covered), split=split)
+
+
+def current_labels(campaign: Campaign) -> QuerySet[LabelRevision]:
+    """The labels of record: for each label that holds, its current revision."""
+    return (
+        LabelRevision.objects.filter(
+            label__campaign=campaign, label__current=F("pk"), state=LabelRevision.State.PRESENT
+        )
+        .select_related("label__tile", "landform_class", "annotation", "label_import")
+        .order_by("label_id")
+    )
+
+
+def changes_since(campaign: Campaign, release: Dated | None) -> tuple[int, int]:
+    """What changed since a release was frozen (ever, if there is none).
+
+    Returns:
+        How many labelled tiles have a newer annotation or import, and how many labels have a newer revision.
+    """
+    tiles = labelled_tiles(campaign)
+    revisions = LabelRevision.objects.filter(label__campaign=campaign)
+    if release is not None:
+        newer = Q(created__gt=release.created)
+        annotated = standing_annotations(campaign).filter(newer, task__tile=OuterRef("pk"))
+        covered = LabelImport.objects.filter(newer, campaign=campaign, coverage__covers=OuterRef("geometry"))
+        tiles = tiles.filter(Exists(annotated) | Exists(covered))
+        revisions = revisions.filter(newer)
+    return tiles.count(), revisions.values("label").distinct().count()
+
+
+def champion_name(campaign: Campaign) -> str:
+    """Name of the campaign's champion model version; empty if there is none."""
+    alias = campaign.aliases.filter(alias="champion").select_related("model_version").first()
+    return alias.model_version.name if alias else ""

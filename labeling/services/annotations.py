@@ -1,0 +1,225 @@
+"""From what annotators submit to labels: append-only annotations, and the label revisions that follow from them.
+
+An LS annotation is a chain of rows, each superseding the one before; a deletion is its last row. Per task one
+annotation holds: the one submitted last among those that stand. The task's labels are what it draws, so whatever
+happens to annotations, the labels are settled anew from the rows: drawn → PRESENT, anything else → RETIRED.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.utils.dateparse import parse_datetime
+
+from labeling.errors import BadAnnotation
+from labeling.labelstudio.cleaning import clean_json
+from labeling.labelstudio.config import anchor_picture
+from labeling.labelstudio.results import Reading, Shape, iou, read_result, write_result
+from labeling.labelstudio.shown import picture_size, shown_instances
+from labeling.models import Annotation, AnnotationTask, LandformClass, Prediction
+from labeling.services.labels import Cause, settle_labels
+from thawloop.core.context import current_actor
+from thawloop.core.services import audit
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Submission:
+    """What of an annotation's JSON we use."""
+
+    annotation: int
+    updated: datetime
+    skipped: bool
+    result: list[Any]
+    lead_time: float | None
+    annotator: int | None
+    model_version: str
+
+
+def record_annotation(task: AnnotationTask, payload: Json, *, people: Mapping[int, str] | None = None) -> Annotation:
+    """Record the state of an annotation as Label Studio gives it, and settle the task's labels.
+
+    Any number of callers may record the same state, in any order: it becomes one row. A state older than what is
+    known, or of an annotation that was deleted, is not recorded; the row that stands is returned.
+
+    Args:
+        task: The task it belongs to.
+        payload: The annotation's JSON from a webhook, a task listing or the annotation's own address.
+        people: Label Studio's users, id → e-mail address, to name the annotator.
+
+    Raises:
+        BadAnnotation: The payload has no usable id or time. Bad regions are no error: they become `problems`.
+    """
+    submission = _parse(payload)
+    with transaction.atomic():
+        task = _locked(task)
+        newest = _newest(task, submission.annotation)
+        if newest is not None and (
+            newest.kind == Annotation.Kind.DELETED or newest.ls_updated_at >= submission.updated
+        ):
+            return newest
+        reading = _read(task, submission.result)
+        prediction = _prediction(task, submission.model_version)
+        email = _email(submission.annotator, people)
+        annotation = Annotation.objects.create(
+            task=task,
+            ls_annotation_id=submission.annotation,
+            ls_updated_at=submission.updated,
+            kind=Annotation.Kind.SKIPPED if submission.skipped else Annotation.Kind.SUBMITTED,
+            annotator=get_user_model().objects.filter(email__iexact=email).order_by("pk").first() if email else None,
+            annotator_name=email[:254],
+            result=submission.result,
+            lead_time=submission.lead_time,
+            prediction=prediction,
+            correction_iou=None if submission.skipped else _correction(task, prediction, reading),
+            problems=reading.problems,
+            supersedes=newest,
+        )
+        _settle(task, annotation, reading)
+    return annotation
+
+
+def record_deletion(task: AnnotationTask, ls_annotation_id: int, *, reason: str = "") -> Annotation | None:
+    """Record that an annotation was deleted in Label Studio: a last row, and its labels are retired.
+
+    An earlier annotation of the same task that stands holds again. Returns None for an annotation never heard of.
+    """
+    with transaction.atomic():
+        task = _locked(task)
+        newest = _newest(task, ls_annotation_id)
+        if newest is None or newest.kind == Annotation.Kind.DELETED:
+            return newest
+        tombstone = Annotation.objects.create(
+            task=task,
+            ls_annotation_id=ls_annotation_id,
+            ls_updated_at=newest.ls_updated_at,
+            kind=Annotation.Kind.DELETED,
+            annotator_name=current_actor().name[:254],
+            supersedes=newest,
+        )
+        _settle(task, tombstone, reason=reason)
+    return tombstone
+
+
+def withdraw_task(task: AnnotationTask) -> None:
+    """Take note that a task was deleted in Label Studio: its annotations are deleted, its labels retired.
+
+    The task stays WITHDRAWN; it is not pushed again by itself, because somebody did not want it.
+    """
+    with transaction.atomic():
+        task = _locked(task)
+        if task.state in (AnnotationTask.State.WITHDRAWN, AnnotationTask.State.PENDING):
+            return
+        before = task.state
+        for annotation in _standing(task):
+            record_deletion(task, annotation.ls_annotation_id, reason="The task was deleted in Label Studio.")
+        AnnotationTask.objects.filter(pk=task.pk).update(state=AnnotationTask.State.WITHDRAWN)
+        task.state = AnnotationTask.State.WITHDRAWN
+        audit("labeling.withdraw_task", task, before={"state": before}, after={"state": task.state})
+
+
+def _locked(task: AnnotationTask) -> AnnotationTask:
+    """The task as it is now; whoever else records something for it waits."""
+    related = ("campaign", "tile__grid", "prediction")
+    return AnnotationTask.objects.select_related(*related).select_for_update(of=("self",)).get(pk=task.pk)
+
+
+def _newest(task: AnnotationTask, ls_annotation_id: int) -> Annotation | None:
+    return task.annotations.filter(ls_annotation_id=ls_annotation_id).order_by("-id").first()
+
+
+def _standing(task: AnnotationTask) -> list[Annotation]:
+    """The newest row of each annotation that was not deleted."""
+    return list(task.annotations.filter(superseded_by__isnull=True).exclude(kind=Annotation.Kind.DELETED))
+
+
+def _settle(task: AnnotationTask, cause: Annotation, reading: Reading | None = None, *, reason: str = "") -> None:
+    """Make the task's state and labels what its standing annotations say."""
+    standing = _standing(task)
+    submitted = [annotation for annotation in standing if annotation.kind == Annotation.Kind.SUBMITTED]
+    holding = max(submitted, key=lambda row: (row.ls_updated_at, row.ls_annotation_id), default=None)
+    labels: list[Shape] = []
+    if holding is not None:
+        said = reading if reading is not None and holding.pk == cause.pk else _read(task, holding.result)
+        labels = said.labels
+    changes = settle_labels(task, holding, labels, Cause(cause, reason))
+    before = task.state
+    if task.state != AnnotationTask.State.WITHDRAWN:
+        task.state = _state(standing, holding)
+        task.save(update_fields=["state", "updated"])
+    audit(
+        "labeling.record_annotation",
+        cause,
+        before={"state": before},
+        after={"state": task.state, "kind": cause.kind, "problems": cause.problems, **changes.counts()},
+        reason=reason,
+    )
+
+
+def _state(standing: list[Annotation], holding: Annotation | None) -> AnnotationTask.State:
+    if holding is not None:
+        return AnnotationTask.State.SUBMITTED
+    return AnnotationTask.State.SKIPPED if standing else AnnotationTask.State.OPEN
+
+
+def _parse(payload: Json) -> _Submission:
+    payload = clean_json(payload)
+    identifier, updated = payload.get("id"), payload.get("updated_at") or payload.get("created_at")
+    if type(identifier) is not int or not 0 < identifier < 2**63:
+        raise BadAnnotation(f"An annotation came without a usable id: {str(identifier)[:50]!r}.")
+    try:
+        moment = parse_datetime(updated) if isinstance(updated, str) else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise BadAnnotation(f"Annotation {identifier} came without a usable `updated_at`: {str(updated)[:50]!r}.")
+    result, lead_time, annotator = payload.get("result"), payload.get("lead_time"), payload.get("completed_by")
+    if isinstance(annotator, dict):  # some answers hold the whole user
+        annotator = annotator.get("id")
+    prediction = payload.get("prediction")
+    version = prediction.get("model_version") if isinstance(prediction, dict) else None
+    is_time = isinstance(lead_time, int | float) and not isinstance(lead_time, bool) and isfinite(lead_time)
+    return _Submission(
+        annotation=identifier,
+        updated=moment if moment.tzinfo else moment.replace(tzinfo=UTC),
+        skipped=payload.get("was_cancelled") is True,
+        result=result if isinstance(result, list) else [] if result is None else [result],
+        lead_time=float(lead_time) if is_time and lead_time >= 0 else None,
+        annotator=annotator if type(annotator) is int else None,
+        model_version=version if isinstance(version, str) else "",
+    )
+
+
+def _email(annotator: int | None, people: Mapping[int, str] | None) -> str:
+    if annotator is None:
+        return ""
+    return (people or {}).get(annotator) or f"Label Studio user {annotator}"
+
+
+def _read(task: AnnotationTask, result: list[Any]) -> Reading:
+    classes = LandformClass.objects.filter(campaigns=task.campaign).values_list("name", flat=True)
+    return read_result(result, tile_size=task.tile.grid.tile_size, classes=set(classes))
+
+
+def _prediction(task: AnnotationTask, model_version: str) -> Prediction | None:
+    """What the annotator started from: the prediction named, else the one the task was given."""
+    if model_version:
+        named = Prediction.objects.filter(tile=task.tile, model_version__name=model_version).first()
+        if named is not None:
+            return named
+    return task.prediction
+
+
+def _correction(task: AnnotationTask, prediction: Prediction | None, reading: Reading) -> float | None:
+    """How much of what was shown stayed. Shown shapes take the same way as drawn ones, so that untouched gives 1."""
+    if prediction is None or not reading.says_something:
+        return None
+    shown = shown_instances(prediction, task.campaign.score_threshold)
+    size, picture = task.tile.grid.tile_size, anchor_picture(task.campaign)
+    result = write_result(shown, tile_size=size, picture=picture, picture_size=picture_size(task.tile))
+    return iou(reading.union, _read(task, result).union)

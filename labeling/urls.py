@@ -1,0 +1,7 @@
+"""Addresses of the labeling room."""
+
+from django.urls import path
+
+from labeling.views import webhook
+
+urlpatterns = [path("hooks/labelstudio/<slug:campaign>", webhook, name="labelstudio-webhook")]
