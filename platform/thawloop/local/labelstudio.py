@@ -1,5 +1,6 @@
 """A private Label Studio in its own environment, with its own database and generated credentials."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from thawloop.local.errors import ServiceFailed, ServiceMissing
 from thawloop.local.instance import Instance
 from thawloop.local.labelstudio_database import prepare_database
 from thawloop.local.paths import labelstudio_python
-from thawloop.local.ports import LOOPBACK, PortBook
+from thawloop.local.ports import LOOPBACK, PortBook, is_free
 from thawloop.local.postgres import PostgresServer
 from thawloop.local.processes import Child, spawn, stop, tail, wait_until
 from thawloop.local.secrets import SecretStore, hex_token
@@ -18,6 +19,8 @@ from thawloop.local.unprivileged import unprivileged_prefix
 
 USERNAME = "lead@thawloop.local"
 START_SECONDS = 300
+# All of our environment that Label Studio sees: it takes DEBUG, HOST, SECRET_KEY and many more for its own settings.
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 INSIDE = Path(__file__).parent / "inside_labelstudio"  # run by Label Studio's interpreter, never imported by us
 
 
@@ -62,8 +65,8 @@ class LabelStudio:
         self._child: Child | None = None
         self._port = 0
 
-    def start(self, port: int | None = None) -> LabelStudioServer:
-        """Bring the server up (on `port` if given), or find it running.
+    def start(self, port: int | None = None, first_choice: int | None = None) -> LabelStudioServer:
+        """Bring the server up (on `port` if given, else where it was before), or find it running.
 
         Raises:
             ServiceMissing: Label Studio's environment is not there.
@@ -80,11 +83,12 @@ class LabelStudio:
         environment = self._settings()
         prepare_database(python, self._postgres, environment, self.folder, self._report)
         for _attempt in range(3):  # between choosing a free port and listening on it another program can take it
-            self._port = self._ports.choose("labelstudio", wanted=port)
+            self._port = self._ports.choose("labelstudio", wanted=port, first_choice=first_choice)
             self._child = child = spawn(
                 [str(python), str(INSIDE / "server.py"), f"{LOOPBACK}:{self._port}"],
                 log=self.log,
                 environment={**environment, "LABEL_STUDIO_HOST": self.server.url},
+                inherit=False,
                 prefix=prefix,
                 cwd=self.folder,
             )
@@ -97,6 +101,8 @@ class LabelStudio:
                 Instance(child.pid, self._port).write(self._note)
                 return self.server
             self.stop()
+            if is_free(self._port):
+                break  # the port was not the reason
             self._ports.forget("labelstudio")
         raise ServiceFailed(f"Label Studio did not come up; the end of its log {self.log}:\n{tail(self.log)}")
 
@@ -119,7 +125,7 @@ class LabelStudio:
 
     def _settings(self) -> dict[str, str]:
         """Label Studio's settings: nothing leaves this machine, our loopback webhooks are allowed."""
-        settings = {
+        settings = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {
             "LABEL_STUDIO_BASE_DATA_DIR": str(self.folder),
             "LABEL_STUDIO_USERNAME": USERNAME,
             "LABEL_STUDIO_PASSWORD": self._secrets.get("labelstudio-password"),
@@ -139,6 +145,7 @@ class LabelStudio:
             "WEBHOOK_TIMEOUT": "5",
             "ML_TIMEOUT_PREDICT": "15",
             "LOG_LEVEL": "WARNING",
+            "DEBUG": "false",
         }
         if self._postgres is None:
             return {**settings, "DJANGO_DB": "sqlite"}

@@ -1,7 +1,6 @@
 """Label Studio's database: migrated once per version (40 s), then copied from the cache (seconds)."""
 
 import fcntl
-import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -83,7 +82,7 @@ def _migrate(python: Path, settings: Mapping[str, str]) -> None:
 def _run(command: list[str], environment: Mapping[str, str]) -> str:
     done = subprocess.run(
         command,
-        env={**os.environ, **environment},
+        env=dict(environment),
         capture_output=True,
         text=True,
         cwd="/",

@@ -10,7 +10,7 @@ from thawloop.local.binaries import find_postgres
 from thawloop.local.cluster import SUPERUSER, make_cluster
 from thawloop.local.errors import ServiceFailed
 from thawloop.local.instance import Instance
-from thawloop.local.ports import LOOPBACK, PortBook
+from thawloop.local.ports import LOOPBACK, PortBook, is_free
 from thawloop.local.processes import Child, spawn, stop, tail, wait_until
 from thawloop.local.secrets import SecretStore
 from thawloop.local.unprivileged import unprivileged_prefix
@@ -66,6 +66,8 @@ class PostgresServer:
                 Instance(child.pid, self.port).write(self._note)
                 return
             self.stop()
+            if is_free(self.port):
+                break  # the port was not the reason
             self._ports.forget("postgres")
         raise ServiceFailed(f"The private PostgreSQL in {self.folder} did not come up; its log ends:\n{tail(self.log)}")
 

@@ -22,6 +22,7 @@ def spawn(
     *,
     log: Path,
     environment: Mapping[str, str] | None = None,
+    inherit: bool = True,
     prefix: Sequence[str] = (),
     cwd: Path | None = None,
     death_signal: signal.Signals = signal.SIGTERM,
@@ -32,6 +33,7 @@ def spawn(
         argv: The program (a path) and its arguments.
         log: File that stdout and stderr are appended to; the previous one is kept as `.1` when it has grown large.
         environment: Added to our own environment.
+        inherit: False: the child gets `environment` alone.
         prefix: Commands that change credentials. They come first: the kernel forgets the death signal when
             credentials change.
         cwd: Working directory; default is `/`, so that a removed folder harms nobody.
@@ -51,7 +53,7 @@ def spawn(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=cwd or "/",
-                env={**os.environ, **(environment or {})},
+                env={**(os.environ if inherit else {}), **(environment or {})},
                 start_new_session=True,
             )
 

@@ -8,9 +8,9 @@ import redis
 from thawloop.local.binaries import find_redis
 from thawloop.local.errors import ServiceFailed
 from thawloop.local.instance import Instance
-from thawloop.local.ports import LOOPBACK, PortBook
+from thawloop.local.ports import LOOPBACK, PortBook, is_free
 from thawloop.local.processes import Child, spawn, stop, tail, wait_until
-from thawloop.local.secrets import SecretStore
+from thawloop.local.secrets import SecretStore, write_private
 from thawloop.local.unprivileged import unprivileged_prefix
 
 _CONFIGURATION = """\
@@ -64,6 +64,8 @@ class RedisServer:
                 Instance(child.pid, self.port).write(self._note)
                 return
             self.stop()
+            if is_free(self.port):
+                break  # the port was not the reason
             self._ports.forget("redis")
         raise ServiceFailed(f"The private Redis in {self.folder} did not come up; its log ends:\n{tail(self.log)}")
 
@@ -93,7 +95,7 @@ class RedisServer:
             password=self._secrets.get("redis"),
             durable="yes" if self._durable else "no",
         )
-        return SecretStore(self._data).put("redis.conf", text)
+        return write_private(self._data / "redis.conf", text)
 
     def _find_running(self) -> bool:
         note = Instance.read(self._note)

@@ -30,14 +30,8 @@ class SecretStore:
             self._create(path, make())
         return path.read_text().strip()
 
-    def put(self, name: str, text: str) -> Path:
-        """Write (or replace) a secret file atomically; for settings files that contain secrets, too."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = self._partial(self.folder / name, text)
-        return partial.replace(self.folder / name)
-
     def _create(self, path: Path, text: str) -> None:
-        partial = self._partial(path, text)
+        partial = _partial(path, text)
         try:
             os.link(partial, path)  # unlike rename, fails when another process was faster
         except FileExistsError:
@@ -45,9 +39,14 @@ class SecretStore:
         finally:
             partial.unlink()
 
-    @staticmethod
-    def _partial(path: Path, text: str) -> Path:
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text + "\n")
-        return partial
+
+def write_private(path: Path, text: str) -> Path:
+    """Write (or replace) a file that contains secrets: mode 0600, atomically."""
+    return _partial(path, text).replace(path)
+
+
+def _partial(path: Path, text: str) -> Path:
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+    return partial

@@ -133,8 +133,12 @@ class LocalStack:
         """Process ids of the services that this process started."""
         return {"postgres": self._postgres.pid, "redis": self._redis.pid}
 
-    def start_labelstudio(self, port: int | None = None) -> LabelStudioServer:
+    def start_labelstudio(self, port: int | None = None, *, first_choice: int | None = None) -> LabelStudioServer:
         """Start (or find) Label Studio; a second call returns the same server.
+
+        Args:
+            port: Where it must listen; None: where it did before, else on `first_choice`, else on a free port.
+            first_choice: The port for the first time, if it is free.
 
         Raises:
             LocalServiceError: it is not installed, or does not come up, or the port asked for is taken.
@@ -144,7 +148,7 @@ class LocalStack:
             self._labelstudio = LabelStudio(
                 self.root / "labelstudio", database, self.secrets, self.ports, self.logs, self._report
             )
-        return self._labelstudio.start(port)
+        return self._labelstudio.start(port, first_choice)
 
     def supervise(self, processes: Sequence[Process], environment: Mapping[str, str] | None = None) -> None:
         """Start these processes and keep them running; `environment` is added to the stack's.

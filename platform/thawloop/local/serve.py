@@ -1,0 +1,207 @@
+"""Everything ThawLoop is, running on this machine: services, web, workers, reconciler and ML backend."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+from thawloop.local.errors import ServiceFailed
+from thawloop.local.folder_lock import FolderLock
+from thawloop.local.labelstudio import LabelStudioServer
+from thawloop.local.paths import REPOSITORY
+from thawloop.local.ports import LOOPBACK
+from thawloop.local.processes import tail, wait_until
+from thawloop.local.secrets import write_private
+from thawloop.local.stack import LocalStack
+from thawloop.local.supervisor import Process
+
+ADMIN = "admin"
+QUEUES = ("default", "raster", "gpu")
+ENVIRONMENT_FILE = "environment"
+SERVICES = ("DATABASE_URL", "REDIS_URL", "LABEL_STUDIO_URL", "LABEL_STUDIO_TOKEN")
+_WEB_SECONDS = 120
+
+
+class Serve:
+    """All servers and processes of one machine, with data kept in `root`.
+
+    `start()` brings them up, `wait()` keeps the calling program until Ctrl-C, `stop()` ends them. Servers that the
+    environment names (DATABASE_URL, REDIS_URL, LABEL_STUDIO_URL with LABEL_STUDIO_TOKEN) are used as they are.
+
+    Args:
+        root: Folder for data, secrets and logs; made when missing.
+        port: Port of the web pages; refused when taken. None: the one used before, else 8000, else a free one.
+        labelstudio_port: The same for Label Studio (first choice 8080).
+        data_roots: Folders that rasters and labels may be read from, besides `root/data`.
+        report: Called with one line per step.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        port: int | None = None,
+        labelstudio_port: int | None = None,
+        data_roots: tuple[Path, ...] = (),
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self.root = Path(root).absolute()
+        self._report = report or (lambda line: None)
+        self._wanted_port = port
+        self._wanted_labelstudio_port = labelstudio_port
+        self._data_roots = data_roots
+        self._lock = FolderLock(self.root)
+        self._outside = self._named_outside()
+        self._labelstudio: LabelStudioServer | None = None
+        self._ports: dict[str, int] = {}
+        self.stack = LocalStack(
+            self.root,
+            database_url=self._outside.get("DATABASE_URL"),
+            redis_url=self._outside.get("REDIS_URL"),
+            report=self._report,
+        )
+
+    def start(self) -> None:
+        """Bring everything up; when one part fails, what runs is stopped again.
+
+        Raises:
+            LocalServiceError: a sentence about what is missing, taken or failing.
+        """
+        self._lock.take()
+        try:
+            self._ports["web"] = self.stack.ports.choose("web", wanted=self._wanted_port, first_choice=8000)
+            self._ports["ml-backend"] = self.stack.ports.choose("ml-backend", first_choice=9090)
+            self._step("PostGIS and Redis", self.stack.start)
+            with ThreadPoolExecutor(1) as beside:
+                labelstudio = beside.submit(self._step, "Label Studio", self._start_labelstudio)
+                self._step("Tables, static files, administrator", lambda: self._manage("prepare", "--admin", ADMIN))
+                labelstudio.result()
+            write_private(self.root / ENVIRONMENT_FILE, self._environment_lines())
+            self.stack.supervise(self._processes(), self.environment)
+            self._step("Web pages", self._wait_for_web)
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait(self) -> None:
+        """Return when somebody presses Ctrl-C (or sends SIGTERM); meanwhile tell when a process had to be restarted."""
+        asked = threading.Event()
+        before = {sign: signal.signal(sign, lambda *_: asked.set()) for sign in (signal.SIGINT, signal.SIGTERM)}
+        restarts = {status.name: status.restarts for status in self.stack.status()}
+        try:
+            while not asked.wait(1.0):
+                for status in self.stack.status():
+                    if status.restarts > restarts.get(status.name, 0):
+                        restarts[status.name] = status.restarts
+                        self._report(f"{status.name} ended and was started again; its log is {status.log}")
+        finally:
+            for sign, handler in before.items():
+                signal.signal(sign, handler)
+
+    def stop(self) -> None:
+        """End everything that was started here."""
+        self.stack.stop()
+        self._lock.release()
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where people go, by name."""
+        return {
+            "ThawLoop": self.environment["THAWLOOP_URL"],
+            "Admin": f"{self.environment['THAWLOOP_URL']}/admin/",
+            "API": f"{self.environment['THAWLOOP_URL']}/api/schema/swagger-ui/",
+            "Label Studio": self.environment["LABEL_STUDIO_URL"],
+        }
+
+    @property
+    def credentials(self) -> dict[str, tuple[str, str]]:
+        """User name and password, by the same names as `urls`."""
+        known = {"ThawLoop": (ADMIN, self.stack.secrets.get("admin-password"))}
+        if self._labelstudio is not None:
+            known["Label Studio"] = (self._labelstudio.username, self._labelstudio.password)
+        return known
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every process of ours needs to find everything; also in the file `root/environment` (mode 0600)."""
+        web = f"http://{LOOPBACK}:{self._ports['web']}"
+        labelstudio = {name: self._outside[name] for name in SERVICES[2:] if name in self._outside}
+        if self._labelstudio is not None:
+            labelstudio = {"LABEL_STUDIO_URL": self._labelstudio.url, "LABEL_STUDIO_TOKEN": self._labelstudio.token}
+        roots = [self.root / "data", REPOSITORY / "var" / "data", *self._data_roots]
+        return {
+            **self.stack.environment,
+            **labelstudio,
+            "THAWLOOP_VAR": str(self.root),
+            "THAWLOOP_URL": os.environ.get("THAWLOOP_URL", web),
+            "THAWLOOP_CALLBACK_URL": os.environ.get("THAWLOOP_CALLBACK_URL", web),
+            "ML_BACKEND_URL": f"http://{LOOPBACK}:{self._ports['ml-backend']}",
+            "THAWLOOP_DATA_ROOTS": os.environ.get("THAWLOOP_DATA_ROOTS", ",".join(map(str, roots))),
+            "THAWLOOP_WEBHOOK_SECRET": self.stack.secrets.get("webhook"),
+        }
+
+    def _start_labelstudio(self) -> None:
+        if "LABEL_STUDIO_URL" not in self._outside:
+            self._labelstudio = self.stack.start_labelstudio(self._wanted_labelstudio_port, first_choice=8080)
+
+    def _named_outside(self) -> dict[str, str]:
+        """Servers named by the environment, other than those an earlier run wrote down in `root/environment`."""
+        own = self.root / ENVIRONMENT_FILE
+        lines = own.read_text().splitlines() if own.exists() else []
+        named = {name: os.environ[name] for name in SERVICES if os.environ.get(name)}
+        return {name: value for name, value in named.items() if f"{name}={value}" not in lines}
+
+    def _environment_lines(self) -> str:
+        return "\n".join(f"{name}={value}" for name, value in self.environment.items())
+
+    def _processes(self) -> list[Process]:
+        web = ["-m", "gunicorn", "thawloop.wsgi:application", "--bind", f"{LOOPBACK}:{self._ports['web']}"]
+        web += ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--preload", "--graceful-timeout", "5"]
+        processes = [
+            Process("web", [sys.executable, *web], cwd=REPOSITORY),
+            self._command("reconciler"),
+            *(self._command("worker", "--queue", queue, name=f"worker-{queue}") for queue in QUEUES),
+            self._command("ml_backend", "--port", str(self._ports["ml-backend"]), name="ml-backend"),
+        ]
+        return processes
+
+    def _command(self, *arguments: str, name: str | None = None) -> Process:
+        return Process(name or arguments[0], [sys.executable, "manage.py", *arguments], cwd=REPOSITORY)
+
+    def _manage(self, *arguments: str) -> None:
+        """Run a management command to its end."""
+        admin = {"DJANGO_SUPERUSER_PASSWORD": self.stack.secrets.get("admin-password")}
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=REPOSITORY,
+            env={**os.environ, **self.environment, **admin},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            words = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
+            raise ServiceFailed(f"`manage.py {' '.join(arguments)}` failed:\n{words}")
+
+    def _wait_for_web(self) -> None:
+        def answers() -> bool:
+            try:
+                return httpx.get(f"http://{LOOPBACK}:{self._ports['web']}/admin/login/", timeout=30).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        if not wait_until(answers, seconds=_WEB_SECONDS, alive=lambda: True):
+            log = self.stack.logs / "web.log"
+            raise ServiceFailed(f"The web pages did not come up; the end of {log}:\n{tail(log)}")
+
+    def _step(self, what: str, action: Callable[[], None]) -> None:
+        started = time.monotonic()
+        action()
+        self._report(f"{what}: ready in {time.monotonic() - started:.1f} s")
