@@ -180,7 +180,9 @@ class Tile(models.Model):
     key = models.CharField(
         max_length=120, unique=True, help_text="Stable id, safe as a file name: `<grid>_<period>_c<col>_r<row>`."
     )
-    geometry = models.PolygonField(srid=4326)
+    geometry = models.GeometryField(
+        srid=4326, help_text="The footprint: a polygon, or a multipolygon where the tile crosses the antimeridian."
+    )
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -1,0 +1,27 @@
+"""What the catalog refuses, by kind."""
+
+from thawloop.core.errors import Conflict, Refused
+
+
+class RasterRefused(Refused):
+    """A raster file cannot be registered as a scene."""
+
+
+class DefinitionRefused(Refused):
+    """A modality, grid, region or split is described in a way that cannot work."""
+
+
+class TilesRefused(Refused):
+    """Tiles cannot be made as asked."""
+
+
+class AlreadyDefined(Conflict):
+    """The name is taken by something else, or the same thing is already there under other terms."""
+
+
+class ChipUnreadable(Refused):
+    """A registered raster can no longer be read: it moved, was cut short or was damaged."""
+
+
+class PictureRefused(Refused):
+    """A picture cannot be drawn as asked."""

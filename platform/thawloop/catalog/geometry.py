@@ -1,0 +1,133 @@
+"""Between tiles, pixels and the globe.
+
+Pixel coordinates are (x, y) with the origin at the tile's upper left corner, y down, so that (0.5, 0.5) is the centre
+of the first pixel. Geographic coordinates are EPSG:4326 as (longitude, latitude).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import shapely
+from affine import Affine
+from django.contrib.gis.geos import GEOSGeometry
+from numpy.typing import NDArray
+from pyproj import CRS, Geod, Transformer
+from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
+
+from thawloop.catalog.models import Tile, TileGrid
+from thawloop.catalog.wrapping import wrap_longitudes
+
+WGS84 = Geod(ellps="WGS84")
+# Coordinates that differ by less are the same point: a millionth of a pixel.
+_SNAP_PX = 1e-6
+
+
+def grid_step(grid: TileGrid) -> float:
+    """Metres from one cell to the next."""
+    return (grid.tile_size - grid.overlap) * grid.pixel_size
+
+
+def tile_bounds(tile: Tile) -> tuple[float, float, float, float]:
+    """Left, bottom, right, top of the tile in its grid's CRS (metres)."""
+    grid = tile.grid
+    left, bottom = tile.col * grid_step(grid), tile.row * grid_step(grid)
+    side = grid.tile_size * grid.pixel_size
+    return left, bottom, left + side, bottom + side
+
+
+def tile_transform(tile: Tile) -> Affine:
+    """Pixel coordinates of the tile → its grid's CRS. North up: y grows downwards."""
+    left, _, _, top = tile_bounds(tile)
+    size = tile.grid.pixel_size
+    return Affine(size, 0.0, left, 0.0, -size, top)
+
+
+@lru_cache(maxsize=64)
+def transformer(source: int | str, target: int | str) -> Transformer:
+    """A cached pyproj transformer, always (x, y) = (easting or longitude, northing or latitude)."""
+    return Transformer.from_crs(CRS.from_user_input(source), CRS.from_user_input(target), always_xy=True)
+
+
+def to_shapely(geometry: GEOSGeometry | BaseGeometry) -> BaseGeometry:
+    """Django's geometry as shapely's (2D)."""
+    if isinstance(geometry, BaseGeometry):
+        return shapely.force_2d(geometry)
+    return shapely.force_2d(shapely.from_wkb(bytes(geometry.wkb)))
+
+
+def to_geos(geometry: BaseGeometry, srid: int = 4326) -> GEOSGeometry:
+    """Shapely's geometry as Django's."""
+    return GEOSGeometry(memoryview(shapely.to_wkb(geometry)), srid=srid)
+
+
+def as_multipolygon(geometry: BaseGeometry) -> MultiPolygon:
+    """The polygons of a geometry, without lines and points that may have fallen out of an intersection."""
+    parts = [p for p in shapely.get_parts(shapely.get_parts(geometry)) if isinstance(p, Polygon) and not p.is_empty]
+    return MultiPolygon(parts)
+
+
+def project(geometry: BaseGeometry, source: int | str, target: int | str) -> BaseGeometry:
+    """Reproject every vertex. Edges stay straight between vertices: densify first where that matters."""
+    move = transformer(source, target).transform
+    return shapely.transform(geometry, lambda xy: np.column_stack(move(xy[:, 0], xy[:, 1])))
+
+
+def _affine(transform: Affine) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    a, b, c, d, e, f = transform[:6]
+    return lambda xy: np.column_stack((a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f))
+
+
+def to_pixels(tile: Tile, geometry: GEOSGeometry | BaseGeometry) -> BaseGeometry:
+    """A geographic geometry in the tile's pixel coordinates. Parts split at the antimeridian grow together again.
+
+    Nothing is clipped: shapes may reach beyond [0, tile_size].
+    """
+    shape = to_shapely(geometry)
+    pixels = shapely.transform(project(shape, 4326, tile.grid.srid), _affine(~tile_transform(tile)))
+    if isinstance(shape, MultiPolygon) and _touches_antimeridian(shape):
+        pixels = shapely.union_all(shapely.set_precision(list(pixels.geoms), _SNAP_PX))
+    return pixels
+
+
+def _touches_antimeridian(shape: BaseGeometry) -> bool:
+    west, _, east, _ = shape.bounds
+    return west <= -180.0 + 1e-9 and east >= 180.0 - 1e-9
+
+
+def to_geographic(tile: Tile, rings: Sequence[NDArray[np.floating] | Sequence[Sequence[float]]]) -> BaseGeometry:
+    """A polygon given in tile pixels as a geographic one.
+
+    Args:
+        tile: The tile whose pixels the rings are in.
+        rings: The exterior ring, then the holes, each [N, 2] of (x, y), N >= 3, closed or not.
+
+    Returns:
+        A Polygon in EPSG:4326; a MultiPolygon where it crosses the antimeridian. Not validated or repaired.
+    """
+    exterior, *holes = [np.asarray(ring, dtype=float) for ring in rings]
+    pixels = Polygon(exterior, holes)
+    return wrap_longitudes(project(shapely.transform(pixels, _affine(tile_transform(tile))), tile.grid.srid, 4326))
+
+
+def geodesic_area(geometry: GEOSGeometry | BaseGeometry) -> float:
+    """Area in square metres on the WGS 84 ellipsoid of a polygonal geometry in EPSG:4326; holes are subtracted.
+
+    Edges are geodesics (Karney 2013, as in GeographicLib), so projections such as EPSG:3857 cannot distort it.
+    """
+    shape = to_shapely(geometry)
+    if shape.is_empty:
+        return 0.0
+    oriented = shapely.orient_polygons(shape)
+    return abs(float(WGS84.geometry_area_perimeter(oriented)[0]))
+
+
+def ground_pixel_size(tile: Tile) -> tuple[float, float]:
+    """True width and height in metres of a pixel at the tile's centre: projections stretch (EPSG:3857 13 times)."""
+    half = tile.grid.tile_size / 2
+    transform = tile_transform(tile)
+    corners = [transform * (half, half), transform * (half + 1, half), transform * (half, half + 1)]
+    lon, lat = transformer(tile.grid.srid, 4326).transform([x for x, _ in corners], [y for _, y in corners])
+    _, _, metres = WGS84.inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
+    return float(metres[0]), float(metres[1])

@@ -1,0 +1,221 @@
+"""One scene on a tile's pixels: which part of the file to read, what of it is valid, how it is resampled.
+
+The result equals that of rasterio's WarpedVRT on the same grid, except that validity is exact for every kind of nodata
+(value, NaN, infinity, mask, alpha, mask band, override) at float32, and that no file is opened or warped twice.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import Transformer
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.io import DatasetReader
+from rasterio.warp import reproject
+from rasterio.windows import Window
+
+from thawloop.catalog.models import Scene
+
+Array = NDArray[np.float32]
+
+# Beyond this many source pixels per target pixel, averaging beats interpolating, which would skip some of them.
+_AVERAGE_FROM = 2.0
+# Never read more than this many source pixels per target pixel and axis; the rest is averaged by GDAL while reading.
+_OVERSAMPLE = 4
+# Pixels read around what is asked for, in target pixels: cubic needs two, the warper's approximation a little more.
+_KERNEL = 3
+_HUGE = 1e38
+
+
+@dataclass(frozen=True)
+class Target:
+    """The pixels to fill: `width` x `height` of `transform` (pixel → CRS of EPSG code `srid`)."""
+
+    srid: int
+    transform: Affine
+    width: int
+    height: int
+
+    def expanded(self, halo: int) -> "Target":
+        """The same with `halo` more pixels on every side."""
+        moved = self.transform * Affine.translation(-halo, -halo)
+        return Target(self.srid, moved, self.width + 2 * halo, self.height + 2 * halo)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a scene's pixels lie to a grid's: computed once for each pair.
+
+    `shift` is the whole number of (columns, rows) from the grid's pixels at the CRS origin to the scene's, if both
+    have the same CRS, pixel size and alignment, so that pixels can be copied instead of resampled.
+    """
+
+    scene_crs: CRS
+    grid_crs: CRS
+    to_scene: Transformer | None
+    aligned: bool
+
+
+def place(dataset: DatasetReader, srid: int, pixel_size: float) -> Placement:
+    """Work out a `Placement` of a dataset to a grid."""
+    grid_crs = CRS.from_epsg(srid)
+    same = dataset.crs == grid_crs
+    a, b, c, d, e, f = dataset.transform[:6]
+    aligned = (
+        same
+        and b == d == 0
+        and np.isclose([a, -e], pixel_size, rtol=1e-9, atol=0).all()
+        and all(abs(v / pixel_size - round(v / pixel_size)) < 1e-4 for v in (c, f))
+    )
+    to_scene = None if same else Transformer.from_crs(srid, dataset.crs.to_wkt(), always_xy=True)
+    return Placement(dataset.crs, grid_crs, to_scene, bool(aligned))
+
+
+def read_scene(
+    dataset: DatasetReader, scene: Scene, placement: Placement, target: Target, resampling: Resampling
+) -> Array | None:
+    """Read a scene's bands onto the target.
+
+    Returns:
+        float32 [bands, height, width] in the modality's unit, NaN in every band where there is no data; None where
+        the scene and the target share no pixel.
+
+    Raises:
+        rasterio.errors.RasterioError: The file cannot be read.
+    """
+    if placement.aligned:
+        return _copy(dataset, scene, target)
+    found = _source_window(dataset, placement, target)
+    if found is None:
+        return None
+    window, ratio, clipped = found
+    shrink = max(1, int(ratio // _OVERSAMPLE))
+    values, transform = _read_window(dataset, scene, window, shrink)
+    valid = ~np.isnan(values[0])
+    if not valid.any():
+        return None
+    if ratio / shrink >= _AVERAGE_FROM and resampling != Resampling.nearest:
+        resampling = Resampling.average
+    return _warp(values, transform, placement, target, resampling, whole=bool(valid.all()) and not clipped)
+
+
+def _copy(dataset: DatasetReader, scene: Scene, target: Target) -> Array | None:
+    """Plain windowed read of a scene whose pixels are the grid's."""
+    column, row = ~dataset.transform * (target.transform.c, target.transform.f)
+    left, top = round(column), round(row)
+    inside = Window(
+        max(left, 0),
+        max(top, 0),
+        min(left + target.width, dataset.width) - max(left, 0),
+        min(top + target.height, dataset.height) - max(top, 0),
+    )
+    if inside.width <= 0 or inside.height <= 0:
+        return None
+    values, _ = _read_window(dataset, scene, inside, 1)
+    if values.shape[1:] == (target.height, target.width):
+        return values
+    result = np.full((len(values), target.height, target.width), np.nan, dtype=np.float32)
+    y, x = inside.row_off - top, inside.col_off - left
+    result[:, y : y + inside.height, x : x + inside.width] = values
+    return result
+
+
+def _source_window(dataset: DatasetReader, placement: Placement, target: Target) -> tuple[Window, float, bool] | None:
+    """The file's window under the target, source pixels per target pixel, and whether the file's edge cuts it."""
+    steps_x, steps_y = np.linspace(0, target.width, 9), np.linspace(0, target.height, 9)
+    columns, rows = np.meshgrid(steps_x, steps_y)
+    x, y = target.transform * (columns, rows)
+    if placement.to_scene is not None:
+        x, y = placement.to_scene.transform(x, y)
+    columns, rows = ~dataset.transform * (x, y)
+    if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
+        return None
+    across = np.hypot(np.diff(columns, axis=1), np.diff(rows, axis=1)).max() * 8 / target.width
+    down = np.hypot(np.diff(columns, axis=0), np.diff(rows, axis=0)).max() * 8 / target.height
+    ratio = float(max(across, down))
+    margin = _KERNEL * max(1.0, ratio)
+    left, right = int(np.floor(columns.min() - margin)), int(np.ceil(columns.max() + margin))
+    top, bottom = int(np.floor(rows.min() - margin)), int(np.ceil(rows.max() + margin))
+    inside = Window.from_slices(
+        (max(top, 0), max(min(bottom, dataset.height), max(top, 0))),
+        (max(left, 0), max(min(right, dataset.width), max(left, 0))),
+    )
+    if inside.width <= 0 or inside.height <= 0:
+        return None
+    clipped = left < 0 or top < 0 or right > dataset.width or bottom > dataset.height
+    return inside, ratio, clipped
+
+
+def _read_window(dataset: DatasetReader, scene: Scene, window: Window, shrink: int) -> tuple[Array, Affine]:
+    """Read a window as float32 with NaN for no data, `shrink` times smaller, and where its pixels lie."""
+    height, width = max(1, round(window.height / shrink)), max(1, round(window.width / shrink))
+    overridden = scene.nodata is not None or scene.mask_band is not None
+    # GDAL leaves out what the file itself declares invalid when it averages; of our overrides it knows nothing.
+    method = Resampling.nearest if overridden or shrink == 1 else Resampling.average
+    shape = (height, width)
+    raw = dataset.read(
+        scene.band_indexes, window=window, out_shape=(len(scene.band_indexes), *shape), resampling=method
+    )
+    valid = _declared_valid(dataset, scene, raw, window, shape)
+    values = raw.astype(np.float32)
+    # Nodata such as -1.7e308 becomes infinite in float32, or nearly so: no measurement is that large.
+    valid &= np.isfinite(values).all(axis=0) & (np.abs(values) < _HUGE).all(axis=0)
+    if scene.scale != 1.0 or scene.offset != 0.0:
+        values = values * np.float32(scene.scale) + np.float32(scene.offset)
+    values[:, ~valid] = np.nan
+    moved = dataset.transform * Affine.translation(window.col_off, window.row_off)
+    return values, moved * Affine.scale(window.width / width, window.height / height)
+
+
+def _declared_valid(
+    dataset: DatasetReader, scene: Scene, raw: NDArray, window: Window, shape: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Where the file, or what was said at registration, declares data [H, W]."""
+    if scene.mask_band is not None:
+        return dataset.read(scene.mask_band, window=window, out_shape=shape, resampling=Resampling.nearest) != 0
+    if scene.nodata is not None:
+        return ~_equals_nodata(raw, scene.nodata)
+    first = scene.band_indexes[0]
+    if MaskFlags.per_dataset in dataset.mask_flag_enums[first - 1]:
+        return dataset.read_masks(first, window=window, out_shape=shape) > 0
+    valid = np.ones(shape, dtype=bool)
+    nodata = dataset.nodatavals[first - 1]
+    return valid if nodata is None else valid & ~_equals_nodata(raw, nodata)
+
+
+def _equals_nodata(raw: NDArray, nodata: float) -> NDArray[np.bool_]:
+    """Where a pixel has the nodata value [H, W].
+
+    In unsigned bands 0 (or 255) may be a measurement in one band: only a pixel that has it in all of them is empty.
+    Elsewhere (-9999 in elevations) one such band makes the pixel useless.
+    """
+    if np.isnan(nodata):
+        return np.isnan(raw).any(axis=0)
+    if raw.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return (raw == np.asarray(nodata).astype(raw.dtype)).any(axis=0)
+    same = raw == nodata
+    return same.all(axis=0) if raw.dtype.kind == "u" else same.any(axis=0)
+
+
+def _warp(
+    values: Array, transform: Affine, placement: Placement, target: Target, resampling: Resampling, *, whole: bool
+) -> Array:
+    """Resample onto the target; `whole` sources skip the bookkeeping of validity, which costs half the time."""
+    result = np.full((len(values), target.height, target.width), np.nan, dtype=np.float32)
+    empty = {} if whole else {"src_nodata": np.nan, "dst_nodata": np.nan}
+    reproject(
+        values,
+        result,
+        src_transform=transform,
+        src_crs=placement.scene_crs,
+        dst_transform=target.transform,
+        dst_crs=placement.grid_crs,
+        resampling=resampling,
+        init_dest_nodata=not whole,
+        **empty,
+    )
+    result[:, np.isnan(result).any(axis=0)] = np.nan
+    return result

@@ -1,0 +1,54 @@
+"""What the catalog can be asked."""
+
+from collections.abc import Iterable
+from datetime import date
+
+from django.db.models import Q, QuerySet
+
+from thawloop.catalog.expressions import parse_expression
+from thawloop.catalog.models import Modality, Region, Scene, Tile, TileGrid
+
+_DEEPEST_DERIVATION = 5
+
+
+def measured_inputs(modality: Modality) -> list[Modality]:
+    """The measured modalities a modality is computed from (itself, if it is measured), each once, by name.
+
+    Raises:
+        Modality.DoesNotExist: An expression names a modality that is not defined.
+        RecursionError: Derivations form a circle, which the services refuse to define.
+    """
+    return sorted(_measured(modality, _DEEPEST_DERIVATION), key=lambda found: found.name)
+
+
+def _measured(modality: Modality, depth: int) -> set[Modality]:
+    if not modality.is_derived:
+        return {modality}
+    if depth == 0:
+        raise RecursionError(f"Modality `{modality.name}` is derived through more than {_DEEPEST_DERIVATION} others.")
+    return set().union(*(_measured(source, depth - 1) for source in direct_inputs(modality)))
+
+
+def direct_inputs(modality: Modality) -> list[Modality]:
+    """The modalities a derived modality is computed from in one step; none for a measured one."""
+    if modality.derivation == Modality.Derivation.EXPRESSION:
+        names = parse_expression(modality.expression, bands=len(modality.bands)).modalities
+        return [Modality.objects.get(name=name) for name in sorted(names)]
+    return [modality.source] if modality.source is not None else []
+
+
+def scenes_of_period(modality: Modality, start: date, end: date) -> QuerySet[Scene]:
+    """The scenes that serve a period: those acquired in it, or all of a static modality."""
+    scenes = Scene.objects.filter(modality=modality)
+    return scenes if modality.is_static else scenes.filter(acquired__range=(start, end))
+
+
+def tiles_of(grid: TileGrid, regions: Iterable[Region], period: str) -> QuerySet[Tile]:
+    """The tiles of a grid in regions at one period, grid included, in a stable order."""
+    return Tile.objects.filter(grid=grid, region__in=list(regions), period=period).select_related("grid").order_by("id")
+
+
+def overlapping_regions(region: Region) -> QuerySet[Region]:
+    """Other regions, not its parent or parts, that share ground with a region."""
+    family = Q(pk=region.pk) | Q(parent=region) | Q(pk=region.parent_id)
+    return Region.objects.exclude(family).filter(geometry__intersects=region.geometry)

@@ -1,0 +1,230 @@
+"""Registering rasters as scenes."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from thawloop.catalog.errors import AlreadyDefined, RasterRefused
+from thawloop.catalog.files import Progress, canonical_uri, checksum
+from thawloop.catalog.geometry import to_geos
+from thawloop.catalog.models import Modality, Scene
+from thawloop.catalog.rasters import RasterFacts, files_of, inspect_raster, match_bands, probe_pixels
+from thawloop.catalog.services.defining import validated
+from thawloop.core.errors import Refused
+from thawloop.core.services import audit
+
+_COMPARED = ("acquired", "scale", "offset", "nodata", "mask_band")
+
+
+@dataclass(frozen=True)
+class SceneDraft:
+    """A raster that passed every check. `existing` is the scene it already is, if it is one."""
+
+    scene: Scene
+    existing: Scene | None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether storing the draft adds a scene."""
+        return self.existing is None
+
+
+def register_scene(
+    uri: str,
+    *,
+    modality: Modality,
+    acquired: date,
+    band_indexes: Sequence[int] | None = None,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    nodata: float | None = None,
+    mask_band: int | None = None,
+    provider: str = "",
+    licence: str = "",
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Scene, bool]:
+    """Register a raster as a scene of a modality; the same file twice is the same scene.
+
+    Args:
+        uri: Path or s3:// URI below an allowed root.
+        modality: A measured modality.
+        acquired: When the ground was seen.
+        band_indexes: 1-based bands of the file in the modality's band order; None: told from names, colours or count.
+        scale: value = raw * scale + offset, in the modality's unit.
+        offset: See `scale`.
+        nodata: Overrides the file's own nodata value.
+        mask_band: Band that is 0 where there is no data.
+        provider: Who made it.
+        licence: On what terms.
+        dry_run: Check everything, store nothing; the scene returned is not saved.
+        progress: Called with (bytes read, bytes in all) while the checksum is computed.
+
+    Returns:
+        The scene, and whether it is (or, in a dry run, would be) new.
+
+    Raises:
+        Refused: The file cannot be used; the sentence says why and what to do. Nothing was changed.
+    """
+    draft = prepare_scene(
+        uri,
+        modality=modality,
+        acquired=acquired,
+        band_indexes=band_indexes,
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        mask_band=mask_band,
+        provider=provider,
+        licence=licence,
+        progress=progress,
+    )
+    if dry_run:
+        return draft.existing or draft.scene, draft.is_new
+    return store_scenes([draft])[0]
+
+
+def prepare_scene(
+    uri: str,
+    *,
+    modality: Modality,
+    acquired: date,
+    band_indexes: Sequence[int] | None = None,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    nodata: float | None = None,
+    mask_band: int | None = None,
+    provider: str = "",
+    licence: str = "",
+    progress: Progress | None = None,
+) -> SceneDraft:
+    """Do all of `register_scene` but the storing, so that many files can be checked before any is stored."""
+    uri = canonical_uri(uri)
+    _check_terms(uri, modality, acquired, scale, offset)
+    facts = inspect_raster(uri)
+    bands = _checked_bands(facts, modality, band_indexes)
+    if mask_band is not None:
+        _check_band_exists(facts, mask_band, "mask band")
+    probe_pixels(uri, [*bands, *([mask_band] if mask_band else [])])
+    digest, size = checksum(files_of(uri), progress)
+    scene = Scene(
+        modality=modality,
+        uri=uri,
+        band_indexes=bands,
+        mask_band=mask_band,
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        footprint=to_geos(facts.footprint),
+        crs=facts.crs,
+        width=facts.width,
+        height=facts.height,
+        transform=list(facts.transform),
+        pixel_size=facts.pixel_size,
+        dtype=facts.dtype,
+        acquired=acquired,
+        checksum=digest,
+        size_bytes=size,
+        provider=provider,
+        licence=licence,
+    )
+    existing = Scene.objects.filter(modality=modality, checksum=digest, band_indexes=bands).first()
+    if existing is not None:
+        _check_same_terms(existing, scene)
+    return SceneDraft(scene, existing)
+
+
+@transaction.atomic
+def store_scenes(drafts: Iterable[SceneDraft]) -> list[tuple[Scene, bool]]:
+    """Store drafts, all or none. Returns each scene and whether it is new."""
+    return [_store(draft) for draft in drafts]
+
+
+def _store(draft: SceneDraft) -> tuple[Scene, bool]:
+    scene = draft.scene
+    # Another process may have stored it since the draft was made, and one batch may name a file twice.
+    existing = (
+        Scene.objects.select_for_update()
+        .filter(modality=scene.modality, checksum=scene.checksum, band_indexes=scene.band_indexes)
+        .first()
+    )
+    if existing is not None:
+        _check_same_terms(existing, scene)
+        _follow_move(existing, scene.uri)
+        return existing, False
+    validated(scene).save()
+    audit("catalog.register_scene", scene, after=_summary(scene))
+    return scene, True
+
+
+def _summary(scene: Scene) -> dict[str, Any]:
+    return {
+        "uri": scene.uri,
+        "modality": scene.modality.name,
+        "bands": scene.band_indexes,
+        "acquired": scene.acquired.isoformat(),
+        "checksum": scene.checksum,
+    }
+
+
+def _follow_move(existing: Scene, uri: str) -> None:
+    """A file that is gone from its old place and has come back elsewhere was moved: the scene follows it."""
+    if existing.uri == uri:
+        return
+    try:
+        inspect_raster(existing.uri)
+    except Refused:
+        before = {"uri": existing.uri}
+        existing.uri = uri
+        existing.save(update_fields=["uri"])
+        audit("catalog.move_scene", existing, before=before, after={"uri": uri}, reason="The file was moved.")
+
+
+def _check_terms(uri: str, modality: Modality, acquired: date, scale: float, offset: float) -> None:
+    if modality.is_derived:
+        raise RasterRefused(
+            f"Modality `{modality.name}` is computed from others ({modality.get_derivation_display()}), so no raster "
+            f"can be registered for it: register {uri} under a measured modality."
+        )
+    if not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0:
+        raise RasterRefused(
+            f"Scale must be a finite number other than 0 and offset a finite one, not {scale}, {offset}."
+        )
+    if acquired > timezone.now().date() + timedelta(days=1):
+        raise RasterRefused(f"{uri} cannot have been acquired in the future ({acquired}): check the date.")
+
+
+def _checked_bands(facts: RasterFacts, modality: Modality, band_indexes: Sequence[int] | None) -> list[int]:
+    if band_indexes is None:
+        return match_bands(facts, modality.bands)
+    bands = list(band_indexes)
+    if len(bands) != len(modality.bands):
+        raise RasterRefused(
+            f"Modality `{modality.name}` has {len(modality.bands)} band(s) ({', '.join(modality.bands)}), but "
+            f"{len(bands)} were named for {facts.uri}: {', '.join(map(str, bands))}."
+        )
+    for band in bands:
+        _check_band_exists(facts, band, "band")
+    return bands
+
+
+def _check_band_exists(facts: RasterFacts, band: int, what: str) -> None:
+    if not 1 <= band <= facts.bands:
+        raise RasterRefused(f"{facts.uri} has no {what} {band}: its bands are numbered 1 to {facts.bands}.")
+
+
+def _check_same_terms(existing: Scene, wanted: Scene) -> None:
+    for field in _COMPARED:
+        old, new = getattr(existing, field), getattr(wanted, field)
+        if old != new and not (
+            isinstance(old, float) and isinstance(new, float) and math.isnan(old) and math.isnan(new)
+        ):
+            raise AlreadyDefined(
+                f"{wanted.uri} is already registered as scene {existing.pk} with {field} = {old}, not {new}: what a "
+                "scene says is fixed once tiles may have been read from it."
+            )
