@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Self
 
@@ -193,8 +194,8 @@ class _SceneIndex:
     """The scenes of a modality that serve a period, best first: newest, or for a static modality nearest in time."""
 
     modality: Modality
-    start: Any
-    end: Any
+    start: date
+    end: date
     scenes: list[Scene] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -204,7 +205,8 @@ class _SceneIndex:
         self.tree = STRtree([to_shapely(scene.footprint) for scene in self.scenes])
 
     def _days_outside(self, scene: Scene) -> int:
-        return max((self.start - scene.acquired).days, (scene.acquired - self.end).days, 0)
+        before: int = (self.start - scene.acquired).days
+        return max(before, (scene.acquired - self.end).days, 0)
 
     def meeting(self, tile: Tile) -> list[Scene]:
         """The scenes whose footprint meets the tile, best first."""

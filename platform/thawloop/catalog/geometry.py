@@ -6,11 +6,13 @@ of the first pixel. Geographic coordinates are EPSG:4326 as (longitude, latitude
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import shapely
 from affine import Affine
 from django.contrib.gis.geos import GEOSGeometry
+from django.contrib.gis.geos import MultiPolygon as GeosMultiPolygon
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Transformer
 from shapely.geometry import MultiPolygon, Polygon
@@ -62,6 +64,11 @@ def to_geos(geometry: BaseGeometry, srid: int = 4326) -> GEOSGeometry:
     return GEOSGeometry(memoryview(shapely.to_wkb(geometry)), srid=srid)
 
 
+def multipolygon_to_geos(geometry: MultiPolygon) -> GeosMultiPolygon:
+    """Shapely's multipolygon as Django's, in EPSG:4326."""
+    return cast(GeosMultiPolygon, to_geos(geometry))
+
+
 def as_multipolygon(geometry: BaseGeometry) -> MultiPolygon:
     """The polygons of a geometry, without lines and points that may have fallen out of an intersection."""
     parts = [p for p in shapely.get_parts(shapely.get_parts(geometry)) if isinstance(p, Polygon) and not p.is_empty]
@@ -93,7 +100,7 @@ def to_pixels(tile: Tile, geometry: GEOSGeometry | BaseGeometry) -> BaseGeometry
 
 def _touches_antimeridian(shape: BaseGeometry) -> bool:
     west, _, east, _ = shape.bounds
-    return west <= -180.0 + 1e-9 and east >= 180.0 - 1e-9
+    return bool(west <= -180.0 + 1e-9 and east >= 180.0 - 1e-9)
 
 
 def to_geographic(tile: Tile, rings: Sequence[NDArray[np.floating] | Sequence[Sequence[float]]]) -> BaseGeometry:

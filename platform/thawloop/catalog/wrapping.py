@@ -8,7 +8,7 @@ from shapely.geometry.base import BaseGeometry
 
 
 def unwrap_ring(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Make longitudes continuous along a closed ring [N, 2]: jumps of more than 180 degrees are crossings, not edges."""
+    """Make longitudes continuous along a closed ring [N, 2]: a jump of more than 180 degrees is a crossing."""
     unwrapped = ring.copy()
     unwrapped[:, 0] = np.degrees(np.unwrap(np.radians(ring[:, 0])))
     # Keep exact the numbers that no jump moved: radians and back cost the last digit.

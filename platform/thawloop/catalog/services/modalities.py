@@ -114,7 +114,7 @@ def _check_expression(modality: Modality) -> None:
         source = _named(name, modality.name)
         if band and band not in source.bands:
             raise DefinitionRefused(
-                f"`{name}.{band}` in `{modality.expression}`: modality `{name}` has the bands {', '.join(source.bands)}."
+                f"`{name}.{band}` in `{modality.expression}`: the bands of `{name}` are {', '.join(source.bands)}."
             )
         if not band and len(source.bands) > 1:
             raise DefinitionRefused(

@@ -9,7 +9,7 @@ from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
 from thawloop.catalog.errors import AlreadyDefined, DefinitionRefused
-from thawloop.catalog.geometry import as_multipolygon, to_geos, to_shapely
+from thawloop.catalog.geometry import as_multipolygon, multipolygon_to_geos, to_shapely
 from thawloop.catalog.models import Region, TileGrid
 from thawloop.catalog.services.defining import check_identical, create
 from thawloop.catalog.wrapping import wrap_longitudes
@@ -55,8 +55,8 @@ def _check_crs(srid: int) -> None:
     if not crs.is_projected or units != {"metre"}:
         kind = "projected" if crs.is_projected else "geographic"
         raise DefinitionRefused(
-            f"EPSG:{srid} ({crs.name}) is {kind} with axes in {', '.join(sorted(units))}; a tile grid needs a projected "
-            "CRS in metres, e.g. EPSG:3413 (polar stereographic) or a UTM zone."
+            f"EPSG:{srid} ({crs.name}) is {kind} with axes in {', '.join(sorted(units))}; a grid needs a "
+            "projected CRS in metres, e.g. EPSG:3413 (polar stereographic) or a UTM zone."
         )
 
 
@@ -82,7 +82,7 @@ def define_region(
         if not to_shapely(existing.geometry).equals(shape):
             raise AlreadyDefined(f"Region `{name}` is already defined with another outline: choose another name.")
         return existing
-    region = Region(name=name, title=title, geometry=to_geos(shape), parent=parent)
+    region = Region(name=name, title=title, geometry=multipolygon_to_geos(shape), parent=parent)
     west, south, east, north = shape.bounds
     after = {"title": title, "bounds": [west, south, east, north], "parent": parent.name if parent else None}
     return create(region, "catalog.define_region", after)
@@ -101,7 +101,7 @@ def normalised_region(name: str, geometry: GEOSGeometry | BaseGeometry) -> Multi
     west, south, east, north = shape.bounds
     if west < -360.0 or east > 360.0 or south < -90.0 or north > 90.0:
         raise DefinitionRefused(
-            f"Region `{name}` lies outside the globe (longitude {west:g} to {east:g}, latitude {south:g} to {north:g}): "
-            "give longitude and latitude in degrees (EPSG:4326), not projected metres."
+            f"Region `{name}` lies outside the globe (longitudes {west:g} to {east:g}, latitudes {south:g} to "
+            f"{north:g}): give longitude and latitude in degrees (EPSG:4326), not projected metres."
         )
     return as_multipolygon(wrap_longitudes(shape, jumps=False))

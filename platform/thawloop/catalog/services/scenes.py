@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from thawloop.catalog.errors import AlreadyDefined, RasterRefused
 from thawloop.catalog.files import Progress, canonical_uri, checksum
-from thawloop.catalog.geometry import to_geos
+from thawloop.catalog.geometry import multipolygon_to_geos
 from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.rasters import RasterFacts, files_of, inspect_raster, match_bands, probe_pixels
 from thawloop.catalog.services.defining import validated
@@ -120,7 +120,7 @@ def prepare_scene(
         scale=scale,
         offset=offset,
         nodata=nodata,
-        footprint=to_geos(facts.footprint),
+        footprint=multipolygon_to_geos(facts.footprint),
         crs=facts.crs,
         width=facts.width,
         height=facts.height,
@@ -221,10 +221,12 @@ def _check_band_exists(facts: RasterFacts, band: int, what: str) -> None:
 def _check_same_terms(existing: Scene, wanted: Scene) -> None:
     for field in _COMPARED:
         old, new = getattr(existing, field), getattr(wanted, field)
-        if old != new and not (
-            isinstance(old, float) and isinstance(new, float) and math.isnan(old) and math.isnan(new)
-        ):
+        if old != new and not _both_nan(old, new):
             raise AlreadyDefined(
                 f"{wanted.uri} is already registered as scene {existing.pk} with {field} = {old}, not {new}: what a "
                 "scene says is fixed once tiles may have been read from it."
             )
+
+
+def _both_nan(a: object, b: object) -> bool:
+    return isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)

@@ -114,7 +114,8 @@ def _label_cells(weights: Sequence[Point | GeosPoint], grid: TileGrid) -> NDArra
     step, half = grid_step(grid), grid.tile_size * grid.pixel_size / 2
     points = project(shapely.MultiPoint([(point.x, point.y) for point in weights]), 4326, grid.srid)
     corners = shapely.get_coordinates(points) - (half - step / 2)
-    return np.floor(corners / step).astype(np.int64)
+    cells: NDArray[np.int64] = np.floor(corners / step).astype(np.int64)
+    return cells
 
 
 def _blocks(

@@ -34,7 +34,9 @@ _CELLS = """
             generate_series(
                 ceil((ST_YMin(shape) - %(half)s) / %(step)s)::int, floor((ST_YMax(shape) - %(half)s) / %(step)s)::int
             ) AS row
-        WHERE ST_Intersects(shape, ST_SetSRID(ST_MakePoint(col * %(step)s + %(half)s, row * %(step)s + %(half)s), %(srid)s))
+        WHERE ST_Intersects(
+            shape, ST_SetSRID(ST_MakePoint(col * %(step)s + %(half)s, row * %(step)s + %(half)s), %(srid)s)
+        )
     )
 """
 
@@ -80,6 +82,8 @@ _INSERT = """
     ORDER BY row, col
     ON CONFLICT DO NOTHING
 """
+
+_COUNT = f"WITH {_REGION} SELECT ST_Area(shape) / (%(step)s * %(step)s) FROM region"  # noqa: S608 - constants only
 
 _ELSEWHERE = """
     SELECT count(*), min(other.name) FROM cell
@@ -187,7 +191,7 @@ def _check_period(grid: TileGrid, period: str, start: date, end: date) -> None:
 
 
 def _check_count(cursor: Any, grid: TileGrid, region: Region, parameters: dict[str, Any]) -> None:
-    cursor.execute(f"WITH {_REGION} SELECT ST_Area(shape) / (%(step)s * %(step)s) FROM region", parameters)
+    cursor.execute(_COUNT, parameters)
     (count,) = cursor.fetchone()
     if count is not None and count > MOST_TILES:
         raise TilesRefused(
