@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from django.db import close_old_connections
 
+from thawloop.core.jobs.database import replace_broken_connection
 from thawloop.core.jobs.lease import Lease, Stop
 from thawloop.core.models import Job
 
@@ -44,7 +44,7 @@ class JobContext:
         Who was told to stop and then returns is taken to have stopped: its result is not recorded as a success.
         """
         # A connection that broke while the job was busy elsewhere is replaced here, not at the next query.
-        close_old_connections()
+        replace_broken_connection()
         self.told_to_stop = self.told_to_stop or self.stop_reason is not None
         return self.told_to_stop
 

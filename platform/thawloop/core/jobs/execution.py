@@ -11,12 +11,13 @@ from typing import TypeAlias
 from uuid import UUID
 
 import structlog
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from thawloop.core.context import acting
 from thawloop.core.errors import Conflict, Refused
 from thawloop.core.functions import job_function
 from thawloop.core.jobs.context import JobCancelled, JobContext
+from thawloop.core.jobs.database import replace_broken_connection
 from thawloop.core.jobs.lease import Lease, Stop
 from thawloop.core.jsonable import jsonable
 from thawloop.core.models import Job
@@ -147,7 +148,7 @@ def _written(outcome: _Outcome) -> bool:
     back. The fence makes that safe, however long it takes."""
     deadline, pause = time.monotonic() + WRITE_PATIENCE_SECONDS, 0.5
     while True:
-        close_old_connections()
+        replace_broken_connection()
         try:
             return outcome.write()
         except (OperationalError, InterfaceError) as error:

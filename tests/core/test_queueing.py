@@ -1,0 +1,157 @@
+"""Asking for work."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import IntegrityError, connection, transaction
+
+from thawloop.core import doorbell
+from thawloop.core.context import acting
+from thawloop.core.errors import Conflict, Refused
+from thawloop.core.models import AuditEntry, Job
+from thawloop.core.services import cancel_job, dispatch, enqueue, reconcile_jobs, retry_job
+
+FUNCTION = "thawloop.core.jobs.execute"
+
+
+@pytest.mark.django_db
+def test_a_second_job_with_the_same_key_is_the_first_one() -> None:
+    first = enqueue(FUNCTION, key="predict:1", args={"tiles": 3})
+    assert enqueue(FUNCTION, key="predict:1", args={"tiles": 9}) == first
+    assert enqueue(FUNCTION, key="predict:2") != first
+    assert Job.objects.count() == 2
+
+
+@pytest.mark.django_db
+def test_the_database_refuses_two_active_jobs_with_one_key() -> None:
+    Job.objects.create(function=FUNCTION, key="k")
+    Job.objects.create(function=FUNCTION, key="k", state=Job.State.SUCCEEDED)
+    with pytest.raises(IntegrityError, match="job_one_active_per_key"), transaction.atomic():
+        Job.objects.create(function=FUNCTION, key="k")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_threads_that_ask_at_once_get_one_job() -> None:
+    found, start = [], threading.Barrier(8)
+
+    def ask() -> None:
+        start.wait()
+        found.append(enqueue(FUNCTION, key="same").pk)
+        connection.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert Job.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_is_rung_for_when_its_transaction_commits(live_redis) -> None:
+    with transaction.atomic():
+        job = enqueue(FUNCTION, key="k", queue="raster")
+        assert doorbell.waiting("raster") == set()
+    assert doorbell.waiting("raster") == {f"{job.pk}-1-1"}
+    job.refresh_from_db()
+    assert (job.dispatches, job.dispatched is not None) == (1, True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_whose_transaction_is_rolled_back_never_was(live_redis) -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        enqueue(FUNCTION, key="k")
+        raise ZeroDivisionError
+    assert doorbell.waiting("default") == set()
+    assert not Job.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_the_id_and_the_attempt_are_in_redis(live_redis) -> None:
+    job = enqueue(FUNCTION, key="k", args={"secret": "do not show"})
+    stored = live_redis.hgetall(f"rq:job:{job.pk}-1-1")
+    assert b"do not show" not in b"".join(stored.values())
+    assert str(job.pk).encode() in stored[b"description"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_redis_the_row_waits_for_the_reconciler(settings, live_redis) -> None:
+    there, settings.REDIS_URL = settings.REDIS_URL, "redis://127.0.0.1:1/0"
+    job = enqueue(FUNCTION, key="k")
+    assert "Redis does not answer" in reconcile_jobs()[0]
+    job.refresh_from_db()
+    assert (job.state, job.dispatched) == (Job.State.QUEUED, None)
+    settings.REDIS_URL = there
+    reconcile_jobs()
+    assert len(doorbell.waiting("default")) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_ring_for_the_same_row_one_does(live_redis) -> None:
+    job = Job.objects.create(function=FUNCTION, key="k")
+    assert [dispatch(job.pk, 1, 0), dispatch(job.pk, 1, 0)] == [True, False]
+    assert len(doorbell.waiting("default")) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("function", ["os.system", "subprocess.run", "thawloop", "thawloop.core;x", "mythawloop.x"])
+def test_only_our_own_functions_can_be_jobs(function: str) -> None:
+    with pytest.raises(Refused, match="cannot run as a job"):
+        enqueue(function, key="k")
+
+
+@pytest.mark.django_db
+def test_an_unknown_queue_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(Refused, match="default, raster, gpu"):
+        enqueue(FUNCTION, key="k", queue="fast")
+
+
+@pytest.mark.django_db
+def test_a_job_knows_who_asked_and_in_which_request() -> None:
+    user = User.objects.create_user("ada")
+    with acting(user=user, request_id="r-1"):
+        job = enqueue(FUNCTION, key="k")
+    assert (job.requested_by, job.request_id) == (user, "r-1")
+
+
+@pytest.mark.django_db
+def test_a_queued_job_is_cancelled_at_once_and_audited() -> None:
+    with acting(name="ada"):
+        job = cancel_job(enqueue(FUNCTION, key="k"), reason="not needed")
+    assert job.state == Job.State.CANCELLED
+    assert job.finished is not None
+    assert "ada" in job.error
+    entry = AuditEntry.objects.get(action="core.cancel_job")
+    assert (entry.actor_name, entry.object_id, entry.reason) == ("ada", str(job.pk), "not needed")
+    assert (entry.before["state"], entry.after["state"]) == ("queued", "cancelled")
+    with pytest.raises(Conflict, match="has cancelled already"):
+        cancel_job(job)
+
+
+@pytest.mark.django_db
+def test_retrying_makes_a_new_job_and_keeps_the_old_one() -> None:
+    old = cancel_job(enqueue(FUNCTION, key="k", queue="gpu", args={"a": 1}, max_attempts=5))
+    new = retry_job(old)
+    assert new.pk != old.pk
+    assert (new.function, new.key, new.queue, new.args, new.max_attempts) == (FUNCTION, "k", "gpu", {"a": 1}, 5)
+    old.refresh_from_db()
+    assert old.state == Job.State.CANCELLED
+    with pytest.raises(Conflict, match="doing the same work"):
+        retry_job(old)
+    with pytest.raises(Conflict, match="only a failed or cancelled job"):
+        retry_job(new)
+
+
+@pytest.mark.django_db
+def test_a_clean_up_runs_when_a_queued_job_is_cancelled(job_of: Callable[..., Job]) -> None:
+    cleaned = []
+
+    def work(job) -> None: ...
+
+    work.on_failed = lambda row, error: cleaned.append((row.pk, row.state, error))
+    job = cancel_job(job_of(work))
+    assert cleaned == [(job.pk, "cancelled", job.error)]
