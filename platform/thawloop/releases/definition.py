@@ -7,7 +7,8 @@ from typing import Any
 from django.db.models import Q
 
 from labeling.models import Campaign, CampaignModality
-from thawloop.catalog.models import Modality, Scene
+from thawloop.catalog.models import Modality
+from thawloop.catalog.selectors import measured_inputs, scenes_of_period
 
 # The parts of a definition that decide what the files look like, without names, dates and versions.
 SHAPE = ("classes", "modalities", "grid")
@@ -61,29 +62,22 @@ def _modality(item: CampaignModality) -> dict[str, Any]:
 
 def scenes(campaign: Campaign, modalities: list[Modality]) -> list[dict[str, Any]]:
     """The rasters that chips of these modalities can be read from, derived modalities' sources included."""
-    names = {modality.name for modality in modalities if not modality.is_derived}
-    names |= {modality.source.name for modality in modalities if modality.source is not None}
-    for modality in modalities:
-        if modality.derivation == Modality.Derivation.EXPRESSION:
-            names |= {known for known in _all_names() if f"{known}." in modality.expression}
-    regions = [row.region.geometry for row in campaign.campaign_regions.select_related("region")]
-    meeting = Q(pk__in=[])
-    for region in regions:
-        meeting |= Q(footprint__intersects=region)
-    found = Scene.objects.filter(meeting, modality__name__in=names).select_related("modality").distinct()
-    in_period = Q(modality__is_static=True) | Q(acquired__range=(campaign.period_start, campaign.period_end))
+    meets_a_region = Q(pk__in=[])
+    for row in campaign.campaign_regions.select_related("region"):
+        meets_a_region |= Q(footprint__intersects=row.region.geometry)
+    measured = {source.pk: source for modality in modalities for source in measured_inputs(modality)}
     return [
         {
-            "modality": scene.modality.name,
+            "modality": modality.name,
             "file": PurePosixPath(scene.uri).name,
             "checksum": scene.checksum,
+            "bands": scene.band_indexes,
             "acquired": scene.acquired.isoformat(),
             "provider": scene.provider,
             "licence": scene.licence,
         }
-        for scene in found.filter(in_period).order_by("modality__name", "acquired", "checksum")
+        for modality in sorted(measured.values(), key=lambda found: found.name)
+        for scene in scenes_of_period(modality, campaign.period_start, campaign.period_end)
+        .filter(meets_a_region)
+        .order_by("acquired", "checksum")
     ]
-
-
-def _all_names() -> list[str]:
-    return list(Modality.objects.values_list("name", flat=True))

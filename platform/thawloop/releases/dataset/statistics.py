@@ -48,4 +48,4 @@ class BandStatistics:
         if self.pixels == 0:
             return [(low + high) / 2] * self.bands, [span / math.sqrt(12)] * self.bands
         deviation = np.maximum(np.sqrt(self.squares / self.pixels), 1e-6 * span)
-        return [round(float(v), 6) for v in self.mean], [float(f"{v:.6g}") for v in deviation]
+        return [float(f"{value:.9g}") for value in self.mean], [float(f"{value:.9g}") for value in deviation]

@@ -106,7 +106,7 @@ class DatasetWriter:
     def _take(self, member: ReleaseTile, chip: Chip, labels: list[LabelRevision]) -> bool:
         """Count a tile in, with its annotations; False for a tile without the anchor's pixels."""
         tile = member.tile
-        if self.anchor not in chip.arrays or not chip.valid[self.anchor].any():
+        if self.anchor not in chip.arrays:
             self.without_imagery.append(tile.key)
             return False
         size = tile.grid.tile_size

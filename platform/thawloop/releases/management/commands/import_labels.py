@@ -1,0 +1,68 @@
+"""`manage.py import_labels`"""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from labeling.models import LabelImport, Split
+from thawloop.core.cli import ThawloopCommand
+from thawloop.releases.services import import_labels
+
+COUNTS = ("read", "created", "duplicate", "unchanged", "repaired", "refused", "held_back", "outside")
+
+
+class Command(ThawloopCommand):
+    help = (
+        "Take label files in as truth: GeoJSON, GeoPackage, Shapefile, KML, FlatGeobuf, CSV with WKT; plain or zipped. "
+        "The same file again changes nothing. Files must lie below one of THAWLOOP_DATA_ROOTS."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("files", nargs="+", metavar="FILE", help="label files")
+        parser.add_argument("--campaign", required=True, help="whose truth they become")
+        kind = parser.add_mutually_exclusive_group()
+        kind.add_argument("--class", dest="landform_class", metavar="NAME", help="what all features are, e.g. RTS")
+        kind.add_argument("--class-field", metavar="FIELD", help="attribute that names each feature's class")
+        parser.add_argument(
+            "--coverage",
+            choices=("none", "regions"),
+            default="none",
+            help="regions: the files hold every landform there is in the campaign's regions (of --split, if given), so "
+            "that tiles without one are known to be empty",
+        )
+        parser.add_argument("--split", action="append", choices=Split.values, help="only labels in these regions")
+        parser.add_argument("--region", action="append", metavar="NAME", help="only labels in these regions, by name")
+        parser.add_argument("--crs", help="coordinate system of files that do not name theirs, e.g. EPSG:32608")
+        parser.add_argument("--layer", help="which layer, where a file has several")
+        parser.add_argument("--buffer-points", type=float, metavar="METRES", help="let circles stand for points")
+        parser.add_argument("--dry-run", action="store_true", help="say what would happen and change nothing")
+
+    def run(self, options: dict[str, Any]) -> dict[str, Any]:
+        campaign = self.get_campaign(options["campaign"])
+        found = []
+        for file in options["files"]:
+            found.append(
+                import_labels(
+                    campaign,
+                    file,
+                    landform_class=options["landform_class"],
+                    class_field=options["class_field"],
+                    coverage=options["coverage"],
+                    splits=options["split"],
+                    regions=options["region"],
+                    crs=options["crs"],
+                    layer=options["layer"],
+                    buffer_points=options["buffer_points"],
+                    dry_run=options["dry_run"],
+                )
+            )
+        return {
+            "dry_run": options["dry_run"],
+            "files": [_row(item) for item in found],
+            "refusals": [{"file": item.file_name, **row} for item in found for row in item.counts["refusals"]],
+            "repairs": [{"file": item.file_name, **row} for item in found for row in item.counts["repairs"]],
+        }
+
+
+def _row(item: LabelImport) -> dict[str, Any]:
+    return {"import": item.pk, "file": item.file_name} | {name: item.counts[name] for name in COUNTS}
