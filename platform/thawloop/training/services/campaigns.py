@@ -1,0 +1,75 @@
+"""Setting a campaign up from its file: catalog and labels below, and the retrain policy on top."""
+
+from dataclasses import asdict, dataclass, field
+
+from django.db import transaction
+
+from labeling.campaign_spec import CampaignSpec
+from labeling.models import Campaign
+from labeling.services.campaigns import create_campaign
+from thawloop.catalog.models import Scene, Tile
+from thawloop.releases.services import import_labels
+from thawloop.training.services.policies import set_policy
+
+
+@dataclass(frozen=True)
+class CampaignReport:
+    """What is there after a campaign was set up.
+
+    Attributes:
+        campaign: The campaign.
+        created: Whether it is new.
+        scenes: Scenes of its modalities and of what these are derived from.
+        tiles: Tiles by split.
+        truth: Labels taken in as truth, by file name.
+    """
+
+    campaign: Campaign
+    created: bool
+    scenes: int
+    tiles: dict[str, int]
+    truth: dict[str, int] = field(default_factory=dict)
+
+
+def set_up_campaign(spec: CampaignSpec) -> CampaignReport:
+    """Create the campaign that a file describes, import its truth, and give it its retrain policy.
+
+    All in one transaction; again with the same file, it changes nothing.
+
+    Raises:
+        Refused: Something in the file cannot be done; nothing was changed.
+    """
+    with transaction.atomic():
+        known = Campaign.objects.filter(name=spec.name).exists()
+        campaign = create_campaign(spec)
+        set_policy(campaign, **asdict(spec.policy))
+        truth = {}
+        for labels in spec.labels:
+            if labels.role != "truth":
+                continue
+            for file in labels.files:
+                found = import_labels(
+                    campaign,
+                    file,
+                    landform_class=labels.landform_class or None,
+                    class_field=labels.class_field or None,
+                    coverage="regions",
+                    splits=labels.splits,
+                )
+                truth[found.file_name] = found.revisions.count()
+        return CampaignReport(campaign, not known, _scenes(campaign), _tiles(campaign), truth)
+
+
+def _scenes(campaign: Campaign) -> int:
+    modalities = campaign.modalities.all()
+    sources = [modality.source_id for modality in modalities if modality.source_id]
+    return Scene.objects.filter(modality__in=[*(modality.pk for modality in modalities), *sources]).count()
+
+
+def _tiles(campaign: Campaign) -> dict[str, int]:
+    """The campaign's tiles by split."""
+    tiles = Tile.objects.filter(grid=campaign.grid, period=campaign.period)
+    counts: dict[str, int] = {}
+    for row in campaign.campaign_regions.all():
+        counts[row.split] = counts.get(row.split, 0) + tiles.filter(region=row.region_id).count()
+    return counts
