@@ -101,6 +101,14 @@ class ChipReader:
         valid = {name: ~np.isnan(values[0]) for name, values in arrays.items()}
         return Chip(tile.key, arrays, valid, target.transform, _crs(grid.srid))
 
+    def scenes(self, tile: Tile, modality: Modality) -> list[Scene]:
+        """The scenes that a measured modality's pixels on a tile may come from, the one on top first."""
+        period = (tile.period_start, tile.period_end)
+        key = (modality.pk, *period)
+        if key not in self._scenes:
+            self._scenes[key] = _SceneIndex(modality, *period)
+        return self._scenes[key].meeting(tile)
+
     def read_many(self, tiles: Iterable[Tile]) -> Iterator[Chip]:
         """Read tiles one after the other, in the order given; neighbours in a row share what GDAL has cached."""
         for tile in tiles:
@@ -159,7 +167,7 @@ class ChipReader:
     def _mosaic(self, tile: Tile, modality: Modality, target: Target) -> Array | None:
         """Fill the target from the best scene, then what is still empty from the next."""
         result: Array | None = None
-        for scene in self._scenes_for(tile, modality):
+        for scene in self.scenes(tile, modality):
             values = self._read_scene(tile, scene, modality, target)
             if values is None:
                 continue
@@ -170,13 +178,6 @@ class ChipReader:
             if not np.isnan(result[0]).any():
                 break
         return result
-
-    def _scenes_for(self, tile: Tile, modality: Modality) -> list[Scene]:
-        period = (tile.period_start, tile.period_end)
-        key = (modality.pk, *period)
-        if key not in self._scenes:
-            self._scenes[key] = _SceneIndex(modality, *period)
-        return self._scenes[key].meeting(tile)
 
     def _read_scene(self, tile: Tile, scene: Scene, modality: Modality, target: Target) -> Array | None:
         try:

@@ -1,6 +1,6 @@
 """What the catalog refuses, by kind."""
 
-from thawloop.core.errors import Conflict, Refused
+from thawloop.core.errors import Conflict, Refused, Unavailable
 
 
 class RasterRefused(Refused):
@@ -19,7 +19,7 @@ class AlreadyDefined(Conflict):
     """The name is taken by something else, or the same thing is already there under other terms."""
 
 
-class ChipUnreadable(Refused):
+class ChipUnreadable(Unavailable):
     """A registered raster can no longer be read: it moved, was cut short or was damaged."""
 
 

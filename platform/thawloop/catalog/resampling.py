@@ -92,7 +92,7 @@ def read_scene(
         return None
     window, ratio, clipped = found
     shrink = max(1, int(ratio // _OVERSAMPLE))
-    values, transform = _read_window(dataset, scene, window, shrink)
+    values, transform = read_window(dataset, scene, window, shrink)
     valid = ~np.isnan(values[0])
     if not valid.any():
         return None
@@ -113,7 +113,7 @@ def _copy(dataset: DatasetReader, scene: Scene, target: Target) -> Array | None:
     )
     if inside.width <= 0 or inside.height <= 0:
         return None
-    values, _ = _read_window(dataset, scene, inside, 1)
+    values, _ = read_window(dataset, scene, inside, 1)
     if values.shape[1:] == (target.height, target.width):
         return values
     result = np.full((len(values), target.height, target.width), np.nan, dtype=np.float32)
@@ -148,8 +148,13 @@ def _source_window(dataset: DatasetReader, placement: Placement, target: Target)
     return inside, ratio, clipped
 
 
-def _read_window(dataset: DatasetReader, scene: Scene, window: Window, shrink: int) -> tuple[Array, Affine]:
-    """Read a window as float32 with NaN for no data, `shrink` times smaller, and where its pixels lie."""
+def read_window(dataset: DatasetReader, scene: Scene, window: Window, shrink: int) -> tuple[Array, Affine]:
+    """Read a window of a scene's file.
+
+    Returns:
+        float32 [bands, h, w] in the modality's unit with NaN in every band for no data, `shrink` times smaller than
+        the window, and the transform of those pixels.
+    """
     height, width = max(1, round(window.height / shrink)), max(1, round(window.width / shrink))
     overridden = scene.nodata is not None or scene.mask_band is not None
     # GDAL leaves out what the file itself declares invalid when it averages; of our overrides it knows nothing.
