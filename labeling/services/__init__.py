@@ -1,20 +1,28 @@
 """Every change of state in the labeling room. Each service validates, writes in one transaction and audits."""
 
 from labeling.services.annotations import record_annotation, record_deletion, withdraw_task
+from labeling.services.batches import BatchItem, NothingToAcquire, acquire, next_batch_number, record_batch
+from labeling.services.predictions import store_prediction
 from labeling.services.sync import SyncReport, sync
 from labeling.services.tasks import ensure_project, push_tasks, refresh_preannotations
 from labeling.services.webhooks import process_event, process_pending_events, receive_webhook
 
 __all__ = [
+    "BatchItem",
+    "NothingToAcquire",
     "SyncReport",
+    "acquire",
     "ensure_project",
+    "next_batch_number",
     "process_event",
     "process_pending_events",
     "push_tasks",
     "receive_webhook",
     "record_annotation",
+    "record_batch",
     "record_deletion",
     "refresh_preannotations",
+    "store_prediction",
     "sync",
     "withdraw_task",
 ]

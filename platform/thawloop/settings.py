@@ -135,6 +135,7 @@ THAWLOOP_CALLBACK_URL = env.str("THAWLOOP_CALLBACK_URL", THAWLOOP_URL)
 ML_BACKEND_URL = env.str("ML_BACKEND_URL", "http://127.0.0.1:9090")
 THAWLOOP_WEBHOOK_SECRET = env.str("THAWLOOP_WEBHOOK_SECRET", "")
 THAWLOOP_DEVICE = env.str("THAWLOOP_DEVICE", "auto")
+THAWLOOP_TORCH_THREADS = env.int("THAWLOOP_TORCH_THREADS", 0)  # 0: as many as there are processors for this process
 
 # --- API ---------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -124,6 +124,11 @@ class TrainingRun(models.Model):
     )
     job = models.ForeignKey(Job, null=True, blank=True, on_delete=models.SET_NULL)
     config = models.JSONField(help_text="The detector's configuration.")
+    init = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="What it starts from: `checkpoint` (artifact name) or `unimodal` (modality to artifact name).",
+    )
     seed = models.BigIntegerField()
     path = models.CharField(
         max_length=500, blank=True, help_text="Artifact name of the resulting checkpoint; empty until finished."

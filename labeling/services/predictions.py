@@ -1,0 +1,193 @@
+"""Keeping what a model said about a tile."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import shapely
+import structlog
+from django.contrib.gis.geos import GEOSGeometry
+from django.db import transaction
+from numpy.typing import ArrayLike, NDArray
+from shapely.geometry import Polygon
+
+from labeling.models import LandformClass, PredictedInstance, Prediction
+from thawloop.catalog.geometry import to_geographic, to_geos
+from thawloop.catalog.models import Tile
+from thawloop.core.errors import Refused
+
+log = structlog.get_logger(__name__)
+
+STAGES = 3
+_DECIMALS = 2  # hundredths of a pixel: finer than any model sees, and a third of the JSON
+
+
+class PredictionError(Refused):
+    """A prediction cannot be kept: it names what the platform does not know."""
+
+
+class DetectedInstance(Protocol):
+    """What a detector says about one instance; the detector's own `Detection` fits."""
+
+    @property
+    def rings(self) -> Sequence[ArrayLike]:
+        """Exterior, then holes, each [N, 2] of x, y in tile pixels."""
+
+    @property
+    def class_name(self) -> str:
+        """Name of a landform class."""
+
+    @property
+    def score(self) -> float:
+        """0 to 1."""
+
+    @property
+    def stage_scores(self) -> ArrayLike:
+        """[3]"""
+
+    @property
+    def stage_boxes(self) -> ArrayLike:
+        """[3, 4] x0, y0, x1, y1 in tile pixels."""
+
+    @property
+    def mask_entropy(self) -> float:
+        """0 to 1."""
+
+    @property
+    def class_entropy(self) -> float:
+        """0 to 1."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    rings: list[list[list[float]]]
+    geometry: GEOSGeometry
+
+
+def store_prediction(
+    tile: Tile,
+    model_version_id: int,
+    detections: Sequence[DetectedInstance],
+    *,
+    embedding: ArrayLike,
+    uncertainty: float,
+    parts: Mapping[str, float],
+    seconds: float = 0.0,
+) -> Prediction:
+    """Keep what a model version said about a tile. What was kept before stays: a version says one thing per tile.
+
+    An outline that crosses itself is repaired; one that is left without area, or split by the repair, is dropped, or
+    reduced to its largest part, with a line in the log.
+
+    Args:
+        tile: The tile, with its grid.
+        model_version_id: Who says so.
+        detections: Its instances, in any order.
+        embedding: [D], kept as float32.
+        uncertainty: 0 to 1, of the whole tile.
+        parts: Why it is that uncertain.
+        seconds: What the prediction cost.
+
+    Raises:
+        PredictionError: an instance has a class that is no landform class here, or not three stages.
+    """
+    classes = _classes(detections)
+    with transaction.atomic():
+        prediction, created = Prediction.objects.get_or_create(
+            tile=tile,
+            model_version_id=model_version_id,
+            defaults={
+                "embedding": np.asarray(embedding, dtype="<f4").tobytes(),
+                "uncertainty": uncertainty,
+                "uncertainty_parts": dict(parts),
+                "seconds": seconds,
+            },
+        )
+        if created:
+            PredictedInstance.objects.bulk_create(_instances(tile, prediction, detections, classes))
+    return prediction
+
+
+def embedding_of(stored: bytes | memoryview) -> NDArray[np.float32]:
+    """The embedding kept in a prediction's row: float32 [D]."""
+    return np.frombuffer(stored, dtype="<f4")
+
+
+def _instances(
+    tile: Tile,
+    prediction: Prediction,
+    detections: Sequence[DetectedInstance],
+    classes: Mapping[str, LandformClass],
+) -> Iterator[PredictedInstance]:
+    for number, found in enumerate(sorted(detections, key=lambda one: -one.score)):
+        shape = _shape(tile, found)
+        if shape is None:
+            continue
+        scores, boxes = np.asarray(found.stage_scores, float), np.asarray(found.stage_boxes, float)
+        if scores.shape != (STAGES,) or boxes.shape != (STAGES, 4):
+            raise PredictionError(
+                f"An instance on tile {tile.key} came with stage scores {scores.shape} and boxes {boxes.shape}; "
+                f"the model must be a cascade of {STAGES} stages."
+            )
+        yield PredictedInstance(
+            prediction=prediction,
+            region_id=f"p{prediction.pk:x}-{number}",
+            landform_class=classes[found.class_name],
+            rings=shape.rings,
+            geometry=shape.geometry,  # type: ignore[misc]  # GEOSGeometry makes a Polygon of a polygon
+            score=float(np.clip(found.score, 0.0, 1.0)),
+            stage_scores=scores.tolist(),
+            stage_boxes=np.round(boxes, _DECIMALS).tolist(),
+            mask_entropy=float(found.mask_entropy),
+            class_entropy=float(found.class_entropy),
+        )
+
+
+def _classes(detections: Sequence[DetectedInstance]) -> dict[str, LandformClass]:
+    names = {found.class_name for found in detections}
+    known = {row.name: row for row in LandformClass.objects.filter(name__in=names)}
+    if missing := sorted(names - set(known)):
+        raise PredictionError(
+            f"The model predicts the class `{missing[0]}`, which is no landform class here: add it, or use a model "
+            "trained on this campaign's classes."
+        )
+    return known
+
+
+def _shape(tile: Tile, found: DetectedInstance) -> _Shape | None:
+    """Rings and geographic outline of an instance; None where nothing with an area is left."""
+    rings = [np.round(np.asarray(ring, dtype=float), _DECIMALS) for ring in found.rings]
+    polygon = _valid(tile, [ring for ring in rings if ring.ndim == 2 and len(ring) >= 3])
+    if polygon is None:
+        return None
+    pixels = [np.asarray(ring.coords, dtype=float) for ring in (polygon.exterior, *polygon.interiors)]
+    # PredictedInstance.geometry holds one polygon: at the antimeridian the larger half. The rings are whole.
+    geometry = _largest(to_geographic(tile, pixels))
+    if geometry is None or not geometry.is_valid:
+        geometry = _largest(shapely.make_valid(geometry)) if geometry is not None else None
+    if geometry is None:
+        log.warning("predicted outline dropped: no area on the globe", tile=tile.key, score=float(found.score))
+        return None
+    return _Shape([ring.tolist() for ring in pixels], to_geos(geometry))
+
+
+def _valid(tile: Tile, rings: list[NDArray[np.float64]]) -> Polygon | None:
+    polygon = Polygon(rings[0], rings[1:]) if rings else Polygon()
+    if polygon.is_valid and polygon.area > 0:
+        return polygon
+    repaired = _largest(shapely.make_valid(polygon))
+    log.warning(
+        "predicted outline repaired" if repaired is not None else "predicted outline dropped: it has no area",
+        tile=tile.key,
+        area_before_px=round(float(polygon.area), 2),
+        area_px=round(float(repaired.area), 2) if repaired is not None else 0.0,
+    )
+    return repaired
+
+
+def _largest(shape: Any) -> Polygon | None:
+    """The largest polygon of whatever geometry."""
+    parts = [part for part in shapely.get_parts(shapely.get_parts(shape)) if isinstance(part, Polygon)]
+    largest = max(parts, key=lambda part: part.area, default=None)
+    return largest if largest is not None and largest.area > 0 else None

@@ -1,0 +1,160 @@
+"""Choosing the next tiles to annotate."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from django.db.models import F, Q
+
+from labeling.configuration import AcquisitionSettings
+from labeling.models import Campaign, Prediction
+from labeling.selectors import campaign_tiles, labelled_tiles, unlabelled_tiles
+from labeling.services import BatchItem, NothingToAcquire, next_batch_number, record_batch
+from labeling.services.predictions import embedding_of
+from ml_backend.acquisition import Candidates, Selected, select
+from ml_backend.jobs.refusals import refusals
+from thawloop.core.errors import Refused
+from thawloop.core.jobs import JobContext
+from thawloop.training.models import ModelVersion
+from thawloop.training.selectors import champion
+
+COLD_START = "space_filling"
+
+
+class NothingPredicted(Refused):
+    """The champion has not looked at a single candidate."""
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What there is to choose from, in the order of `candidates`."""
+
+    tiles: list[int]
+    predictions: list[int | None]
+    candidates: Candidates
+    labelled: npt.NDArray[np.float32]
+
+
+def acquire(job: JobContext) -> dict[str, Any]:
+    """Choose a batch and record it: args `campaign`; `count`, `strategy`, `seed` in place of the campaign's settings.
+
+    Without a champion the tiles are spread over the map (`space_filling`), away from those labelled or given out.
+    """
+    campaign = Campaign.objects.select_related("grid").get(pk=job.args["campaign"])
+    settings = AcquisitionSettings.from_json(campaign.acquisition)
+    model = champion(campaign)
+    ground = _predicted(campaign, model) if model else _located(campaign)
+    strategy = job.args.get("strategy") or settings.strategy
+    count = int(job.args.get("count") or (settings.batch_size if model else settings.initial_batch_size))
+    number = next_batch_number(campaign)
+    seed = int(job.args["seed"]) if "seed" in job.args else settings.seed + number
+    random_count = round(count * settings.random_fraction)
+    with refusals(job):
+        chosen = select(
+            ground.candidates,
+            count=count,
+            random_count=random_count,
+            strategy=strategy,
+            labelled=ground.labelled if len(ground.labelled) else None,
+            pool_factor=settings.pool_factor,
+            seed=seed,
+        )
+    batch = record_batch(
+        campaign,
+        [_item(ground, item) for item in chosen],
+        strategy=strategy if model or strategy == "random" else COLD_START,
+        seed=seed,
+        candidates=len(ground.tiles),
+        model_version_id=model.pk if model else None,
+        parameters={
+            "job": str(job.job.pk),
+            "count": count,
+            "random_count": random_count,
+            "pool_factor": settings.pool_factor,
+            "strategy_asked_for": strategy,
+            "labelled": len(ground.labelled),
+            "embedding": f"{model.name} [{ground.candidates.embeddings.shape[1]}]" if model else "tile centres [m]",
+        },
+    )
+    return {"batch": batch.number, "tiles": batch.tasks.count(), "candidates": batch.candidates}
+
+
+def _item(ground: _Ground, chosen: Selected) -> BatchItem:
+    return BatchItem(
+        tile_id=ground.tiles[chosen.index],
+        arm=chosen.arm,
+        rank=chosen.rank,
+        score=chosen.score if ground.candidates.uncertainty is not None else None,
+        parts=chosen.parts,
+        prediction_id=ground.predictions[chosen.index],
+    )
+
+
+def _predicted(campaign: Campaign, model: ModelVersion) -> _Ground:
+    """Candidates that the champion has predicted, by its embeddings."""
+    free = unlabelled_tiles(campaign).order_by().values("pk")
+    rows = Prediction.objects.filter(model_version=model)
+    found = list(
+        rows.filter(tile__in=free)
+        .order_by("tile__key")
+        .values_list("tile", "tile__key", "pk", "embedding", "uncertainty")
+        .iterator(chunk_size=2000)
+    )
+    if not found:
+        if free.exists():
+            raise NothingPredicted(
+                f"{model.name} has predicted none of the tiles that can be annotated: run `predict --campaign "
+                f"{campaign.name}` first."
+            )
+        raise _nothing_left(campaign)
+    known = rows.filter(_known(campaign)).order_by("tile__key").values_list("embedding", flat=True)
+    tiles, keys, predictions, embeddings, uncertainty = zip(*found, strict=True)
+    return _Ground(
+        tiles=list(tiles),
+        predictions=list(predictions),
+        candidates=Candidates(keys, _stack(embeddings), np.array(uncertainty, dtype=np.float64)),
+        labelled=_stack(known.iterator(chunk_size=2000)),
+    )
+
+
+def _located(campaign: Campaign) -> _Ground:
+    """Candidates by where they are, in metres of the grid's CRS."""
+    found = list(unlabelled_tiles(campaign).order_by("key").values_list("pk", "key", "col", "row"))
+    if not found:
+        raise _nothing_left(campaign)
+    grid = campaign.grid
+    step = (grid.tile_size - grid.overlap) * grid.pixel_size
+    known = campaign_tiles(campaign).filter(
+        Q(pk__in=labelled_tiles(campaign).order_by().values("pk")) | Q(tasks__campaign=campaign)
+    )
+    tiles, keys, columns, lines = zip(*found, strict=True)
+    places = np.column_stack([columns, lines]).astype(np.float64) * step
+    there = np.array(list(known.order_by("key").values_list("col", "row").distinct()), dtype=np.float64)
+    # Metres from a corner of the map: float32 holds them exactly enough.
+    corner = places.min(axis=0)
+    return _Ground(
+        tiles=list(tiles),
+        predictions=[None] * len(tiles),
+        candidates=Candidates(keys, (places - corner).astype(np.float32)),
+        labelled=(there.reshape(-1, 2) * step - corner).astype(np.float32),
+    )
+
+
+def _known(campaign: Campaign) -> Q:
+    """Predictions of tiles that are labelled or were given out."""
+    return Q(tile__in=labelled_tiles(campaign).order_by().values("pk")) | Q(
+        tile__in=campaign.tasks.values(pk_of_tile=F("tile"))
+    )
+
+
+def _stack(stored: Any) -> npt.NDArray[np.float32]:
+    rows = [embedding_of(row) for row in stored]
+    return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+
+
+def _nothing_left(campaign: Campaign) -> NothingToAcquire:
+    return NothingToAcquire(
+        f"No tile of campaign `{campaign.name}` is left to annotate: all training tiles are given out or labelled; "
+        "add regions or imagery."
+    )

@@ -1,0 +1,51 @@
+"""Where the detector computes, and with how many threads."""
+
+import os
+
+import structlog
+from django.conf import settings
+
+from thawloop.core.errors import Refused
+
+log = structlog.get_logger(__name__)
+
+
+class DeviceRefused(Refused):
+    """The device that was asked for is not here."""
+
+
+def ready_device() -> str:
+    """Set torch's threads and choose the device of THAWLOOP_DEVICE, once per job.
+
+    Returns:
+        `cpu` or `cuda` (or `cuda:N`), to be given to the detector. `auto` takes a GPU where there is one.
+
+    Raises:
+        DeviceRefused: a GPU was asked for by name, and there is none, or not that one.
+    """
+    import torch
+
+    from ml_backend.detector.devices import choose_device
+    from ml_backend.detector.errors import DeviceError
+
+    torch.set_num_threads(settings.THAWLOOP_TORCH_THREADS or len(os.sched_getaffinity(0)))
+    wanted = settings.THAWLOOP_DEVICE
+    try:
+        device = choose_device(wanted)
+    except DeviceError as error:
+        raise DeviceRefused(
+            f"THAWLOOP_DEVICE is `{wanted}`, but this machine offers {torch.cuda.device_count()} CUDA devices: set it "
+            "to `auto` or `cpu`, or run the gpu worker where a GPU is."
+        ) from error
+    if wanted == "auto" and device.type == "cpu":
+        log.info("no GPU here: computing on the CPU", threads=torch.get_num_threads())
+    return str(device)
+
+
+def device_name(device: str) -> str:
+    """The device for the record, e.g. `NVIDIA H100 80GB HBM3` or `cpu (8 threads)`."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(torch.device(device))[:50]
+    return f"cpu ({torch.get_num_threads()} threads)"

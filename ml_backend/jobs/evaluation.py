@@ -1,0 +1,55 @@
+"""Measuring a retraining's challenger, and the champion, on the same test tiles."""
+
+from typing import Any
+
+from ml_backend.jobs.datasets import dataset_of
+from ml_backend.jobs.devices import ready_device
+from ml_backend.jobs.refusals import DetectorRefused, refusals
+from thawloop.core.jobs import JobContext
+from thawloop.core.storage import artifact
+from thawloop.training.models import ModelVersion, Retraining
+from thawloop.training.services import finish_evaluation, missing_evaluations, step_failed
+
+
+def evaluate(job: JobContext) -> dict[str, Any]:
+    """Measure whoever has not been measured on the release of a retraining: args `retraining`.
+
+    A champion that cannot be measured there (it does not know a class that was added since) must not stop the
+    challenger: why is recorded, and the gate leaves the decision to a person.
+    """
+    retraining = Retraining.objects.select_related("release", "campaign").get(pk=job.args["retraining"])
+    dataset = dataset_of(job, retraining)
+    device = ready_device()
+    measured = {}
+    versions = missing_evaluations(retraining)
+    for number, version in enumerate(versions):
+        job.check_cancelled()
+
+        def report(share: float, text: str, done: int = number) -> None:
+            job.check_cancelled()
+            job.progress((done + share) / len(versions), text)
+
+        metrics = _measure(job, retraining, version, str(dataset), device, report)
+        finish_evaluation(retraining, version, metrics)
+        measured[version.name] = {name: value for name, value in metrics.items() if name != "per_image"}
+    return measured
+
+
+evaluate.on_failed = step_failed  # type: ignore[attr-defined]
+
+
+def _measure(
+    job: JobContext, retraining: Retraining, version: ModelVersion, dataset: str, device: str, report: Any
+) -> dict[str, Any]:
+    from ml_backend.detector import evaluate as evaluate_checkpoint
+
+    try:
+        with refusals(job):
+            return evaluate_checkpoint(
+                dataset, artifact(version.path), split="test", device=device, progress=report
+            ).to_json()
+    except DetectorRefused as refusal:
+        if version.retraining_id == retraining.pk:
+            raise
+        job.log.warning("the champion cannot be measured", model=version.name, why=str(refusal))
+        return {"error": str(refusal)}

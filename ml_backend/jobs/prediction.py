@@ -1,0 +1,134 @@
+"""Predicting a campaign's tiles."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+
+from labeling.models import Campaign, Prediction
+from labeling.selectors import campaign_tiles
+from labeling.services import store_prediction
+from ml_backend.acquisition import uncertainty
+from ml_backend.jobs.devices import ready_device
+from ml_backend.jobs.refusals import DetectorRefused, refusals
+from thawloop.catalog.chips import Chip, ChipReader
+from thawloop.catalog.errors import ChipUnreadable
+from thawloop.catalog.models import Modality, Tile
+from thawloop.core.jobs import JobContext
+from thawloop.core.services import audit
+from thawloop.core.storage import artifact
+from thawloop.training.models import ModelVersion, Retraining
+from thawloop.training.selectors import champion
+from thawloop.training.services import finish_predicting, request_refresh, step_failed
+
+TILES_AT_ONCE = 8
+SENTENCES_KEPT = 20
+
+
+@dataclass
+class Tally:
+    """What became of the tiles. `problems` holds the first few sentences, by tile key."""
+
+    stored: int = 0
+    skipped: int = 0
+    failed: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def fail(self, key: str, why: str) -> None:
+        """Count a tile that could not be read."""
+        self.failed += 1
+        if len(self.problems) < SENTENCES_KEPT:
+            self.problems[key] = why
+
+    def to_json(self) -> dict[str, Any]:
+        """What the job's row keeps."""
+        return {"stored": self.stored, "skipped": self.skipped, "failed": self.failed, "problems": self.problems}
+
+
+def predict(job: JobContext) -> dict[str, Any]:
+    """Have a model version predict the tiles that it has not predicted yet.
+
+    Args (in the job): `campaign`, `model_version`; `tiles` (primary keys), all of the campaign's if absent;
+    `retraining`, whose last step this is, if any. Tiles without imagery of the anchor modality are skipped and
+    counted; one whose raster is damaged is recorded and does not stop the others.
+    """
+    campaign = Campaign.objects.get(pk=job.args["campaign"])
+    version = ModelVersion.objects.get(pk=job.args["model_version"])
+    pending = _pending(campaign, version, job.args.get("tiles"))
+    tally = _predict(job, version, pending) if pending else Tally()
+    if tally.failed and not tally.stored and not tally.skipped:
+        raise DetectorRefused(f"None of {tally.failed} tiles could be read. {next(iter(tally.problems.values()))}")
+    with transaction.atomic():
+        if tally.stored:
+            audit("training.predict", version, after={"campaign": campaign.name, **tally.to_json()})
+        if retraining := job.args.get("retraining"):
+            finish_predicting(Retraining.objects.get(pk=retraining))
+        elif tally.stored and champion(campaign) == version:
+            request_refresh(campaign)
+    return tally.to_json()
+
+
+predict.on_failed = step_failed  # type: ignore[attr-defined]
+
+
+def _pending(campaign: Campaign, version: ModelVersion, only: Sequence[int] | None) -> list[int]:
+    tiles = campaign_tiles(campaign)
+    if only is not None:
+        tiles = tiles.filter(pk__in=only)
+    said = Prediction.objects.filter(model_version=version).values("tile")
+    # Neighbours in a row share what GDAL has cached.
+    return list(tiles.exclude(pk__in=said).order_by("row", "col").values_list("pk", flat=True).distinct())
+
+
+def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> Tally:
+    from ml_backend.detector import ChipInput, load
+
+    with refusals(job):
+        detector = load(artifact(version.path), ready_device())
+    tally, done = Tally(), 0
+    with ChipReader(_modalities(version, [spec.name for spec in detector.modalities])) as reader, refusals(job):
+        for start in range(0, len(pending), TILES_AT_ONCE):
+            job.check_cancelled()
+            keys = pending[start : start + TILES_AT_ONCE]
+            read = list(_read(reader, keys, detector.config.anchor, tally))
+            results = detector.predict([ChipInput(chip.arrays, chip.valid) for _, chip in read])
+            with transaction.atomic():
+                for (tile, _), result in zip(read, results, strict=True):
+                    doubt = uncertainty(result.detections)
+                    store_prediction(
+                        tile,
+                        version.pk,
+                        result.detections,
+                        embedding=result.embedding,
+                        uncertainty=doubt.value,
+                        parts=doubt.parts,
+                        seconds=result.seconds,
+                    )
+            tally.stored += len(read)
+            done += len(keys)
+            job.progress(done / len(pending), f"tile {done} of {len(pending)}")
+    return tally
+
+
+def _read(reader: ChipReader, keys: Sequence[int], anchor: str, tally: Tally) -> Iterator[tuple[Tile, Chip]]:
+    """The tiles that can be predicted, with their pixels."""
+    for tile in Tile.objects.filter(pk__in=keys).select_related("grid").order_by("row", "col"):
+        try:
+            chip = reader.read(tile)
+        except ChipUnreadable as error:
+            tally.fail(tile.key, str(error))
+            continue
+        if anchor in chip.arrays:
+            yield tile, chip
+        else:
+            tally.skipped += 1
+
+
+def _modalities(version: ModelVersion, names: Sequence[str]) -> list[Modality]:
+    known = Modality.objects.select_related("source").in_bulk(names, field_name="name")
+    if missing := [name for name in names if name not in known]:
+        raise DetectorRefused(
+            f"{version.name} needs the modality `{missing[0]}`, which is not in the catalog any more: define it again."
+        )
+    return [known[name] for name in names]

@@ -1,0 +1,68 @@
+"""Unimodal pretraining and multimodal fine-tuning of a retraining."""
+
+from pathlib import Path
+from typing import Any
+
+from ml_backend.jobs.datasets import dataset_of
+from ml_backend.jobs.devices import device_name, ready_device
+from ml_backend.jobs.refusals import refusals
+from thawloop.core.jobs import JobContext
+from thawloop.core.storage import artifact, explain_full_disk
+from thawloop.training.models import TrainingRun
+from thawloop.training.services import advance_retraining, finish_run, step_failed, work_folder
+
+
+def pretrain(job: JobContext) -> dict[str, Any]:
+    """Train one modality alone: args `run`."""
+    return _train(job)
+
+
+def finetune(job: JobContext) -> dict[str, Any]:
+    """Train the multimodal model from whatever the plan found to start from: args `run`."""
+    return _train(job)
+
+
+pretrain.on_failed = step_failed  # type: ignore[attr-defined]
+finetune.on_failed = step_failed  # type: ignore[attr-defined]
+
+
+def _train(job: JobContext) -> dict[str, Any]:
+    run = TrainingRun.objects.select_related("retraining__campaign", "retraining__release", "modality").get(
+        pk=job.args["run"]
+    )
+    if run.path:  # finished by an attempt that died before it could say so
+        advance_retraining(run.retraining)
+        return {"checkpoint": run.path}
+    from ml_backend.detector import DetectorConfig, train
+
+    device = ready_device()
+    dataset = dataset_of(job, run.retraining)
+    folder = work_folder(run)
+    with refusals(job), explain_full_disk(folder.parent, f"the resume state of {run}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        result = train(
+            dataset,
+            folder,
+            DetectorConfig.from_json(run.config),
+            init=_start(run),
+            device=device,
+            progress=job.progress,
+            should_stop=job.should_stop,
+        )
+    path = finish_run(
+        run,
+        result.checkpoint,
+        metrics=result.metrics,
+        seconds=result.seconds,
+        peak_memory_mb=result.peak_memory_mb,
+        device=device_name(device),
+    )
+    return {"checkpoint": path, "seconds": result.seconds, "iterations": result.iterations, **result.metrics}
+
+
+def _start(run: TrainingRun) -> Path | dict[str, Path] | None:
+    if checkpoint := run.init.get("checkpoint"):
+        return artifact(checkpoint)
+    if unimodal := run.init.get("unimodal"):
+        return {modality: artifact(path) for modality, path in unimodal.items()}
+    return None

@@ -1,0 +1,108 @@
+"""What makes the weights of one model usable as the start of another, read from campaigns and from model cards."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from labeling.configuration import DetectorSettings
+from labeling.models import Campaign
+from thawloop.releases.definition import define
+from thawloop.training.errors import ModelRefused
+
+CARD_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Shape of a model.
+
+    Attributes:
+        size: `nano`, `tiny`.
+        fusion: How modalities are joined; empty with one modality, where it means nothing.
+        anchor: The modality that the others are added to.
+        modalities: Name and bands of each, in input order.
+        classes: Class names, in the order of the labels.
+    """
+
+    size: str
+    fusion: str
+    anchor: str
+    modalities: tuple[tuple[str, tuple[str, ...]], ...]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def wanted(cls, campaign: Campaign, definition: dict[str, Any] | None = None) -> Self:
+        """What a campaign's settings ask for, on the dataset that a release defines.
+
+        Args:
+            campaign: Whose model settings and model inputs.
+            definition: `Release.definition`; what a release frozen now would have if not given.
+
+        Raises:
+            ModelRefused: the campaign gives the model no modality.
+            SettingsError: its model settings make no sense.
+        """
+        settings = DetectorSettings.from_json(campaign.detector)
+        dataset = definition or define(campaign)
+        inputs = set(campaign.campaign_modalities.filter(is_model_input=True).values_list("modality__name", flat=True))
+        used = [entry for entry in dataset["modalities"] if entry["name"] in inputs]
+        if not used:
+            raise ModelRefused(
+                f"Campaign `{campaign.name}` gives its model no modality: mark at least one as model input."
+            )
+        anchor = next((entry["name"] for entry in used if entry["anchor"]), used[0]["name"])
+        return cls(
+            size=settings.size,
+            fusion=settings.fusion if len(used) > 1 else "",
+            anchor=anchor,
+            modalities=tuple((entry["name"], tuple(entry["bands"])) for entry in used),
+            classes=tuple(dataset["classes"]),
+        )
+
+    @classmethod
+    def of_card(cls, card: dict[str, Any]) -> Self:
+        """What a checkpoint is, by its card (`model.json`)."""
+        config = card["config"]
+        bands = {entry["name"]: tuple(entry["bands"]) for entry in card["modalities"]}
+        names = tuple(config["modalities"]) or tuple(bands)
+        return cls(
+            size=config["size"],
+            fusion=config["fusion"] if len(names) > 1 else "",
+            anchor=card.get("anchor") or config["anchor"],
+            modalities=tuple((name, bands[name]) for name in names),
+            classes=tuple(card["classes"]),
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the modalities, in input order."""
+        return [name for name, _ in self.modalities]
+
+    def alone(self, modality: str) -> "Architecture":
+        """The unimodal model whose weights can start this one's branch."""
+        bands = dict(self.modalities)[modality]
+        return Architecture(self.size, "", modality, ((modality, bands),), self.classes)
+
+
+def read_card(checkpoint: Path) -> dict[str, Any]:
+    """The card of a checkpoint folder.
+
+    Raises:
+        ModelRefused: there is none that can be read.
+    """
+    file = checkpoint / CARD_FILE
+    try:
+        card = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelRefused(
+            f"The model card {file.name} of checkpoint `{checkpoint.name}` cannot be read ({error}): restore the "
+            "artifact from a backup, or train again."
+        ) from error
+    if not isinstance(card, dict) or not {"config", "classes", "modalities"} <= set(card):
+        raise ModelRefused(
+            f"The model card of checkpoint `{checkpoint.name}` lacks config, classes or modalities: restore the "
+            "artifact from a backup, or train again."
+        )
+    return card

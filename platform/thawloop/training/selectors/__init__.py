@@ -1,0 +1,18 @@
+"""Questions about models, learning and the retrain policy."""
+
+from thawloop.training.selectors.curve import LearningPoint, learning_curve
+from thawloop.training.selectors.outlook import Outlook, outlook
+from thawloop.training.selectors.policy import PolicyExplanation, explain_policy
+from thawloop.training.selectors.succession import active_retraining, champion, previous_champion
+
+__all__ = [
+    "LearningPoint",
+    "Outlook",
+    "PolicyExplanation",
+    "active_retraining",
+    "champion",
+    "explain_policy",
+    "learning_curve",
+    "outlook",
+    "previous_champion",
+]

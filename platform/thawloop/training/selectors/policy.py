@@ -1,0 +1,123 @@
+"""Why a campaign retrains now, or why not."""
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count
+from django.utils import timezone
+
+from labeling.models import Campaign, Split
+from labeling.selectors import changes_since, labelled_tiles
+from thawloop.training.models import Retraining, RetrainPolicy
+from thawloop.training.selectors.succession import active_retraining
+
+
+@dataclass(frozen=True)
+class PolicyExplanation:
+    """Whether a retraining is due, in words.
+
+    Attributes:
+        due: Nothing stands in the way.
+        reasons: Sentences for people: what stands in the way, or why it is due.
+        new_tiles: Tiles labelled since the last trained release.
+        new_labels: Labels changed since then.
+        needed_tiles: How many more tiles the policy waits for.
+        needed_labels: How many more labels.
+        blocking: What each reason is about, for machines: `no_policy`, `disabled`, `campaign`, `running`, `cooldown`,
+            `failed`, `labels`, `splits`; empty when due.
+    """
+
+    due: bool
+    reasons: list[str]
+    new_tiles: int = 0
+    new_labels: int = 0
+    needed_tiles: int = 0
+    needed_labels: int = 0
+    blocking: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+def explain_policy(campaign: Campaign) -> PolicyExplanation:
+    """Say whether a campaign's retraining is due, and why (not)."""
+    policy = RetrainPolicy.objects.filter(campaign=campaign).first()
+    last = campaign.retrainings.select_related("release").order_by("-number").first()
+    trained = campaign.retrainings.filter(release__isnull=False).select_related("release").order_by("-number").first()
+    tiles, labels = changes_since(campaign, trained.release if trained else None)
+    since = f"since release {trained.release.version}" if trained and trained.release else "so far"
+    minimum_tiles, minimum_labels = (policy.min_new_tiles, policy.min_new_labels) if policy else (1, 0)
+    minimum_tiles = minimum_tiles if minimum_tiles or minimum_labels else 1  # never on nothing new at all
+    needed_tiles, needed_labels = max(0, minimum_tiles - tiles), max(0, minimum_labels - labels)
+    against: list[tuple[str, str]] = [
+        *_switched_off(campaign, policy),
+        *_running(campaign),
+        *_cooling_down(policy, last),
+        *_failed(last),
+        *_missing_splits(campaign),
+    ]
+    if needed_tiles:
+        against.append(("labels", f"{tiles} of {minimum_tiles} new tiles {since}; {needed_tiles} to go."))
+    if needed_labels:
+        against.append(("labels", f"{labels} of {minimum_labels} changed labels {since}; {needed_labels} to go."))
+    due = not against
+    reasons = [sentence for _, sentence in against] or [f"{tiles} tiles and {labels} labels are new {since}."]
+    return PolicyExplanation(due, reasons, tiles, labels, needed_tiles, needed_labels, [why for why, _ in against])
+
+
+def labelled_per_split(campaign: Campaign) -> dict[str, int]:
+    """How many tiles of each split are labelled; splits without any are left out."""
+    tiles = labelled_tiles(campaign).order_by()
+    return dict(tiles.values_list("split").annotate(tiles=Count("pk")))  # type: ignore[misc]  # `split` is annotated
+
+
+def _switched_off(campaign: Campaign, policy: RetrainPolicy | None) -> list[tuple[str, str]]:
+    against = []
+    if policy is None:
+        against.append(("no_policy", "The campaign has no retrain policy; it retrains only when asked to."))
+    elif not policy.enabled:
+        against.append(("disabled", "The retrain policy is switched off; the campaign retrains only when asked to."))
+    if campaign.state != Campaign.State.ACTIVE:
+        against.append(("campaign", f"The campaign is {campaign.state}."))
+    return against
+
+
+def _running(campaign: Campaign) -> list[tuple[str, str]]:
+    active = active_retraining(campaign)
+    return [("running", f"Retraining {active.number} is running ({active.state}).")] if active else []
+
+
+def _cooling_down(policy: RetrainPolicy | None, last: Retraining | None) -> list[tuple[str, str]]:
+    if policy is None or last is None or not policy.cooldown_minutes:
+        return []
+    until: datetime = last.created + timedelta(minutes=policy.cooldown_minutes)
+    if until <= timezone.now():
+        return []
+    return [
+        (
+            "cooldown",
+            f"The policy leaves {policy.cooldown_minutes} minutes between retrainings: not before "
+            f"{until:%Y-%m-%d %H:%M} UTC.",
+        )
+    ]
+
+
+def _failed(last: Retraining | None) -> list[tuple[str, str]]:
+    """A retraining that failed before it had a release would fail again at once, for ever."""
+    if last is None or last.state != Retraining.State.FAILED or last.release_id is not None:
+        return []
+    return [
+        ("failed", f"Retraining {last.number} failed ({last.error}) Mend that, then retry it or start one by hand.")
+    ]
+
+
+def _missing_splits(campaign: Campaign) -> list[tuple[str, str]]:
+    present = labelled_per_split(campaign)
+    against = []
+    if Split.TRAIN not in present:
+        against.append(("splits", "No training tile is labelled yet."))
+    if Split.TEST not in present:
+        against.append(("splits", "No test tile is labelled: a new model could not be compared with the champion."))
+    return against

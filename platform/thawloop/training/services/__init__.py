@@ -1,0 +1,53 @@
+"""Every change of state in the training room: retrainings, the registry, promotion."""
+
+from thawloop.training.services.gate import decide, judge, missing_evaluations, record_evaluation
+from thawloop.training.services.policies import set_policy
+from thawloop.training.services.registry import (
+    promote,
+    register_model,
+    request_predictions,
+    request_refresh,
+    rollback,
+)
+from thawloop.training.services.results import (
+    attach_release,
+    finish_evaluation,
+    finish_predicting,
+    finish_run,
+    work_folder,
+)
+from thawloop.training.services.retrainings import (
+    advance_all,
+    apply_policies,
+    cancel_retraining,
+    consider_retraining,
+    retry_retraining,
+    start_retraining,
+)
+from thawloop.training.services.steps import advance_retraining, step_failed
+
+__all__ = [
+    "advance_all",
+    "advance_retraining",
+    "apply_policies",
+    "attach_release",
+    "cancel_retraining",
+    "consider_retraining",
+    "decide",
+    "finish_evaluation",
+    "finish_predicting",
+    "finish_run",
+    "judge",
+    "missing_evaluations",
+    "promote",
+    "record_evaluation",
+    "register_model",
+    "request_predictions",
+    "request_refresh",
+    "retry_retraining",
+    "rollback",
+    "set_policy",
+    "start_retraining",
+    "step_failed",
+    "work_folder",
+]

@@ -1,0 +1,170 @@
+"""The registry: model versions, and which of them is a campaign's champion."""
+
+from django.db import transaction
+
+from labeling.models import Campaign
+from thawloop.core.context import current_actor
+from thawloop.core.models import Job
+from thawloop.core.services import audit, enqueue
+from thawloop.core.storage import artifact, sha256
+from thawloop.training.architecture import WEIGHTS_FILE, read_card
+from thawloop.training.errors import ModelRefused, PromotionConflict
+from thawloop.training.models import ModelAlias, ModelVersion, Promotion, Retraining
+from thawloop.training.selectors import champion, previous_champion
+
+
+def register_model(retraining: Retraining, path: str) -> ModelVersion:
+    """Enter the checkpoint of a retraining in the registry and make it the challenger. Done once per retraining.
+
+    Args:
+        retraining: What trained it; gives the version its number.
+        path: Artifact name of the checkpoint folder.
+
+    Raises:
+        ModelRefused: the card cannot be read, or the weights are not the ones it describes.
+    """
+    if known := ModelVersion.objects.filter(retraining=retraining).first():
+        return known
+    folder = artifact(path)
+    card = read_card(folder)
+    try:
+        checksum = sha256(folder / WEIGHTS_FILE)
+    except OSError as error:
+        raise ModelRefused(f"The weights of `{path}` cannot be read ({error}): retry the fine-tuning.") from error
+    if checksum != card.get("weights", {}).get("sha256", checksum):
+        raise ModelRefused(f"The weights of `{path}` are not the ones its card describes: retry the fine-tuning.")
+    campaign = retraining.campaign
+    start = retraining.runs.filter(stage="finetune").values_list("init", flat=True).first() or {}
+    with transaction.atomic():
+        version = ModelVersion.objects.create(
+            campaign=campaign,
+            name=version_name(retraining),
+            number=retraining.number,
+            parent=campaign.model_versions.filter(path=start.get("checkpoint") or "-").first(),
+            release=retraining.release,
+            retraining=retraining,
+            path=path,
+            checksum=checksum,
+            card=card,
+        )
+        _point(ModelAlias.Alias.CHALLENGER, version)
+        audit("training.register_model", version, after={"path": path, "checksum": checksum})
+    return version
+
+
+def version_name(retraining: Retraining) -> str:
+    """`<campaign>-v<number>`: known before the model is trained, so that a repeated step lands in the same place."""
+    return f"{retraining.campaign.name}-v{retraining.number}"
+
+
+def promote(
+    model_version: ModelVersion,
+    *,
+    kind: str = Promotion.Kind.MANUAL,
+    reason: str,
+    request_predictions_now: bool = True,
+) -> Promotion:
+    """Make a model version its campaign's champion, and have it predict the campaign's tiles.
+
+    Args:
+        model_version: The new champion.
+        kind: Who decided: the gate, or a person.
+        reason: Why, for the record.
+        request_predictions_now: False where the caller sees to the predictions (a retraining's own step).
+
+    Raises:
+        PromotionConflict: it is the champion already.
+    """
+    with transaction.atomic():
+        campaign = _locked(model_version.campaign)
+        if champion(campaign) == model_version:
+            raise PromotionConflict(f"{model_version.name} is the champion of `{campaign.name}` already.")
+        return _enthrone(campaign, model_version, kind, reason, request_predictions_now)
+
+
+def rollback(campaign: Campaign, *, reason: str) -> Promotion:
+    """Make the champion before the current one champion again, and refresh what annotators see.
+
+    Raises:
+        PromotionConflict: there is no earlier champion.
+    """
+    with transaction.atomic():
+        campaign = _locked(campaign)
+        earlier = previous_champion(campaign)
+        if earlier is None:
+            raise PromotionConflict(
+                f"Campaign `{campaign.name}` has had no other champion to go back to: promote a model version instead."
+            )
+        return _enthrone(campaign, earlier, Promotion.Kind.ROLLBACK, reason, True)
+
+
+def request_predictions(
+    campaign: Campaign,
+    model_version: ModelVersion | None = None,
+    *,
+    tiles: list[int] | None = None,
+) -> Job:
+    """Have the campaign's tiles that a model version has not predicted yet predicted by it.
+
+    Args:
+        campaign: Whose tiles.
+        model_version: Who predicts; the champion if not given.
+        tiles: Only these, by primary key; all if not given.
+
+    Raises:
+        ModelRefused: the campaign has no champion, or the model is another campaign's.
+    """
+    version = model_version or champion(campaign)
+    if version is None:
+        raise ModelRefused(
+            f"Campaign `{campaign.name}` has no champion model yet: start a retraining first, or name a model version."
+        )
+    if version.campaign_id != campaign.pk:
+        raise ModelRefused(f"{version.name} belongs to another campaign than `{campaign.name}`.")
+    key = f"predict:{campaign.pk}:{version.pk}"
+    args: dict[str, object] = {"campaign": campaign.pk, "model_version": version.pk}
+    if tiles is not None:
+        args["tiles"] = sorted(tiles)
+        key = f"{key}:{sorted(tiles)[0] if tiles else 0}+{len(tiles)}"
+    return enqueue("ml_backend.jobs.predict", key=key, queue="gpu", args=args)
+
+
+def request_refresh(campaign: Campaign) -> Job:
+    """Have open tasks shown with the champion's predictions; a job, because Label Studio may be away for a while."""
+    return enqueue("labeling.jobs.refresh", key=f"refresh:{campaign.pk}", args={"campaign": campaign.pk})
+
+
+def _enthrone(
+    campaign: Campaign, version: ModelVersion, kind: str, reason: str, request_predictions_now: bool
+) -> Promotion:
+    before = champion(campaign)
+    promotion = Promotion.objects.create(
+        campaign=campaign,
+        kind=kind,
+        previous=before,
+        champion=version,
+        reason=reason,
+        actor=current_actor().user,
+    )
+    _point(ModelAlias.Alias.CHAMPION, version)
+    ModelAlias.objects.filter(campaign=campaign, alias=ModelAlias.Alias.CHALLENGER, model_version=version).delete()
+    audit(
+        "training.rollback" if kind == Promotion.Kind.ROLLBACK else "training.promote",
+        version,
+        before={"champion": before.name if before else None},
+        after={"champion": version.name, "kind": kind},
+        reason=reason,
+    )
+    if request_predictions_now:
+        request_predictions(campaign, version)
+        request_refresh(campaign)
+    return promotion
+
+
+def _point(alias: str, version: ModelVersion) -> None:
+    ModelAlias.objects.update_or_create(campaign=version.campaign, alias=alias, defaults={"model_version": version})
+
+
+def _locked(campaign: Campaign) -> Campaign:
+    """The campaign, whose champion nobody else changes until the transaction ends."""
+    return Campaign.objects.select_for_update(of=("self",)).get(pk=campaign.pk)

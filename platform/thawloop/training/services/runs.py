@@ -1,0 +1,102 @@
+"""Trainings of a retraining: planned together, finished one by one."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from thawloop.catalog.models import Modality
+from thawloop.core.services import audit
+from thawloop.core.storage import publish_directory
+from thawloop.training.architecture import CARD_FILE, WEIGHTS_FILE, Architecture
+from thawloop.training.models import Retraining, TrainingRun
+from thawloop.training.selectors.plan import detector_config, plan_training
+
+
+def plan_runs(retraining: Retraining) -> list[TrainingRun]:
+    """Write down every training of a retraining whose release is there; the last one makes the model.
+
+    The plan is made once, so that settings changed meanwhile concern the next retraining.
+    """
+    campaign, release = retraining.campaign, retraining.release
+    if release is None:
+        raise ValueError(f"{retraining} has no release to plan with")
+    plan = plan_training(campaign, Architecture.wanted(campaign, release.definition))
+    seed = retraining.seed
+    modalities = {row.name: row for row in Modality.objects.filter(name__in=plan.to_pretrain)}
+    runs = [
+        TrainingRun(
+            retraining=retraining,
+            stage=TrainingRun.Stage.PRETRAIN,
+            modality=modalities[name],
+            config=detector_config(campaign, plan.architecture, seed=seed, pretrain=name),
+            seed=seed,
+        )
+        for name in plan.to_pretrain
+    ]
+    start: dict[str, Any] = {}
+    if plan.warm_start:
+        start = {"checkpoint": plan.warm_start.path}
+    elif plan.unimodal or plan.to_pretrain:
+        start = {
+            "unimodal": {**plan.unimodal, **{name: pretrained_path(retraining, name) for name in plan.to_pretrain}}
+        }
+    runs.append(
+        TrainingRun(
+            retraining=retraining,
+            stage=TrainingRun.Stage.FINETUNE,
+            config=detector_config(campaign, plan.architecture, seed=seed),
+            init=start,
+            seed=seed,
+        )
+    )
+    with transaction.atomic():
+        for run in runs:
+            run.save()
+        audit("training.plan_runs", retraining, after={"runs": [_in_words(run) for run in runs], "start": start})
+    return runs
+
+
+def pretrained_path(retraining: Retraining, modality: str) -> str:
+    """Artifact name of the weights that a retraining pretrains for a modality."""
+    return f"models/{retraining.campaign.name}/{retraining.campaign.name}-r{retraining.number}-{modality}"
+
+
+def finetuned_path(retraining: Retraining) -> str:
+    """Artifact name of the model that a retraining makes."""
+    return f"models/{retraining.campaign.name}/{retraining.campaign.name}-v{retraining.number}"
+
+
+def publish_checkpoint(run: TrainingRun, checkpoint: Path) -> str:
+    """Copy a trained checkpoint (weights and card, not its resume state) to the artifacts; returns its name.
+
+    Raises:
+        StorageFull: the disk is full.
+    """
+    name = pretrained_path(run.retraining, run.modality.name) if run.modality else finetuned_path(run.retraining)
+    size = sum((checkpoint / file).stat().st_size for file in (WEIGHTS_FILE, CARD_FILE))
+    # An earlier attempt of this very run may have published it; training again from its resume state gives the same.
+    with publish_directory(name, replace=True, needed_bytes=size) as folder:
+        for file in (WEIGHTS_FILE, CARD_FILE):
+            shutil.copyfile(checkpoint / file, folder / file)
+    return name
+
+
+def record_run(
+    run: TrainingRun, path: str, *, metrics: dict[str, Any], seconds: float, peak_memory_mb: float, device: str
+) -> None:
+    """Write down what a training gave and cost. Done once: a later call changes nothing."""
+    with transaction.atomic():
+        row = TrainingRun.objects.select_for_update(of=("self",)).get(pk=run.pk)
+        if row.path:
+            return
+        row.path, row.metrics, row.seconds = path, metrics, seconds
+        row.peak_memory_mb, row.device, row.finished = peak_memory_mb, device, timezone.now()
+        row.save(update_fields=["path", "metrics", "seconds", "peak_memory_mb", "device", "finished"])
+        audit("training.record_run", row, after={"path": path, "seconds": seconds, "device": device})
+
+
+def _in_words(run: TrainingRun) -> str:
+    return f"{run.stage} {run.modality.name}" if run.modality else str(run.stage)
