@@ -11,7 +11,7 @@ from thawloop.local.cluster import SUPERUSER, make_cluster
 from thawloop.local.errors import ServiceFailed
 from thawloop.local.instance import Instance
 from thawloop.local.ports import LOOPBACK, PortBook, is_free
-from thawloop.local.processes import Child, spawn, stop, tail, wait_until
+from thawloop.local.processes import Child, is_alive, spawn, stop, tail, wait_until, working_in
 from thawloop.local.secrets import SecretStore
 from thawloop.local.unprivileged import unprivileged_prefix
 
@@ -50,6 +50,7 @@ class PostgresServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._data.exists():
             make_cluster(self._data, binaries, {role: self._password(role) for role in ROLES})
+        self._remove_stale_lock()
         prefix = unprivileged_prefix(self._data)
         for _attempt in range(3):  # between choosing a free port and listening on it another program can take it
             self.port = self._ports.choose("postgres")
@@ -121,6 +122,17 @@ class PostgresServer:
 
     def _superuser(self) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(self.url("postgres", SUPERUSER, "postgresql"), autocommit=True, connect_timeout=5)
+
+    def _remove_stale_lock(self) -> None:
+        """Remove the lock of a killed server that nobody has waited for: PostgreSQL takes a zombie for a live one.
+
+        Its children end by themselves, soon; until then the lock stays.
+        """
+        lock = self._data / "postmaster.pid"
+        if not lock.exists() or is_alive(int(lock.read_text().split()[0])):
+            return
+        if wait_until(lambda: not working_in(self._data), seconds=30, alive=lambda: True):
+            lock.unlink(missing_ok=True)
 
     def _find_running(self) -> bool:
         note = Instance.read(self._note)

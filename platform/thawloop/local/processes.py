@@ -94,6 +94,18 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def working_in(folder: Path) -> list[int]:
+    """Process ids whose working directory is this folder."""
+    found = []
+    for pid, _fields in _stat_fields():
+        try:
+            if Path(f"/proc/{pid}/cwd").readlink() == folder:
+                found.append(pid)
+        except (PermissionError, FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
 def end_leftovers(variable: str, owned: str) -> list[int]:
     """Kill processes of this user that a killed supervisor left behind; returns their ids.
 

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -106,9 +107,10 @@ class Serve:
                 signal.signal(sign, handler)
 
     def stop(self) -> None:
-        """End everything that was started here."""
-        self.stack.stop()
-        self._lock.release()
+        """End everything that was started here; a second Ctrl-C does not cut it short."""
+        with _deaf():
+            self.stack.stop()
+            self._lock.release()
 
     @property
     def urls(self) -> dict[str, str]:
@@ -193,7 +195,7 @@ class Serve:
     def _wait_for_web(self) -> None:
         def answers() -> bool:
             try:
-                return httpx.get(f"http://{LOOPBACK}:{self._ports['web']}/admin/login/", timeout=30).status_code == 200
+                return httpx.get(f"http://{LOOPBACK}:{self._ports['web']}/healthz", timeout=30).status_code == 200
             except httpx.TransportError:
                 return False
 
@@ -205,3 +207,17 @@ class Serve:
         started = time.monotonic()
         action()
         self._report(f"{what}: ready in {time.monotonic() - started:.1f} s")
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM for a while (only the main thread can hear them)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
