@@ -6,7 +6,7 @@ from typing import Protocol
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 
 from labeling.labelstudio.config import NO_STATEMENT, VERDICT
-from labeling.models import Annotation, AnnotationTask, Campaign, CampaignRegion, LabelImport, LabelRevision
+from labeling.models import Annotation, AnnotationTask, Campaign, CampaignRegion, LabelImport, LabelRevision, Split
 from thawloop.catalog.models import Tile
 
 
@@ -69,9 +69,10 @@ def changes_since(campaign: Campaign, release: Dated | None) -> tuple[int, int]:
     """What changed since a release was frozen (ever, if there is none).
 
     Returns:
-        How many labelled tiles have a newer annotation or import, and how many labels have a newer revision.
+        How many labelled tiles have a newer annotation or import, not counting test tiles, from which nothing is
+        learned; and how many labels have a newer revision.
     """
-    tiles = labelled_tiles(campaign)
+    tiles = labelled_tiles(campaign).exclude(split=Split.TEST)
     revisions = LabelRevision.objects.filter(label__campaign=campaign)
     if release is not None:
         newer = Q(created__gt=release.created)
