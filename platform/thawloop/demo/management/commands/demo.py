@@ -1,0 +1,97 @@
+"""`manage.py demo`: servers up, the whole loop on generated scenes or somebody's own data, a table at the end."""
+
+import json
+import os
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from labeling.campaign_file import parse_campaign_file
+from thawloop.core.cli import ThawloopCommand
+from thawloop.demo.generated import generated_campaign
+from thawloop.demo.screen import Screen
+from thawloop.demo.summary import table_of
+from thawloop.local.management.commands.serve import directory
+from thawloop.local.paths import REPOSITORY
+from thawloop.local.serve import Serve
+
+
+class Command(ThawloopCommand):
+    """The guided run."""
+
+    help = (
+        "Run the whole loop for real: servers, workers, Label Studio, simulated annotators, retraining. On generated "
+        "scenes, or on your own data described in a campaign file whose held-back labels play the annotators. "
+        "A second run goes on where the first one ended."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """What to run on, and for how long."""
+        parser.add_argument("--campaign", type=Path, metavar="FILE.toml", help="your own data (docs/campaign-file.md)")
+        parser.add_argument("--rounds", type=int, help="rounds to do (default: the file's, 3)")
+        parser.add_argument("--headless", action="store_true", help="exit when done instead of leaving the servers up")
+        parser.add_argument("--root", type=Path, default=REPOSITORY / "var" / "demo", help="folder for data and logs")
+        parser.add_argument("--port", type=int, help="port of the web pages")
+        parser.add_argument("--labelstudio-port", type=int, help="port of Label Studio")
+
+    def run(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Start the servers, run the rounds in a process of their own, and leave the servers up until Ctrl-C."""
+        screen = Screen()
+        root = options["root"].absolute()
+        file = self._campaign_file(options["campaign"], root, screen)
+        serve = Serve(
+            root,
+            port=options["port"],
+            labelstudio_port=options["labelstudio_port"],
+            data_roots=parse_campaign_file(file).local_folders,
+            report=lambda line: screen.say(f"  {line}"),
+        )
+        screen.heading("Servers")
+        serve.start()
+        try:
+            summary_file = root / "summary.json"
+            self._rounds(file, summary_file, options["rounds"], serve)
+            summary: dict[str, Any] = json.loads(summary_file.read_text())
+            if not options["headless"]:
+                self.show(summary)
+                screen.say(f"\nEverything stays up until Ctrl-C. Logs: {serve.stack.logs}\n{directory(serve)}")
+                serve.wait()
+                return {}
+            screen.say(f"\n{directory(serve)}")
+            return summary
+        finally:
+            serve.stop()
+
+    def show(self, result: dict[str, Any]) -> None:
+        """The table, and where the results are."""
+        if not result:
+            return
+        console = Console(file=self.stdout, highlight=False, soft_wrap=True)  # type: ignore[arg-type]  # is file-like
+        console.print()
+        console.print(table_of(result["rounds"]))
+        console.print(f"model {result['model_version']}, release {result['release']}", markup=False)
+        console.print(f"the loop took {result['seconds']:.0f} s", markup=False)
+
+    def _campaign_file(self, given: Path | None, root: Path, screen: Screen) -> Path:
+        if given is not None:
+            return given.absolute()
+        with screen.step("Scenes are generated"):
+            return generated_campaign(root / "scenes")
+
+    def _rounds(self, file: Path, summary: Path, rounds: int | None, serve: Serve) -> None:
+        """In a process that knows the servers' addresses from its environment; a failure is its exit code."""
+        command = [sys.executable, "-m", "thawloop.demo", str(file), "--summary", str(summary)]
+        command += [] if rounds is None else ["--rounds", str(rounds)]
+        child = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, **serve.environment})
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:  # the terminal tells both of us
+            child.terminate()
+            child.wait()
+            raise
+        if code:
+            raise SystemExit(code)
