@@ -2,12 +2,6 @@
 
 from labeling.labelstudio.results import Instance
 from labeling.models import Prediction
-from thawloop.catalog.models import Tile
-
-
-def picture_size(tile: Tile) -> int:
-    """Pixels of the side of the pictures that people see; brush masks have this size."""
-    return tile.grid.tile_size
 
 
 def shown_instances(prediction: Prediction, score_threshold: float) -> list[Instance]:

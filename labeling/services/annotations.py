@@ -19,9 +19,10 @@ from labeling.errors import BadAnnotation
 from labeling.labelstudio.cleaning import clean_json
 from labeling.labelstudio.config import anchor_picture
 from labeling.labelstudio.results import Reading, Shape, iou, read_result, write_result
-from labeling.labelstudio.shown import picture_size, shown_instances
+from labeling.labelstudio.shown import shown_instances
 from labeling.models import Annotation, AnnotationTask, LandformClass, Prediction
 from labeling.services.labels import Cause, settle_labels
+from thawloop.catalog.pictures import picture_size
 from thawloop.core.context import current_actor
 from thawloop.core.services import audit
 

@@ -11,6 +11,7 @@ from django.utils.crypto import salted_hmac
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.config import labeling_config
 from labeling.labelstudio.errors import LabelStudioMissing, LabelStudioRefused, ProjectGone
+from labeling.labelstudio.preannotations import NO_MODEL
 from labeling.locks import exclusive
 from labeling.models import Campaign
 from labeling.selectors import champion_name
@@ -28,8 +29,6 @@ WEBHOOK_ACTIONS = [
     "TASKS_DELETED",
 ]
 VIEW_TITLE = "By uncertainty"
-# The version of predictions of tasks pushed while there is no model; they are empty, and carry the order.
-NO_MODEL = "no-model"
 ML_BACKEND_USER = "label-studio"
 
 

@@ -9,15 +9,15 @@ from django.db import transaction
 from django.db.models import Count, F, Min, OuterRef, Subquery
 
 from labeling.labelstudio.client import Client
-from labeling.labelstudio.config import anchor_picture, picture_name, shown_modalities
+from labeling.labelstudio.config import picture_name, shown_modalities
 from labeling.labelstudio.errors import LabelStudioUnavailable
-from labeling.labelstudio.results import write_result
-from labeling.labelstudio.shown import picture_size, shown_instances
+from labeling.labelstudio.preannotations import NO_MODEL, Preannotations
 from labeling.locks import exclusive
 from labeling.models import AnnotationTask, Campaign, Prediction
 from labeling.selectors import champion_name
-from labeling.services.projects import NO_MODEL, ensure_project, show_model_version
+from labeling.services.projects import ensure_project, show_model_version
 from thawloop.catalog.models import Modality
+from thawloop.catalog.pictures import picture_url
 from thawloop.core.services import audit
 
 __all__ = ["ensure_project", "push_tasks", "refresh_preannotations"]
@@ -28,8 +28,6 @@ Json = dict[str, Any]
 TASK_ID = "platform_task_uuid"  # the key in Label Studio's task data by which we know our tasks
 BATCH = 50
 CLOCK_SKEW = timedelta(days=1)
-# Label Studio serves low scores first and wants them within 0-1; half of the range is used up after so many tasks.
-HALF_WAY = 1000
 
 
 def push_tasks(campaign: Campaign) -> int:
@@ -123,11 +121,11 @@ def _adopt(campaign: Campaign, project: int, pending: Sequence[AnnotationTask], 
 def _import(campaign: Campaign, project: int, tasks: Sequence[AnnotationTask], client: Client) -> None:
     predictions = _predictions(task.prediction_id for task in tasks)
     modalities = shown_modalities(campaign)
-    earlier = _tasks_before_batches(campaign)
+    preannotations = Preannotations(campaign)
     payload = [
         {
             "data": _data(task, modalities),
-            "predictions": [_prediction(campaign, task, predictions.get(task.prediction_id), earlier)],
+            "predictions": [preannotations.of(task, predictions.get(task.prediction_id))],
         }
         for task in tasks
     ]
@@ -161,43 +159,13 @@ def _predictions(identifiers: Iterable[int | None]) -> dict[int | None, Predicti
     return {row.pk: row for row in rows.filter(pk__in=wanted)}
 
 
-def _tasks_before_batches(campaign: Campaign) -> dict[int, int]:
-    """For each batch how many tasks the batches before it have."""
-    counts = campaign.batches.order_by("number").annotate(size=Count("tasks")).values_list("pk", "size")
-    earlier, total = {}, 0
-    for batch, size in counts:
-        earlier[batch] = total
-        total += size
-    return earlier
-
-
 def _data(task: AnnotationTask, modalities: Sequence[Modality]) -> Json:
-    from thawloop.catalog.pictures import picture_url
-
     pictures = {picture_name(modality): picture_url(task.tile, modality) for modality in modalities}
     return {
         **pictures,
         TASK_ID: str(task.pk),
         "tile": task.tile.key,
         "batch": task.batch.number if task.batch else None,
-    }
-
-
-def _prediction(
-    campaign: Campaign, task: AnnotationTask, prediction: Prediction | None, earlier: dict[int, int]
-) -> Json:
-    """A prediction whose score puts the task in its place: batch by batch, by rank."""
-    place = earlier.get(task.batch_id or 0, 0) + task.rank
-    shown = shown_instances(prediction, campaign.score_threshold) if prediction else []
-    return {
-        "model_version": prediction.model_version.name if prediction else NO_MODEL,
-        "score": place / (place + HALF_WAY),
-        "result": write_result(
-            shown,
-            tile_size=task.tile.grid.tile_size,
-            picture=anchor_picture(campaign),
-            picture_size=picture_size(task.tile),
-        ),
     }
 
 
@@ -218,11 +186,10 @@ def _outdated(campaign: Campaign, version: str) -> list[AnnotationTask]:
 def _replace_predictions(campaign: Campaign, project: int, tasks: Sequence[AnnotationTask], client: Client) -> None:
     # Each of these requests makes Label Studio recount the whole project: one big request.
     predictions = _predictions(task.champion_prediction for task in tasks)
-    earlier = _tasks_before_batches(campaign)
+    preannotations = Preannotations(campaign)
     old = {task.pk: client.predictions(task.ls_task_id) for task in tasks}
     payload = [
-        {"task": task.ls_task_id, **_prediction(campaign, task, predictions[task.champion_prediction], earlier)}
-        for task in tasks
+        {"task": task.ls_task_id, **preannotations.of(task, predictions[task.champion_prediction])} for task in tasks
     ]
     created = client.import_predictions(project, payload)
     if created != len(tasks):

@@ -131,10 +131,10 @@ def _process_next(campaign: Campaign) -> bool:
         except Refused as error:
             event.error = str(error)
         except Exception as error:
-            log.exception("a webhook could not be processed", event=event.pk)
+            log.exception("a webhook could not be processed", webhook=event.pk)
             event.error = f"{type(error).__name__}: {error}"[:2000]
         if event.error:
-            log.warning("webhook not processed", event=event.pk, action=event.action, why=event.error)
+            log.warning("webhook not processed", webhook=event.pk, action=event.action, why=event.error)
         event.processed = timezone.now()
         event.save(update_fields=["processed", "error"])
     return True

@@ -1,0 +1,287 @@
+"""From submissions to labels: append-only, in any order, exactly once."""
+
+import itertools
+import threading
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.gis.geos import Polygon as GeosPolygon
+from django.db import DatabaseError, connection, transaction
+from shapely.geometry import Polygon
+
+from labeling.errors import BadAnnotation
+from labeling.models import Annotation, AnnotationTask, Label, LabelRevision
+from labeling.selectors import changes_since, current_labels, labelled_tiles, unlabelled_tiles
+from labeling.services import record_annotation, record_deletion, withdraw_task
+from tests.labeling.build import (
+    HOLE,
+    RING,
+    SQUARE,
+    annotation,
+    build_champion,
+    build_prediction,
+    build_tasks,
+    polygon,
+)
+from thawloop.catalog.geometry import to_pixels
+from thawloop.core.models import AuditEntry
+
+MOVED = [[12.0, 10.0], [40.0, 10.0], [40.0, 40.0], [10.0, 40.0]]
+
+
+def verdict(value):
+    return {"id": "v", "type": "choices", "from_name": "verdict", "value": {"choices": [value]}}
+
+
+def test_a_drawn_polygon_becomes_a_label_where_it_was_drawn(task):
+    recorded = record_annotation(task, annotation(7, polygon(SQUARE)), people={1: "ann@example.org"})
+    task.refresh_from_db()
+    assert task.state == AnnotationTask.State.SUBMITTED
+    (revision,) = current_labels(task.campaign)
+    assert revision.label.origin == "ls:7:r1"
+    assert (revision.number, revision.author_name, revision.annotation) == (1, "ann@example.org", recorded)
+    pixels = to_pixels(task.tile, revision.geometry)
+    assert pixels.bounds == pytest.approx((10, 10, 40, 40), abs=1e-6)
+    assert recorded.lead_time == 12.5
+    assert recorded.result[0]["id"] == "r1"
+
+
+def test_an_annotator_with_an_account_here_is_known_by_it(task):
+    user = get_user_model().objects.create(username="ann", email="Ann@Example.org")
+    recorded = record_annotation(task, annotation(7, polygon(SQUARE)), people={1: "ann@example.org"})
+    assert recorded.annotator == user
+    assert Label.objects.get().current.author == user
+
+
+def test_recording_the_same_state_twice_changes_nothing(task):
+    first = record_annotation(task, annotation(7, polygon(SQUARE)))
+    assert record_annotation(task, annotation(7, polygon(SQUARE))) == first
+    assert Annotation.objects.count() == 1
+    assert LabelRevision.objects.count() == 1
+
+
+def test_an_edit_revises_what_moved_and_retires_what_vanished(task):
+    record_annotation(task, annotation(7, polygon(SQUARE, "a"), polygon(RING, "b"), polygon(HOLE, "c")))
+    record_annotation(task, annotation(7, polygon(MOVED, "a"), polygon(RING, "b"), minute=1))
+    numbers = {revision.label.origin: (revision.number, revision.state) for revision in LabelRevision.objects.all()}
+    assert numbers == {"ls:7:a": (2, "present"), "ls:7:b": (1, "present"), "ls:7:c": (2, "retired")}
+    first, second = Annotation.objects.order_by("id")
+    assert second.supersedes == first
+
+
+def test_digits_that_browsers_lose_are_no_change(task):
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_annotation(task, annotation(7, polygon([[x + 1e-9, y] for x, y in SQUARE]), minute=1))
+    assert LabelRevision.objects.count() == 1
+
+
+def test_an_older_state_that_comes_late_is_not_current(task):
+    newest = record_annotation(task, annotation(7, polygon(MOVED), minute=5))
+    assert record_annotation(task, annotation(7, polygon(SQUARE), minute=1)) == newest
+    assert current_labels(task.campaign).get().annotation == newest
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+def test_whatever_the_order_the_newest_state_holds(task, order):
+    states = [annotation(7, polygon(points), minute=minute) for minute, points in enumerate([SQUARE, RING, MOVED])]
+    for index in order:
+        record_annotation(task, states[index])
+    revision = current_labels(task.campaign).get()
+    assert revision.annotation.ls_updated_at.minute == 2
+    assert to_pixels(task.tile, revision.geometry).area == pytest.approx(Polygon(MOVED).area)
+    assert Annotation.objects.filter(superseded_by__isnull=True).count() == 1
+
+
+def test_a_deleted_annotation_leaves_its_rows_and_retires_its_labels(task):
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_deletion(task, 7)
+    record_deletion(task, 7)
+    task.refresh_from_db()
+    assert task.state == AnnotationTask.State.OPEN
+    assert list(Annotation.objects.order_by("id").values_list("kind", flat=True)) == ["submitted", "deleted"]
+    assert not current_labels(task.campaign).exists()
+    assert LabelRevision.objects.order_by("-id").first().reason == "annotation 7 was deleted in Label Studio"
+
+
+def test_what_comes_after_the_deletion_is_ignored(task):
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_deletion(task, 7)
+    record_annotation(task, annotation(7, polygon(SQUARE), minute=9))
+    assert not current_labels(task.campaign).exists()
+
+
+def test_the_annotation_submitted_last_holds_and_a_deletion_gives_way_to_the_one_before(task):
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_annotation(task, annotation(8, polygon(RING), minute=1))
+    assert current_labels(task.campaign).get().label.origin == "ls:8:r1"
+    record_deletion(task, 8)
+    assert current_labels(task.campaign).get().label.origin == "ls:7:r1"
+    assert Label.objects.get(origin="ls:7:r1").current.number == 3
+
+
+def test_skipping_retires_and_says_so(task):
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_annotation(task, annotation(7, polygon(SQUARE), minute=1, was_cancelled=True))
+    task.refresh_from_db()
+    assert task.state == AnnotationTask.State.SKIPPED
+    assert not current_labels(task.campaign).exists()
+    assert not labelled_tiles(task.campaign).exists()
+
+
+def test_an_empty_submission_is_a_labelled_tile_without_labels(task):
+    record_annotation(task, annotation(7))
+    (tile,) = labelled_tiles(task.campaign)
+    assert (tile, tile.split) == (task.tile, "train")
+
+
+@pytest.mark.parametrize("says", ["uncertain", "bad imagery"])
+def test_a_verdict_that_says_nothing_leaves_the_tile_unlabelled(task, says):
+    recorded = record_annotation(task, annotation(7, polygon(SQUARE), verdict(says)))
+    assert not labelled_tiles(task.campaign).exists()
+    assert not current_labels(task.campaign).exists()
+    assert recorded.problems
+
+
+def test_the_verdict_that_nothing_is_there_makes_a_negative(task):
+    record_annotation(task, annotation(7, verdict("no RTS in tile")))
+    assert labelled_tiles(task.campaign).count() == 1
+
+
+def test_junk_is_kept_and_named_and_the_rest_becomes_labels(task):
+    junk = {"foo": "a\0b", "n": float("nan"), "s": "\ud800"}
+    recorded = record_annotation(task, annotation(7, junk, polygon(SQUARE)))
+    recorded.refresh_from_db()
+    assert recorded.result[0] == {"foo": "a\ufffdb", "n": None, "s": "\ufffd\ufffd\ufffd"}
+    assert recorded.problems == ["Region 1 (#1): it is not a region of Label Studio."]
+    assert current_labels(task.campaign).count() == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"id": None}, {"id": -1}, {"id": 2**70}, {"updated_at": "soon"}, {"updated_at": None, "created_at": 7}]
+)
+def test_an_annotation_without_id_or_time_is_refused(task, changes):
+    with pytest.raises(BadAnnotation):
+        record_annotation(task, annotation(7, polygon(SQUARE)) | changes)
+
+
+def test_untouched_pre_annotations_have_a_correction_of_one_and_deleted_ones_of_zero(task):
+    task.prediction = build_prediction(task.tile, build_champion(task.campaign))
+    task.save()
+    from labeling.labelstudio.results import write_result
+    from labeling.labelstudio.shown import shown_instances
+
+    shown = shown_instances(task.prediction, task.campaign.score_threshold)
+    assert [instance.region for instance in shown] == ["p0", "p1"]
+    result = write_result(shown, tile_size=128, picture="picture_rgb", picture_size=512)
+    untouched = record_annotation(task, annotation(7, *result))
+    assert untouched.correction_iou == 1.0
+    assert untouched.prediction == task.prediction
+    assert record_annotation(task, annotation(7, minute=1)).correction_iou == 0.0
+    half = record_annotation(task, annotation(7, result[0], minute=2))
+    assert half.correction_iou == pytest.approx(900 / (900 + 2500 - 400))
+
+
+def test_nothing_shown_and_nothing_drawn_agree(task):
+    task.prediction = build_prediction(task.tile, build_champion(task.campaign), instances=[])
+    task.save()
+    assert record_annotation(task, annotation(7)).correction_iou == 1.0
+
+
+def test_a_named_parent_prediction_is_what_the_annotator_started_from(task):
+    old, new = build_champion(task.campaign, 1), build_champion(task.campaign, 2)
+    first = build_prediction(task.tile, old)
+    task.prediction = build_prediction(task.tile, new, instances=[])
+    task.save()
+    recorded = record_annotation(task, annotation(7, prediction={"model_version": old.name}))
+    assert recorded.prediction == first
+
+
+def test_withdrawing_a_task_deletes_its_annotations_and_retires_its_labels(task):
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    withdraw_task(task)
+    withdraw_task(task)
+    task.refresh_from_db()
+    assert task.state == AnnotationTask.State.WITHDRAWN
+    assert not current_labels(task.campaign).exists()
+    assert Annotation.objects.filter(kind="deleted").count() == 1
+
+
+def test_every_change_is_in_the_audit_trail(task):
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    entry = AuditEntry.objects.get(action="labeling.record_annotation")
+    assert entry.after == {
+        "state": "submitted",
+        "kind": "submitted",
+        "problems": [],
+        "drawn": 1,
+        "changed": 0,
+        "retired": 0,
+    }
+
+
+def test_the_database_refuses_to_change_or_remove_history(task):
+    recorded = record_annotation(task, annotation(7, polygon(SQUARE)))
+    for query in (Annotation.objects.filter(pk=recorded.pk), LabelRevision.objects.all()):
+        with pytest.raises(DatabaseError), transaction.atomic():
+            query.delete() if query.model is LabelRevision else query.update(lead_time=1)
+
+
+def test_tiles_that_can_still_be_acquired(campaign):
+    build_tasks(campaign, 3)
+    assert unlabelled_tiles(campaign).count() == 13
+    assert unlabelled_tiles(campaign, "test").count() == 0
+
+
+def test_tiles_inside_an_imports_coverage_are_labelled(campaign):
+    from django.contrib.gis.geos import MultiPolygon
+
+    from labeling.models import LabelImport
+
+    tile = campaign.grid.tiles.first()
+    west, south, east, north = tile.geometry.extent
+    around = GeosPolygon.from_bbox((west - 1e-4, south - 1e-4, east + 1e-4, north + 1e-4))
+    LabelImport.objects.create(
+        campaign=campaign, file_name="x", checksum="0" * 64, coverage=MultiPolygon(around, srid=4326)
+    )
+    assert list(labelled_tiles(campaign)) == [tile]
+    assert unlabelled_tiles(campaign).count() == 15
+    assert changes_since(campaign, None) == (1, 0)
+
+
+def test_changes_since_a_release_count_newer_annotations_and_labels(campaign):
+    from thawloop.releases.models import Release
+
+    first, second = build_tasks(campaign, 2)
+    for number, task in enumerate([first, second], start=1):
+        task.ls_task_id, task.state = number, "open"
+        task.save()
+    record_annotation(first, annotation(7, polygon(SQUARE)))
+    release = Release.objects.create(campaign=campaign, version="1.0.0", definition={})
+    assert changes_since(campaign, None) == (1, 1)
+    assert changes_since(campaign, release) == (0, 0)
+    record_annotation(second, annotation(8, polygon(SQUARE), polygon(RING, "r2")))
+    record_annotation(first, annotation(7, polygon(MOVED), minute=1))
+    assert changes_since(campaign, release) == (2, 3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_webhook_and_a_sync_that_see_the_same_annotation_make_one_row(task):
+    barrier, errors = threading.Barrier(4), []
+
+    def record():
+        try:
+            barrier.wait()
+            record_annotation(task, annotation(7, polygon(SQUARE)))
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=record) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert Annotation.objects.count() == 1
+    assert LabelRevision.objects.count() == 1

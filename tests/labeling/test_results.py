@@ -1,0 +1,211 @@
+"""Shapes to Label Studio results and back."""
+
+import math
+
+import numpy as np
+import pytest
+import rasterio.features
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from shapely.geometry import MultiPolygon, Polygon
+
+from labeling.labelstudio.results import MAX_REGIONS, Instance, iou, mask_geometry, read_result, write_result
+from labeling.labelstudio.rle import decode_mask, encode_mask
+
+SIZE = 128
+CLASSES = {"RTS", "Lake"}
+SQUARE = [[10, 10], [40, 10], [40, 40], [10, 40]]
+HOLE = [[20, 20], [30, 20], [30, 30], [20, 30]]
+
+
+def write(*instances, picture_size=SIZE):
+    return write_result(instances, tile_size=SIZE, picture="picture_rgb", picture_size=picture_size)
+
+
+def read(result):
+    return read_result(result, tile_size=SIZE, classes=CLASSES)
+
+
+def polygon_region(points, label="RTS", **changes):
+    value = {"points": points, "closed": True, "polygonlabels": [label]}
+    return {"id": "a", "type": "polygonlabels", "from_name": "polygons", "value": value} | changes
+
+
+def brush_region(mask, label="RTS brush", **changes):
+    height, width = mask.shape
+    value = {"format": "rle", "rle": encode_mask(mask), "brushlabels": [label]}
+    region = {"id": "b", "type": "brushlabels", "from_name": "brush", "value": value}
+    return region | {"original_height": height, "original_width": width} | changes
+
+
+@st.composite
+def star_polygons(draw):
+    """Valid polygons around a point of the tile, convex or not."""
+    count = draw(st.integers(3, 30))
+    radii = draw(st.lists(st.floats(4, 60), min_size=count, max_size=count))
+    turn = draw(st.floats(0, 6.28))
+    angles = [turn + 2 * math.pi * number / count for number in range(count)]
+    return [[64 + r * math.cos(a), 64 + r * math.sin(a)] for r, a in zip(radii, angles, strict=True)]
+
+
+@given(star_polygons())
+def test_a_polygon_comes_back_as_it_was(points):
+    reading = read(write(Instance("r1", "RTS", [points], 0.7)))
+    assert reading.problems == []
+    (shape,) = reading.shapes
+    assert (shape.region, shape.class_name) == ("r1", "RTS")
+    assert shapely.hausdorff_distance(shape.geometry, Polygon(points)) < 1e-5
+    assert shape.geometry.is_valid
+
+
+@given(hnp.arrays(bool, (24, 24)))
+def test_a_mask_becomes_polygons_that_cover_exactly_its_pixels(mask):
+    geometry = mask_geometry(mask, Affine.identity())
+    assert geometry.is_valid
+    assert geometry.area == mask.sum()
+    again = rasterio.features.rasterize([geometry], out_shape=mask.shape).astype(bool) if mask.any() else mask
+    assert np.array_equal(again, mask)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(bool, (16, 16)), st.sampled_from([16, 32, 64]))
+def test_a_drawn_mask_keeps_its_area_whatever_the_pictures_size(blocks, size):
+    mask = np.kron(blocks, np.ones((size // 16, size // 16), bool))
+    reading = read([brush_region(mask)])
+    assert (reading.union.area if reading.shapes else 0) == blocks.sum() * (SIZE / 16) ** 2
+
+
+def test_an_instance_with_a_hole_becomes_a_brush_mask_with_that_hole():
+    (region,) = write(Instance("r1", "RTS", [SQUARE, HOLE], 0.7), picture_size=256)
+    assert region["type"] == "brushlabels"
+    assert (region["original_width"], region["original_height"]) == (256, 256)
+    mask = decode_mask(region["value"]["rle"], 256, 256)
+    assert mask.sum() == 4 * (30 * 30 - 10 * 10)
+    (shape,) = read([region]).shapes
+    assert shape.geometry.equals(MultiPolygon([Polygon(SQUARE, [HOLE])]))
+
+
+def test_a_brush_of_two_blots_is_one_shape_of_two_parts():
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[5:15, 5:15] = mask[50:60, 50:60] = True
+    (shape,) = read([brush_region(mask)]).shapes
+    assert len(shape.geometry.geoms) == 2
+
+
+def test_specks_of_a_brush_are_left_out():
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[5:15, 5:15] = mask[50, 50] = True
+    (shape,) = read([brush_region(mask)]).shapes
+    assert len(shape.geometry.geoms) == 1
+
+
+def test_what_reaches_beyond_the_tile_is_cut_off():
+    reading = read([polygon_region([[-20, -20], [50, -20], [50, 50], [-20, 50]])])
+    assert reading.problems == []
+    assert reading.shapes[0].geometry.bounds == (0, 0, SIZE / 2, SIZE / 2)
+
+
+def test_a_small_crossing_is_repaired():
+    points = [[10, 10], [60, 10], [60, 60], [10, 60], [10, 9.5], [10.5, 9.8]]
+    reading = read([polygon_region(points)])
+    assert reading.problems == []
+    assert reading.shapes[0].geometry.is_valid
+
+
+@pytest.mark.parametrize(
+    ("region", "problem"),
+    [
+        (polygon_region([[10, 10], [60, 60], [60, 10], [10, 60]]), "crosses itself"),
+        (polygon_region([[10, 10], [60, 10]]), "fewer than three points"),
+        (polygon_region([[10, 10]] * 4), "larger than 2 pixels"),
+        (polygon_region([[10, 10], [10.1, 10], [10.1, 10.1]]), "larger than 2 pixels"),
+        (polygon_region([[110, 110], [140, 110], [140, 140]]), "larger than 2 pixels"),
+        (polygon_region([[10, 10], [60, 10], [float("nan"), 60]]), "not a point"),
+        (polygon_region([[10, 10], [60, 10], [None, 60]]), "not a point"),
+        (polygon_region([[10, 10], [60, 10], [1e300, 60]]), "not a point"),
+        (polygon_region([[[10, 10], [60, 10], [60, 60]], [[20, 20], [30, 20], [30, 30]]]), "fewer than three points"),
+        (polygon_region([[10, 10]] * 30_000), "more than 20,000"),
+        (polygon_region([[10, 10], [60, 10], [60, 60]], label="Pingo"), "'Pingo' is not one of the campaign's"),
+        (polygon_region([[10, 10], [60, 10], [60, 60]], label="RTS brush"), "not one of the campaign's"),
+        (polygon_region([[10, 10], [60, 10], [60, 60]], image_rotation=90), "rotated"),
+        (polygon_region([[10, 10], [60, 10], [60, 60]], type="rectanglelabels"), "unknown kind 'rectanglelabels'"),
+        (polygon_region([[10, 10], [60, 10], [60, 60]]) | {"value": {"points": [[1, 1], [9, 1], [9, 9]]}}, "no class"),
+        (brush_region(np.zeros((8, 8), bool)), "larger than 2 pixels"),
+        (brush_region(np.ones((8, 8), bool), original_width=9), "cannot be read"),
+        (brush_region(np.ones((8, 8), bool), original_width="8"), "no picture size"),
+        (brush_region(np.ones((8, 8), bool), original_width=10**9), "cannot be read"),
+        ({"foo": 1}, "not a region"),
+        ("junk", "not a region"),
+        (None, "not a region"),
+    ],
+)
+def test_an_unusable_region_is_a_problem_and_the_others_are_kept(region, problem):
+    good = polygon_region([[10, 10], [60, 10], [60, 60]], id="good")
+    reading = read([region, good])
+    assert [shape.region for shape in reading.shapes] == ["good"]
+    assert len(reading.problems) == 1
+    assert reading.problems[0].startswith("Region 1 (")
+    assert problem in reading.problems[0]
+
+
+def test_too_many_regions_are_cut_off_with_a_problem():
+    region = polygon_region([[10, 10], [60, 10], [60, 60]])
+    reading = read([region] * (MAX_REGIONS + 5))
+    assert len(reading.shapes) == MAX_REGIONS
+    assert len({shape.region for shape in reading.shapes}) == MAX_REGIONS
+    assert "Only the first" in reading.problems[0]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=20,
+)
+regions = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": json_values,
+        "type": st.sampled_from(["polygonlabels", "brushlabels", "choices", "textarea", "x"]),
+        "from_name": st.sampled_from(["polygons", "brush", "verdict", "comment"]),
+        "original_width": json_values,
+        "original_height": json_values,
+        "value": st.fixed_dictionaries(
+            {},
+            optional={
+                "points": json_values,
+                "rle": json_values | st.lists(st.integers(0, 255), max_size=40),
+                "polygonlabels": json_values | st.just(["RTS"]),
+                "brushlabels": json_values | st.just(["RTS brush"]),
+                "choices": json_values,
+                "text": json_values,
+            },
+        ),
+    },
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(regions | json_values, max_size=5) | json_values)
+def test_no_result_whatsoever_raises(result):
+    for shape in read(result).shapes:
+        assert shape.geometry.is_valid
+        assert shape.geometry.area > 0
+
+
+def test_a_verdict_overrules_shapes_that_were_left_beside_it():
+    verdict = {"id": "v", "type": "choices", "from_name": "verdict", "value": {"choices": ["no RTS in tile"]}}
+    reading = read([polygon_region([[10, 10], [60, 10], [60, 60]]), verdict])
+    assert reading.labels == []
+    assert "remove the verdict or the shapes" in reading.problems[0]
+    assert reading.says_something
+    assert not read([verdict | {"value": {"choices": ["bad imagery"]}}]).says_something
+
+
+def test_intersection_over_union_of_nothing_with_nothing_is_one():
+    empty, square = Polygon(), Polygon(SQUARE)
+    assert iou(empty, empty) == 1.0
+    assert iou(square, empty) == 0.0
+    assert iou(square, square) == 1.0
