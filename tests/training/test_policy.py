@@ -1,0 +1,128 @@
+"""Why a campaign retrains now, and why not, in words."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from django.utils import timezone
+
+from tests.training.world import policy
+from thawloop.releases.services import freeze_release
+from thawloop.training.models import Retraining
+from thawloop.training.selectors import explain_policy, outlook
+from thawloop.training.services import apply_policies, consider_retraining, set_policy
+
+if TYPE_CHECKING:
+    from labeling.models import Campaign
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_due_when_enough_is_new(labelled: "Campaign") -> None:
+    policy(labelled, min_new_tiles=18)
+    explanation = explain_policy(labelled)
+    assert explanation.due
+    assert (explanation.new_tiles, explanation.new_labels) == (18, 6)
+    assert explanation.reasons == ["18 tiles and 6 labels are new so far."]
+    assert explanation.blocking == []
+
+
+def test_says_how_many_are_to_go(labelled: "Campaign") -> None:
+    policy(labelled, min_new_tiles=20, min_new_labels=10)
+    explanation = explain_policy(labelled)
+    assert not explanation.due
+    assert "18 of 20 new tiles so far; 2 to go." in explanation.reasons
+    assert "6 of 10 changed labels so far; 4 to go." in explanation.reasons
+    assert (explanation.needed_tiles, explanation.needed_labels) == (2, 4)
+
+
+def test_counts_from_the_last_trained_release_and_never_retrains_on_nothing_new(labelled: "Campaign") -> None:
+    policy(labelled, min_new_tiles=0, min_new_labels=0)
+    release = freeze_release(labelled)
+    Retraining.objects.create(campaign=labelled, number=1, reason="x", state="done", release=release)
+    explanation = explain_policy(labelled)
+    assert explanation.reasons == [f"0 of 1 new tiles since release {release.version}; 1 to go."]
+
+
+@pytest.mark.parametrize(
+    ("change", "blocking", "words"),
+    [
+        ({"enabled": False}, "disabled", "switched off"),
+        ({"cooldown_minutes": 60}, "cooldown", "not before"),
+    ],
+)
+def test_policy_itself_can_stand_in_the_way(labelled: "Campaign", change: dict, blocking: str, words: str) -> None:
+    policy(labelled, min_new_tiles=1, **change)
+    Retraining.objects.create(campaign=labelled, number=1, reason="x", state="done")
+    explanation = explain_policy(labelled)
+    assert not explanation.due
+    assert explanation.blocking == [blocking]
+    assert words in explanation.reasons[0]
+
+
+def test_cooldown_ends(labelled: "Campaign") -> None:
+    policy(labelled, min_new_tiles=1, cooldown_minutes=60)
+    Retraining.objects.create(campaign=labelled, number=1, reason="x", state="done")
+    Retraining.objects.update(created=timezone.now() - timedelta(minutes=61))
+    assert explain_policy(labelled).due
+
+
+def test_paused_campaign_and_missing_policy_and_running_retraining_are_named(labelled: "Campaign") -> None:
+    labelled.state = "paused"
+    labelled.save()
+    Retraining.objects.create(campaign=labelled, number=1, reason="x", state="finetuning")
+    explanation = explain_policy(labelled)
+    assert explanation.blocking == ["no_policy", "campaign", "running"]
+    assert "Retraining 1 is running (finetuning)." in explanation.reasons
+
+
+def test_unlabelled_campaign_says_what_is_missing(campaign: "Campaign") -> None:
+    policy(campaign, min_new_tiles=1)
+    explanation = explain_policy(campaign)
+    assert "No training tile is labelled yet." in explanation.reasons
+    assert any("No test tile is labelled" in reason for reason in explanation.reasons)
+
+
+def test_retraining_that_failed_before_its_release_is_not_repeated_for_ever(labelled: "Campaign") -> None:
+    policy(labelled, min_new_tiles=1)
+    Retraining.objects.create(campaign=labelled, number=1, reason="x", state="failed", error="The disk is full.")
+    explanation = explain_policy(labelled)
+    assert explanation.blocking == ["failed"]
+    assert "The disk is full." in explanation.reasons[0]
+
+
+def test_policy_starts_a_retraining_once_and_gives_its_explanation_as_reason(labelled: "Campaign") -> None:
+    policy(labelled, min_new_tiles=10)
+    assert len(apply_policies()) == 1
+    retraining = Retraining.objects.get()
+    assert retraining.reason == "18 tiles and 6 labels are new so far."
+    assert apply_policies() == []
+    assert consider_retraining(labelled) is None
+    assert Retraining.objects.count() == 1
+
+
+def test_policy_is_changed_through_a_service_that_refuses_nonsense(labelled: "Campaign") -> None:
+    from thawloop.training.errors import RetrainingRefused
+
+    assert set_policy(labelled, min_new_tiles=7).min_new_tiles == 7
+    assert set_policy(labelled, enabled=False).min_new_tiles == 7
+    with pytest.raises(RetrainingRefused, match="no `min_tiles`"):
+        set_policy(labelled, min_tiles=3)
+    with pytest.raises(RetrainingRefused, match="`min_new_tiles` makes no sense"):
+        set_policy(labelled, min_new_tiles=-3)
+
+
+def test_outlook_says_what_a_retraining_would_do_and_changes_nothing(labelled: "Campaign") -> None:
+    ahead = outlook(labelled)
+    assert ahead.can_start
+    assert ahead.tiles == {"train": 12, "val": 0, "test": 6}
+    assert ahead.labels == 6
+    assert any("Pretrain rgb alone for 2 iterations" in stage for stage in ahead.stages)
+    assert any("Train nano on rgb + dem for 2 iterations" in stage for stage in ahead.stages)
+    assert Retraining.objects.count() == 0
+
+
+def test_outlook_of_an_unlabelled_campaign_says_why_not(campaign: "Campaign") -> None:
+    ahead = outlook(campaign)
+    assert not ahead.can_start
+    assert ahead.obstacle == "No tile of the train regions is labelled."

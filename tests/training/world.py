@@ -1,0 +1,106 @@
+"""Builders for the training room's tests."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from labeling.models import Campaign
+from tests.releases.site import Site, write_labels
+from thawloop.core.jobs import run_inline
+from thawloop.core.models import Job
+from thawloop.core.storage import artifact
+from thawloop.releases.models import Release
+from thawloop.releases.services import freeze_release, import_labels
+from thawloop.training.architecture import Architecture
+from thawloop.training.models import Evaluation, ModelVersion, Retraining, RetrainPolicy
+
+TINY = {"iterations": 2, "pretrain_iterations": 2, "batch_size": 2, "empty_share": 0.0}
+TRAIN_TILES, TEST_TILES = 12, 6
+
+
+def label_everything(campaign: Campaign, data_root: Path) -> None:
+    """Import squares on four train and two test tiles; all other tiles are known to be empty."""
+    site = Site()
+    places = [(0, 0), (1, 1), (2, 2), (3, 0), (5, 0), (6, 2)]
+    import_labels(campaign, write_labels(data_root / "truth.geojson", *(site.square(*place) for place in places)),
+                  coverage="regions")  # fmt: skip
+    campaign.detector = TINY
+    campaign.save()
+
+
+def policy(campaign: Campaign, **values: Any) -> RetrainPolicy:
+    """The campaign's policy."""
+    return RetrainPolicy.objects.update_or_create(campaign=campaign, defaults=values)[0]
+
+
+def write_checkpoint(name: str, architecture: Architecture, weights: bytes = b"weights") -> dict[str, Any]:
+    """Files of a checkpoint with a true card, whose weights nobody will load; returns the card."""
+    card = {
+        "format": "thawloop-detector/1",
+        "config": {
+            "size": architecture.size,
+            "fusion": architecture.fusion or "residual_cross_attention",
+            "modalities": architecture.names,
+            "anchor": architecture.anchor,
+        },
+        "classes": list(architecture.classes),
+        "modalities": [{"name": name, "bands": list(bands)} for name, bands in architecture.modalities],
+        "anchor": architecture.anchor,
+        "weights": {"file": "model.safetensors", "sha256": hashlib.sha256(weights).hexdigest()},
+    }
+    folder = artifact(name)
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "model.json").write_text(json.dumps(card))
+    return card
+
+
+def make_model(
+    campaign: Campaign, number: int = 1, *, release: Release | None = None, ap50: float | None = None
+) -> ModelVersion:
+    """A registered model version with its files; with `ap50`, measured on the release's test tiles."""
+    name = f"{campaign.name}-v{number}"
+    path = f"models/{campaign.name}/{name}"
+    card = write_checkpoint(path, Architecture.wanted(campaign), name.encode())
+    version = ModelVersion.objects.create(
+        campaign=campaign,
+        name=name,
+        number=number,
+        release=release,
+        path=path,
+        checksum=card["weights"]["sha256"],
+        card=card,
+    )
+    if release is not None and ap50 is not None:
+        Evaluation.objects.create(model_version=version, release=release, ap=ap50 / 2, ap50=ap50, ap30=ap50)
+    return version
+
+
+def made_by(retraining: Retraining, ap50: float | None, **metrics: Any) -> ModelVersion:
+    """Let a retraining have made a model that was measured so, without training anything."""
+    if retraining.release is None:
+        retraining.release = freeze_release(retraining.campaign)
+        retraining.save()
+    version = make_model(retraining.campaign, retraining.number, release=retraining.release)
+    ModelVersion.objects.filter(pk=version.pk).update(retraining=retraining)
+    Evaluation.objects.create(
+        model_version=version, release=retraining.release, ap=ap50, ap50=ap50, ap30=ap50, metrics=metrics
+    )
+    return ModelVersion.objects.get(pk=version.pk)
+
+
+def queued() -> list[Job]:
+    """Jobs that wait and are this room's to do (Label Studio's are not)."""
+    return list(
+        Job.objects.filter(state=Job.State.QUEUED).exclude(function__startswith="labeling.").order_by("created")
+    )
+
+
+def drive(*, steps: int = 50) -> list[str]:
+    """Run jobs in this process until none waits, as workers would; returns what was run, in order."""
+    done = []
+    while (jobs := queued()) and len(done) < steps:
+        job = run_inline(jobs[0].pk)
+        done.append(job.key.split(":", 2)[-1])
+    return done
