@@ -129,8 +129,9 @@ THAWLOOP_RECONCILE_SECONDS = env.float("THAWLOOP_RECONCILE_SECONDS", 5.0)
 
 # --- Label Studio and the ML backend -----------------------------------------------------------------------------
 LABEL_STUDIO_URL = env.str("LABEL_STUDIO_URL", "http://127.0.0.1:8080")
+LABEL_STUDIO_PUBLIC_URL = env.str("LABEL_STUDIO_PUBLIC_URL", LABEL_STUDIO_URL)  # where people's browsers find it
 LABEL_STUDIO_TOKEN = env.str("LABEL_STUDIO_TOKEN", "")
-# What Label Studio and annotators' browsers use to reach us (webhooks, pictures) and the ML backend.
+# Where Label Studio's server finds us (webhooks) and the ML backend; pictures go to browsers, under THAWLOOP_URL.
 THAWLOOP_CALLBACK_URL = env.str("THAWLOOP_CALLBACK_URL", THAWLOOP_URL)
 ML_BACKEND_URL = env.str("ML_BACKEND_URL", "http://127.0.0.1:9090")
 THAWLOOP_WEBHOOK_SECRET = env.str("THAWLOOP_WEBHOOK_SECRET", "")

@@ -39,9 +39,9 @@ def picture_size(tile: Tile) -> int:
 
 
 def picture_url(tile: Tile, modality: Modality) -> str:
-    """The absolute address of a picture, as browsers and Label Studio reach us."""
+    """The absolute address of a picture, as annotators' browsers reach us."""
     path = reverse("catalog:picture", args=[tile.key, modality.name])
-    return f"{settings.THAWLOOP_CALLBACK_URL.rstrip('/')}{path}?s={signature(tile.key, modality.name)}"
+    return f"{settings.THAWLOOP_URL.rstrip('/')}{path}?s={signature(tile.key, modality.name)}"
 
 
 def signature(key: str, modality: str) -> str:

@@ -166,13 +166,13 @@ class Serve:
     def _processes(self) -> list[Process]:
         web = ["-m", "gunicorn", "thawloop.wsgi:application", "--bind", f"{LOOPBACK}:{self._ports['web']}"]
         web += ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--preload", "--graceful-timeout", "5"]
-        processes = [
+        ml_backend = ["-m", "ml_backend.server", "--port"]
+        return [
             Process("web", [sys.executable, *web], cwd=REPOSITORY),
             self._command("reconciler"),
             *(self._command("worker", "--queue", queue, name=f"worker-{queue}") for queue in QUEUES),
-            self._command("ml_backend", "--port", str(self._ports["ml-backend"]), name="ml-backend"),
+            Process("ml-backend", [sys.executable, *ml_backend, str(self._ports["ml-backend"])], cwd=REPOSITORY),
         ]
-        return processes
 
     def _command(self, *arguments: str, name: str | None = None) -> Process:
         return Process(name or arguments[0], [sys.executable, "manage.py", *arguments], cwd=REPOSITORY)
