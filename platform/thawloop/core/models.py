@@ -78,6 +78,11 @@ class Job(models.Model):
         return f"{self.function.rsplit('.', 1)[-1]} {str(self.id)[:8]} ({self.state})"
 
     @property
+    def title(self) -> str:
+        """What it does, for people: `Process events` for `labeling.jobs.process_events`."""
+        return self.function.rsplit(".", 1)[-1].replace("_", " ").capitalize()
+
+    @property
     def is_active(self) -> bool:
         """Whether the work is still to be done or being done."""
         return self.state in self.ACTIVE

@@ -58,18 +58,17 @@ def publish_directory(name: str, *, replace: bool = False, needed_bytes: int | N
         StorageFull: the disk is full.
     """
     target = local_root() / _checked_name(name)
-    with explain_full_disk(target.parent, name, needed_bytes=needed_bytes):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}{_PARTIAL}")
-        partial.mkdir()
-        try:
+    partial = _partial_beside(target)
+    try:
+        with explain_full_disk(target.parent, name, needed_bytes=needed_bytes):
+            partial.mkdir(parents=True)
             yield partial
             _flush(partial)
             if replace or not artifact(name).exists():
                 _upload(name, partial)
                 _move(partial, target, replace=replace)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def sha256(path: Path | str) -> str:
@@ -161,13 +160,18 @@ def _download(name: str, target: Path) -> None:
         files = json.loads(remote.cat_file(f"{base}/{CONTENTS}"))
     except FileNotFoundError:
         return
-    with explain_full_disk(target.parent, f"the local copy of {name}"):
-        partial = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}{_PARTIAL}")
-        try:
+    partial = _partial_beside(target)
+    try:
+        with explain_full_disk(target.parent, f"the local copy of {name}"):
+            partial.mkdir(parents=True)
             for file in files:
                 (partial / file).parent.mkdir(parents=True, exist_ok=True)
                 remote.get_file(f"{base}/{file}", str(partial / file))
-            partial.mkdir(parents=True, exist_ok=True)
             _move(partial, target, replace=False)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial_beside(target: Path) -> Path:
+    """A hidden name that says whose it is: see `sweep_leftovers`."""
+    return target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}{_PARTIAL}")

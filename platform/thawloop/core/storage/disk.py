@@ -1,6 +1,7 @@
 """Full disks, whoever notices them: Python, GDAL, SQLite or a Rust library."""
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,13 @@ from thawloop.core.errors import Unavailable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAYINGS = ("no space left on device", "disk is full", "disk quota exceeded")
+SUSPICIOUSLY_FEW_BYTES = 256 * 1024
 
 
 class StorageFull(Unavailable):
     """There is no room left on a disk."""
 
-    status_code = 507
+    status_code: int = 507
 
 
 @contextmanager
@@ -32,11 +34,13 @@ def explain_full_disk(folder: Path, what: str, *, needed_bytes: int | None = Non
     """
     try:
         yield
+        # GDAL writes its last blocks when a file is closed, and rasterio does not say when that fails.
+        if _free_bytes(folder) < SUSPICIOUSLY_FEW_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except Exception as error:
-        if not _is_full(error):
+        free = _free_bytes(folder)
+        if not _says_full(error) and free >= SUSPICIOUSLY_FEW_BYTES:
             raise
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        free = shutil.disk_usage(existing).free
         needs = f"it needs about {_megabytes(needed_bytes)} MB and " if needed_bytes else ""
         raise StorageFull(
             f"The disk that holds {folder} is full: {what} could not be written ({needs}{_megabytes(free)} MB are"
@@ -44,12 +48,17 @@ def explain_full_disk(folder: Path, what: str, *, needed_bytes: int | None = Non
         ) from error
 
 
+def _free_bytes(folder: Path) -> int:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(existing).free
+
+
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.0f}"
 
 
-def _is_full(error: BaseException | None) -> bool:
-    """Whether this error, or one that it came from, says so. GDAL and Rust libraries only say it in words."""
+def _says_full(error: BaseException | None) -> bool:
+    """Whether this error, or one that it came from, says so; libraries in other languages only do so in words."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True

@@ -48,6 +48,8 @@ def _checked_path(uri: str) -> str:
         raise UriRefused(f"{uri!r}{leads_to} lies outside the data roots. {_roots()}")
     if not path.exists():
         raise UriRefused(f"There is no file {uri!r}: check the path.")
+    if not (path.is_file() or path.is_dir()):  # a pipe would keep us waiting for ever
+        raise UriRefused(f"{uri!r} is neither a file nor a folder.")
     return str(path)
 
 
