@@ -79,7 +79,10 @@ def show_model_version(campaign: Campaign, client: Client, version: str) -> None
     if campaign.ls_ml_backend_id is not None:
         fields = {"project": project, "url": settings.ML_BACKEND_URL, "title": version} | _ml_backend_login()
         client.change_ml_backend(campaign.ls_ml_backend_id, fields)
-    client.change_project(project, {"model_version": version})
+    try:
+        client.change_project(project, {"model_version": version})
+    except LabelStudioRefused as error:  # somebody deleted these predictions there; tasks come in another order
+        log.warning("tasks are not in order", campaign=campaign.name, version=version, why=str(error))
 
 
 def _mark(campaign: Campaign) -> str:
