@@ -13,13 +13,16 @@ from affine import Affine
 from shapely.geometry import Polygon, box, mapping
 from shapely.geometry.base import BaseGeometry
 
-from labeling.models import Campaign, CampaignModality, CampaignRegion, LandformClass
+from labeling.labelstudio.config import anchor_picture
+from labeling.labelstudio.results import Instance, write_result
+from labeling.models import Annotation, AnnotationTask, Campaign, CampaignModality, CampaignRegion, LandformClass
+from labeling.services import record_annotation
 from thawloop.catalog.geometry import project
 from thawloop.catalog.models import Modality, Tile, TileGrid
 from thawloop.catalog.services import create_tiles, define_grid, define_modality, define_region, register_scene
 
 SRID, PIXEL, SIZE = 3413, 3.0, 64
-# Column and row of the lower left tile; somewhere on Banks Island.
+# Column and row of the lower left tile; on Alaska's North Slope.
 COL, ROW = -10_400, 5_200
 PERIOD = {"period": "2021", "period_start": date(2021, 6, 1), "period_end": date(2021, 9, 30)}
 MARGIN = 20.0
@@ -86,10 +89,12 @@ def make_campaign(data_root: Path, *, val: bool = False, overlap: int = 0) -> Ca
         CampaignModality.objects.create(
             campaign=campaign, modality=modality, position=position, is_anchor=modality is rgb
         )
-    _add_region(campaign, grid, "site-train", "train", site.block(0, 0, 4, 3))
-    _add_region(campaign, grid, "site-test", "test", site.block(5, 0, 2, 3))
+    # A region holds the tiles whose centres it holds: overlapping ones reach out of it.
+    margin = -overlap * PIXEL / 2 if overlap else MARGIN
+    _add_region(campaign, grid, "site-train", "train", site.block(0, 0, 4, 3, margin))
+    _add_region(campaign, grid, "site-test", "test", site.block(4 if overlap else 5, 0, 2, 3, margin))
     if val:
-        _add_region(campaign, grid, "site-val", "val", site.block(8, 0, 1, 3))
+        _add_region(campaign, grid, "site-val", "val", site.block(8, 0, 1, 3, margin))
     return campaign
 
 
@@ -115,3 +120,14 @@ def tiles(campaign: Campaign, split: str) -> list[Tile]:
 def modality(name: str) -> Modality:
     """By name."""
     return Modality.objects.get(name=name)
+
+
+def annotate(campaign: Campaign, tile: Tile, *shapes: list[list[tuple[float, float]]], number: int = 1) -> Annotation:
+    """Submit shapes (rings in tile pixels) for a tile, as Label Studio would report it; `number`: which version."""
+    task, _ = AnnotationTask.objects.get_or_create(
+        campaign=campaign, tile=tile, defaults={"state": AnnotationTask.State.OPEN, "ls_task_id": tile.pk}
+    )
+    instances = [Instance(f"r{index}", "RTS", rings) for index, rings in enumerate(shapes)]
+    result = write_result(instances, tile_size=SIZE, picture=anchor_picture(campaign), picture_size=SIZE)
+    moment = f"2021-10-01T00:00:{number:02d}Z"
+    return record_annotation(task, {"id": tile.pk, "updated_at": moment, "result": result})

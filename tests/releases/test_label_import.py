@@ -55,7 +55,7 @@ def test_same_file_with_other_options_is_refused(campaign: Campaign, site: Site,
     path = label_file(site.square(0, 0))
     import_labels(campaign, path)
 
-    with pytest.raises(Conflict, match="already imported .* with another coverage"):
+    with pytest.raises(Conflict, match=r"already imported .* with another coverage"):
         import_labels(campaign, path, coverage="regions")
 
 
@@ -175,7 +175,7 @@ def test_swapped_coordinates_are_recognised(campaign: Campaign, site: Site, labe
     # A campaign where swapping stays on the globe: 74 N, 60 W would; Banks Island's 122 W as a latitude is refused.
     square = site.square(0, 0)
     swapped = Polygon([(y, x) for x, y in square.exterior.coords])
-    with pytest.raises(LabelFileRefused, match="swapped|beyond ±90"):
+    with pytest.raises(LabelFileRefused, match=r"swapped|beyond ±90"):
         import_labels(campaign, label_file(swapped))
 
 
@@ -209,7 +209,7 @@ def test_points_are_refused_unless_circles_will_do(campaign: Campaign, site: Sit
     middle = site.square(0, 0).centroid
     path = label_file(middle, MultiPoint([site.square(1, 1).centroid]))
 
-    with pytest.raises(LabelFileRefused, match="2 points and no polygon.*--buffer-points METRES"):
+    with pytest.raises(LabelFileRefused, match=r"2 points and no polygon.*--buffer-points METRES"):
         import_labels(campaign, path)
     import_labels(campaign, path, buffer_points=30)
 

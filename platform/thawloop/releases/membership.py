@@ -20,11 +20,10 @@ _REVISIONS_ON_TILES = """
     ), held AS ({held})
     SELECT member.tile_id, revision.id
     FROM member
-    JOIN labeling_annotation AS annotation ON annotation.id = member.annotation_id
-    JOIN labeling_label AS label ON label.tile_id = member.tile_id
-        AND label.origin LIKE 'ls:' || annotation.ls_annotation_id || ':%%'
+    JOIN labeling_label AS label ON label.tile_id = member.tile_id AND label.origin LIKE 'ls:%%'
     JOIN labeling_labelrevision AS revision ON revision.label_id = label.id
     JOIN held ON held.revision_id = revision.id
+    WHERE member.annotation_id IS NOT NULL
     UNION ALL
     SELECT member.tile_id, revision.id
     FROM member
@@ -86,7 +85,9 @@ def frozen_members(release: Release) -> Members:
 
 def _annotations(campaign: Campaign) -> dict[int, int]:
     """Tile id to the submission that holds there: the latest, where several annotators submitted."""
-    return dict(standing_annotations(campaign).order_by("id").values_list("task__tile_id", "id"))
+    return dict(
+        standing_annotations(campaign).order_by("ls_updated_at", "ls_annotation_id").values_list("task__tile_id", "id")
+    )
 
 
 def frozen_revisions_on(release: Release, tiles: Tiles) -> dict[int, set[int]]:

@@ -65,7 +65,7 @@ class DatasetWriter:
         progress(0.98, "annotations and manifest")
         self._write_annotations()
         dataset = self._dataset()
-        _write_json(self.folder / "dataset.json", dataset)
+        _write_json(self.folder / "dataset.json", dataset, indent=1)
         counts = {
             split: {"tiles": len(self.images[split]), "annotations": len(self.annotations[split])}
             for split in Split.values
@@ -182,5 +182,6 @@ class DatasetWriter:
         return {name: numbers.count(number) for name, number in self.categories.items()}
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n")
+def _write_json(path: Path, content: dict[str, Any], *, indent: int | None = None) -> None:
+    # Sorted: PostgreSQL gives a definition's keys back in another order than they were frozen in.
+    path.write_text(json.dumps(content, allow_nan=False, sort_keys=True, indent=indent) + "\n")

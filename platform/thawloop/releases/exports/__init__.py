@@ -13,6 +13,11 @@ from thawloop.releases.models import Release
 
 Exporter = Callable[[Release, Path, Callable[[], Path]], None]
 
-EXPORTERS: dict[str, Exporter] = {"coco": write_coco, "dataset": write_dataset, "geojson": write_geojson, "gpkg": write_gpkg}
+EXPORTERS: dict[str, Exporter] = {
+    "coco": write_coco,
+    "dataset": write_dataset,
+    "geojson": write_geojson,
+    "gpkg": write_gpkg,
+}
 
 __all__ = ["EXPORTERS"]

@@ -101,9 +101,10 @@ def _parse_wkt(text: str, srids: set[str]) -> tuple[BaseGeometry | None, str]:
     if not text:
         return None, "has no geometry"
     try:
-        return shapely.from_wkt(text, on_invalid="fix"), ""
+        geometry = shapely.from_wkt(text, on_invalid="fix")
     except shapely.errors.GEOSException as error:
         return None, f"has broken WKT ({str(error)[:120]})"
+    return geometry, "" if geometry is not None else f"has broken WKT (`{text[:40]}`)"
 
 
 def _parse_point(longitude: str, latitude: str) -> tuple[BaseGeometry | None, str]:

@@ -39,23 +39,22 @@ class Command(ThawloopCommand):
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
         campaign = self.get_campaign(options["campaign"])
-        found = []
-        for file in options["files"]:
-            found.append(
-                import_labels(
-                    campaign,
-                    file,
-                    landform_class=options["landform_class"],
-                    class_field=options["class_field"],
-                    coverage=options["coverage"],
-                    splits=options["split"],
-                    regions=options["region"],
-                    crs=options["crs"],
-                    layer=options["layer"],
-                    buffer_points=options["buffer_points"],
-                    dry_run=options["dry_run"],
-                )
+        found = [
+            import_labels(
+                campaign,
+                file,
+                landform_class=options["landform_class"],
+                class_field=options["class_field"],
+                coverage=options["coverage"],
+                splits=options["split"],
+                regions=options["region"],
+                crs=options["crs"],
+                layer=options["layer"],
+                buffer_points=options["buffer_points"],
+                dry_run=options["dry_run"],
             )
+            for file in options["files"]
+        ]
         return {
             "dry_run": options["dry_run"],
             "files": [_row(item) for item in found],

@@ -12,8 +12,8 @@ from thawloop.releases.services import freeze_release, materialise, verify
 
 class Command(ThawloopCommand):
     help = (
-        "Freeze everything labelled now into a versioned dataset and write its files. If nothing changed since the last "
-        "release, that one is shown (and its files are written, should they be missing)."
+        "Freeze everything labelled now into a versioned dataset and write its files. If nothing changed since the "
+        "last release, that one is shown (and its files are written, should they be missing)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
