@@ -6,16 +6,19 @@ of the world is `Truth`; how well they draw it is `Habits`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Self
 
 import httpx
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from labeling.labelstudio.config import VERDICT, anchor_picture, nothing_there
 from labeling.labelstudio.results import Instance, read_result, write_result
-from labeling.labelstudio.shown import picture_size
+
 from labeling.models import Campaign
 from thawloop.catalog.models import Tile
+from thawloop.catalog.pictures import picture_size
 from thawloop.core.errors import Unavailable
 from thawloop.demo.hands import Correction, Habits, Outline, clipped, correct
 from thawloop.demo.truth import Truth
@@ -122,7 +125,8 @@ class Annotator:
             self._outlines(shown, tile), self._truth.on(tile), self.person.habits, tile.grid.tile_size, self._rng
         )
         seconds = float((5 + 7 * correction.effort) * self._rng.lognormal(0, 0.3))
-        payload: Json = {"result": self._result(correction, shown, tile), "lead_time": round(seconds, 1)}
+        result = self._result(correction, shown, tile, self._look(task))
+        payload: Json = {"result": result, "lead_time": round(seconds, 1)}
         if prediction is not None:
             payload["parent_prediction"] = prediction["id"]
         skipped = bool(self._rng.random() < self.person.skip)
@@ -137,7 +141,18 @@ class Annotator:
         found = [(shape, clipped(shape.geometry, size)) for shape in reading.shapes]
         return [Outline(shape.region, shape.class_name, polygon) for shape, polygon in found if polygon is not None]
 
-    def _result(self, correction: Correction, shown: list[Json], tile: Tile) -> list[Json]:
+    def _look(self, task: Json) -> int:
+        """Load the picture as a browser does; pixels of its side."""
+        address = task["data"][self._picture]
+        try:
+            response = self._http.get(address, headers={"Authorization": ""})
+            response.raise_for_status()
+            with Image.open(BytesIO(response.content)) as picture:
+                return int(picture.width)
+        except (httpx.HTTPError, UnidentifiedImageError) as error:
+            raise LabelStudioFailed(f"The picture {address} of task {task['id']} cannot be shown ({error}).") from error
+
+    def _result(self, correction: Correction, shown: list[Json], tile: Tile, size: int) -> list[Json]:
         """Regions as the editor sends them: what was left alone comes back unchanged."""
         before = {region["id"]: region for region in shown}
         regions = [before[outline.region] for outline in correction.outlines if outline.is_untouched]
@@ -146,7 +161,6 @@ class Annotator:
             for outline in correction.outlines
             if not outline.is_untouched
         ]
-        size = picture_size(tile)
         regions += write_result(drawn, tile_size=tile.grid.tile_size, picture=self._picture, picture_size=size)
         return regions or [self._nothing(size)]
 
