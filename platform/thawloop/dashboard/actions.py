@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from labeling.models import Campaign
 from thawloop.core.errors import Refused
@@ -50,10 +51,10 @@ def _roll_back(campaign: Campaign, form: Mapping[str, str]) -> str:
 
 
 def _job(campaign: Campaign, form: Mapping[str, str]) -> Job:
-    job = Job.objects.filter(pk=form.get("job", "")).first()
-    if job is None:
-        raise Refused("That job is not there any more; reload the page.")
-    return job
+    try:
+        return Job.objects.get(pk=UUID(form.get("job", "")), args__campaign=campaign.pk)
+    except (ValueError, Job.DoesNotExist) as error:
+        raise Refused(f"That is not a job of this campaign ({campaign.title}); reload the page.") from error
 
 
 def _cancel_job(campaign: Campaign, form: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from django.db.models import Count, F, Max, Q, QuerySet
 from labeling.models import AcquisitionBatch, AnnotationTask, Campaign, LabelRevision
 from thawloop.core.models import Job
 from thawloop.releases.models import Release
-from thawloop.training.models import ModelVersion, Retraining, TrainingRun
+from thawloop.training.models import Evaluation, ModelVersion
 
 
 @dataclass(frozen=True)
@@ -65,29 +65,32 @@ def queue_of(campaign: Campaign) -> Queue:
 
 
 def jobs_of(campaign: Campaign, *, recent: int = 6) -> list[Job]:
-    """The campaign's active jobs, then its most recent finished ones. A job names its campaign in its arguments."""
-    runs = TrainingRun.objects.filter(retraining__campaign=campaign).values("job_id")
-    retrainings = [str(pk) for pk in Retraining.objects.filter(campaign=campaign).values_list("pk", flat=True)[:20]]
-    mine = Job.objects.filter(
-        Q(args__campaign=campaign.pk)
-        | Q(args__campaign=campaign.name)
-        | Q(args__campaign_id=campaign.pk)
-        | Q(pk__in=runs)
-        | Q(args__retraining__in=[int(pk) for pk in retrainings])
-        | Q(args__retraining_id__in=[int(pk) for pk in retrainings])
-    )
+    """The campaign's active jobs, then its most recent finished ones."""
+    mine = Job.objects.filter(args__campaign=campaign.pk)
     active = list(mine.filter(state__in=Job.ACTIVE).order_by("created"))
     return active + list(mine.exclude(state__in=Job.ACTIVE).order_by("-finished")[:recent])
 
 
-def versions_of(campaign: Campaign) -> list[ModelVersion]:
-    """The campaign's newest model versions with aliases and evaluations."""
-    return list(
+@dataclass(frozen=True)
+class VersionRow:
+    """A model version and its newest evaluation on test tiles."""
+
+    version: ModelVersion
+    test: Evaluation | None
+
+
+def versions_of(campaign: Campaign) -> list[VersionRow]:
+    """The campaign's newest model versions, each with its newest test."""
+    versions = (
         ModelVersion.objects.filter(campaign=campaign)
-        .select_related("release", "parent", "retraining")
+        .select_related("release", "parent")
         .prefetch_related("aliases", "evaluations__release")
         .order_by("-number")[:20]
     )
+    return [
+        VersionRow(version, next((row for row in reversed(version.evaluations.all()) if row.split == "test"), None))
+        for version in versions
+    ]
 
 
 def releases_of(campaign: Campaign) -> QuerySet[Release]:
@@ -104,7 +107,7 @@ def label_studio_links(campaign: Campaign) -> dict[str, str]:
     """Where annotators work: the project, and a pattern for one task."""
     if campaign.ls_project_id is None:
         return {}
-    project = f"{settings.LABEL_STUDIO_URL}/projects/{campaign.ls_project_id}/data"
+    project = f"{settings.LABEL_STUDIO_PUBLIC_URL}/projects/{campaign.ls_project_id}/data"
     return {"project": project, "task": f"{project}?task="}
 
 

@@ -1,0 +1,52 @@
+"""The map's tiles, read back by GDAL's own MVT reader."""
+
+import math
+from pathlib import Path
+
+import pyogrio
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from labeling.models import Campaign
+from thawloop.dashboard.vector_tiles import HALF_EXTENT, MAX_ZOOM, square, vector_tile
+from thawloop.training.selectors import champion
+
+
+def _around(campaign: Campaign, zoom: int) -> tuple[int, int]:
+    """Column and row of the map tile that holds the campaign's first tile."""
+    corner = campaign.tasks.earliest("rank").tile.geometry.transform(3413, clone=True).centroid
+    side = 2 * HALF_EXTENT / 2**zoom
+    return math.floor((corner.x + HALF_EXTENT) / side), math.floor((HALF_EXTENT - corner.y) / side)
+
+
+def test_squares_of_a_zoom_cover_their_parent_exactly() -> None:
+    left, bottom, right, top = square(5, 11, 20)
+    children = [square(6, x, y) for x in (22, 23) for y in (40, 41)]
+    assert (min(c[0] for c in children), min(c[1] for c in children)) == (left, bottom)
+    assert (max(c[2] for c in children), max(c[3] for c in children)) == (right, top)
+
+
+@pytest.mark.parametrize("place", [(-1, 0, 0), (0, 1, 0), (3, 0, 8), (MAX_ZOOM + 1, 0, 0)])
+def test_places_outside_the_scheme_are_refused(place: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="no map tile"):
+        square(*place)
+
+
+def test_map_tile_holds_tiles_and_the_champions_instances(campaign: Campaign, tmp_path: Path) -> None:
+    zoom = 13
+    x, y = _around(campaign, zoom)
+    path = tmp_path / "tile.mvt"
+    path.write_bytes(vector_tile(campaign, champion(campaign).pk, zoom, x, y))
+    counts = {name: pyogrio.read_info(path, layer=name)["features"] for name, _ in pyogrio.list_layers(path)}
+    assert counts["tiles"] == 16
+    assert counts["instances"] == 2  # the third is below the campaign's score threshold
+    assert counts["regions"] == 1
+
+
+def test_map_tile_over_http_and_outside_it(lead: Client, campaign: Campaign) -> None:
+    x, y = _around(campaign, 13)
+    answer = lead.get(reverse("map-tile", args=[campaign.name, 13, x, y]))
+    assert answer["Content-Type"] == "application/vnd.mapbox-vector-tile"
+    assert answer.content
+    assert lead.get(reverse("map-tile", args=[campaign.name, 2, 9, 0])).status_code == 404
