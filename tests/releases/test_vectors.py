@@ -131,7 +131,7 @@ def test_crs_member_and_layers_of_an_archive_are_honoured() -> None:
     assert "32643" in str(file.crs)
     found, _ = polygons(path, layer="RTS_2021_polyg")
     assert len(found) == 97
-    assert all(60 < shape.bounds[0] < 80 for shape in found)
+    assert all(67 < shape.bounds[0] < 82 and 69 < shape.bounds[1] < 73 for shape in found)
 
 
 @needs_real_data

@@ -28,7 +28,7 @@ FIELDS: dict[str, type] = {
     "release": str,
 }
 BATCH = 1_000
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from thawloop.core.storage import explain_full_disk
+from thawloop.releases.dataset.writing import Progress
 from thawloop.releases.errors import ExportRefused
 from thawloop.releases.exports import EXPORTERS
 from thawloop.releases.models import Release
-from thawloop.releases.services.materialise import Progress, materialise
+from thawloop.releases.services.materialise import materialise
 
 FOLDERS = ("coco", "dataset")
 ENDINGS = {"gpkg": (".gpkg",), "geojson": (".geojson", ".json")}

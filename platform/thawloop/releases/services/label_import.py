@@ -7,6 +7,7 @@ from typing import Any
 
 import shapely
 from django.conf import settings
+from django.contrib.gis.geos import MultiPolygon as StoredMultiPolygon
 from django.db import IntegrityError, connection, transaction
 from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
@@ -111,7 +112,7 @@ def import_labels(
         file_name=source.name[:300],
         checksum=checksum,
         counts=tally.to_json() | {"options": options},
-        coverage=to_geos(covered) if covered is not None else None,
+        coverage=_stored(covered) if covered is not None else None,
         created_by=current_actor().user,
     )
     return found if dry_run else _write(found, labels)
@@ -272,7 +273,7 @@ def _write(found: LabelImport, labels: list[NewLabel]) -> LabelImport:
                         label=row,
                         number=1,
                         landform_class=label.landform_class,
-                        geometry=to_geos(label.geometry),
+                        geometry=_stored(label.geometry),
                         properties=label.properties,
                         label_import=found,
                         author=actor.user,
@@ -289,6 +290,12 @@ def _write(found: LabelImport, labels: list[NewLabel]) -> LabelImport:
             raise
         raise ReleaseConflict(f"{found.file_name} is being imported by somebody else right now: look again.") from error
     return found
+
+
+def _stored(shape: MultiPolygon) -> StoredMultiPolygon:
+    stored = to_geos(shape)
+    assert isinstance(stored, StoredMultiPolygon)
+    return stored
 
 
 def _point_to_revisions(found: LabelImport) -> None:

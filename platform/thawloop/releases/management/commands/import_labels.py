@@ -62,6 +62,17 @@ class Command(ThawloopCommand):
             "repairs": [{"file": item.file_name, **row} for item in found for row in item.counts["repairs"]],
         }
 
+    def show(self, result: dict[str, Any]) -> None:
+        """One line per file, and one for each feature that was refused or repaired."""
+        for row in result["files"]:
+            said = ", ".join(f"{row[name]:,} {name.replace('_', ' ')}" for name in COUNTS if row[name])
+            self.stdout.write(f"{row['file']}: {said}{' (dry run)' if result['dry_run'] else ''}")
+        for row in result["refusals"]:
+            self.stdout.write(f"  {row['file']}, feature {row['feature']} {row['reason']}: refused")
+        for row in result["repairs"]:
+            change = f"area changed by {row['area_change']:+.2%}"
+            self.stdout.write(f"  {row['file']}, feature {row['feature']}: {row['what']} repaired, {change}")
+
 
 def _row(item: LabelImport) -> dict[str, Any]:
     return {"import": item.pk, "file": item.file_name} | {name: item.counts[name] for name in COUNTS}

@@ -1,0 +1,70 @@
+"""The command line: results as JSON, refusals as one sentence and exit code 1, usage errors as 2."""
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from labeling.models import Campaign, LabelImport
+from tests.releases.site import Site
+
+Write = Callable[..., Path]
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    out = StringIO()
+    call_command(*arguments, "--json", stdout=out)
+    result: dict[str, Any] = json.loads(out.getvalue())
+    return result
+
+
+def test_from_label_file_to_export(campaign: Campaign, site: Site, label_file: Write, tmp_path: Path) -> None:
+    path = str(label_file(site.square(0, 0), site.square(5, 0)))
+    command = ["import_labels", path, "--campaign", "site", "--coverage", "regions"]
+
+    dry = run(*command, "--dry-run")
+    assert dry["files"][0]["created"] == 2
+    assert not LabelImport.objects.exists()
+    assert run(*command)["files"][0]["created"] == 2
+
+    release = run("release", "--campaign", "site", "--verify")
+    assert release["release"] == "site/1.0.0"
+    assert release["tiles"] == {"train": 12, "val": 0, "test": 6}
+    assert (Path(release["path"]) / "manifest.json").exists()
+
+    out = tmp_path / "labels.gpkg"
+    assert run("export", "site/1.0.0", "--format", "gpkg", "--out", str(out))["path"] == str(out)
+    assert out.exists()
+    with pytest.raises(CommandError, match="--force") as refusal:
+        run("export", "latest", "--campaign", "site", "--format", "gpkg", "--out", str(out))
+    assert refusal.value.returncode == 1
+
+
+def test_human_output_tells_the_counts(campaign: Campaign, site: Site, label_file: Write) -> None:
+    out = StringIO()
+    path = label_file(site.square(0, 0), site.square(0, 0).centroid)
+    call_command("import_labels", str(path), "--campaign", "site", stdout=out)
+    assert out.getvalue().splitlines() == [
+        "labels.geojson: 2 read, 1 created, 1 refused",
+        "  labels.geojson, feature 1 is a point, not a polygon: refused",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["import_labels", "missing.geojson", "--campaign", "site"], "missing.geojson"),
+        (["import_labels", "x.geojson", "--campaign", "nowhere"], "no campaign 'nowhere': choose one of site"),
+        (["release", "--campaign", "site"], "no labelled tile in its train regions"),
+        (["export", "site/9.9.9", "--format", "gpkg", "--out", "x.gpkg"], "There is no release `site/9.9.9`"),
+    ],
+)
+def test_refusals_are_one_sentence_and_exit_code_1(campaign: Campaign, arguments: list[str], sentence: str) -> None:
+    with pytest.raises(CommandError, match=sentence) as refusal:
+        run(*arguments)
+    assert refusal.value.returncode == 1
+    assert "\n" not in str(refusal.value)
