@@ -1,0 +1,192 @@
+"""One turn from labels to a champion, with real tiny trainings; and what happens when it is disturbed."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from labeling.models import Prediction
+from tests.training.world import drive, made_by, make_model, queued
+from thawloop.catalog.models import Scene
+from thawloop.core.jobs import run_inline
+from thawloop.core.models import AuditEntry, Job
+from thawloop.core.storage import artifact
+from thawloop.training.errors import RetrainingConflict, RetrainingRefused
+from thawloop.training.models import ModelVersion, Promotion, Retraining, TrainingRun
+from thawloop.training.selectors import champion, learning_curve, outlook
+from thawloop.training.services import (
+    advance_all,
+    advance_retraining,
+    cancel_retraining,
+    promote,
+    retry_retraining,
+    start_retraining,
+)
+
+if TYPE_CHECKING:
+    from labeling.models import Campaign
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_first_retraining_goes_from_labels_to_a_champion_that_has_predicted_everything(labelled: "Campaign") -> None:
+    retraining = start_retraining(labelled, reason="the first")
+    assert drive() == ["release", "pretrain:rgb", "pretrain:dem", "finetune", "evaluate", "predict"]
+
+    retraining.refresh_from_db()
+    assert (retraining.state, retraining.error, retraining.promoted) == ("done", "", True)
+    assert retraining.finished is not None
+    assert retraining.release.state == "ready"
+    version = ModelVersion.objects.get()
+    assert champion(labelled) == version
+    assert (version.name, version.number, version.retraining, version.release) == (
+        "site-v1",
+        1,
+        retraining,
+        retraining.release,
+    )
+    assert version.card["config"]["modalities"] == ["rgb", "dem"]
+    assert sorted(path.name for path in artifact(version.path).iterdir()) == ["model.json", "model.safetensors"]
+    evaluation = version.evaluations.get()
+    assert evaluation.ap50 is not None
+    assert evaluation.metrics["n_instances"] == 2
+    assert Prediction.objects.filter(model_version=version).count() == 18
+    assert Promotion.objects.get().kind == "gate"
+    runs = TrainingRun.objects.order_by("id")
+    assert [(run.stage, getattr(run.modality, "name", None)) for run in runs] == [
+        ("pretrain", "rgb"),
+        ("pretrain", "dem"),
+        ("finetune", None),
+    ]
+    assert all(run.seconds > 0 and run.device and run.job.state == "succeeded" for run in runs)
+    assert set(runs[2].init["unimodal"]) == {"rgb", "dem"}
+    assert not any(artifact(f"runs/{run.pk}").exists() for run in runs)
+    assert Job.objects.filter(function="labeling.jobs.refresh").exists()
+    (point,) = learning_curve(labelled)
+    assert (point.number, point.labels, point.tiles, point.model_version) == (1, 4, 12, "site-v1")
+    states = [entry.after["state"] for entry in AuditEntry.objects.filter(action="training.advance").order_by("id")]
+    assert states == ["pretraining", "finetuning", "evaluating", "predicting", "done"]
+
+
+def test_second_retraining_continues_the_champion_and_measures_both_on_its_release(labelled: "Campaign") -> None:
+    labelled.detector = {**labelled.detector, "pretrain_iterations": 0}
+    labelled.save()
+    start_retraining(labelled, reason="one")
+    assert drive() == ["release", "finetune", "evaluate", "predict"]
+    first = champion(labelled)
+    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
+
+    second = start_retraining(labelled, reason="two")
+    assert drive()[:3] == ["release", "finetune", "evaluate"]
+    second.refresh_from_db()
+    assert second.state == "done"
+    version = second.model_version
+    assert version.parent == first
+    assert TrainingRun.objects.get(retraining=second).init == {"checkpoint": first.path}
+    assert {row.model_version for row in second.release.evaluations.all()} == {first, version}
+    assert second.promoted is (version.evaluations.get().ap50 > first.evaluations.get(release=second.release).ap50)
+    assert [point.number for point in learning_curve(labelled)] == [1, 2]
+
+
+def test_second_retrain_while_one_runs_is_refused(labelled: "Campaign") -> None:
+    start_retraining(labelled, reason="one")
+    with pytest.raises(RetrainingConflict, match=r"Retraining 1 of `site` is running \(releasing\)"):
+        start_retraining(labelled, reason="two")
+    assert Retraining.objects.count() == 1
+
+
+def test_retraining_without_labels_is_refused_in_a_sentence(campaign: "Campaign") -> None:
+    with pytest.raises(RetrainingRefused, match="No tile of the train regions is labelled"):
+        start_retraining(campaign, reason="hope")
+    assert Retraining.objects.count() == Job.objects.count() == 0
+
+
+def test_settings_that_make_no_sense_are_refused_before_anything_begins(labelled: "Campaign") -> None:
+    labelled.detector = {"itterations": 3}
+    labelled.save()
+    with pytest.raises(RetrainingRefused, match="did you mean `iterations`"):
+        start_retraining(labelled, reason="typo")
+
+
+def test_worse_challenger_is_kept_back_and_the_champion_goes_on_predicting(labelled: "Campaign") -> None:
+    retraining = start_retraining(labelled, reason="x")
+    run_inline(queued()[0].pk)  # release
+    retraining.refresh_from_db()
+    old = make_model(labelled, 7, release=retraining.release, ap50=0.6)
+    promote(old, reason="first", request_predictions_now=False)
+    made_by(retraining, 0.5)
+    TrainingRun.objects.update(path="models/done")
+
+    advance_retraining(retraining)
+
+    retraining.refresh_from_db()
+    assert (retraining.state, retraining.promoted) == ("done", False)
+    assert champion(labelled) == old
+    assert not Job.objects.filter(function="ml_backend.jobs.predict").exists()
+
+
+def test_advancing_again_and_again_changes_nothing(labelled: "Campaign") -> None:
+    retraining = start_retraining(labelled, reason="x")
+    for _ in range(3):
+        advance_retraining(retraining)
+    assert Job.objects.count() == 1
+    assert advance_all() == []
+    run_inline(queued()[0].pk)
+    before = list(Job.objects.values_list("key", flat=True))
+    assert advance_all() == []
+    assert list(Job.objects.values_list("key", flat=True)) == before
+
+
+def test_cancelled_retraining_stops_its_jobs_and_can_be_retried_where_it_stopped(labelled: "Campaign") -> None:
+    retraining = start_retraining(labelled, reason="x")
+    run_inline(queued()[0].pk)  # release
+    assert len(queued()) == 2  # one pretraining per modality
+    cancel_retraining(retraining, reason="too early")
+    retraining.refresh_from_db()
+    assert (retraining.state, retraining.error) == ("cancelled", "too early")
+    assert queued() == []
+    assert advance_all() == []
+    with pytest.raises(RetrainingConflict, match="cancelled already"):
+        cancel_retraining(retraining)
+
+    retry_retraining(retraining)
+    retraining.refresh_from_db()
+    assert (retraining.state, retraining.finished, retraining.error) == ("pretraining", None, "")
+    assert [job.key.split(":", 2)[-1] for job in queued()] == ["pretrain:rgb", "pretrain:dem"]
+
+
+def test_step_that_is_refused_fails_the_retraining_with_its_sentence(labelled: "Campaign") -> None:
+    retraining = start_retraining(labelled, reason="x")
+    Scene.objects.filter(modality__name="rgb").update(uri="/nowhere/rgb.tif")
+    drive()
+    retraining.refresh_from_db()
+    assert retraining.state == "failed"
+    assert "rgb.tif" in retraining.error
+    assert retraining.error == Job.objects.get(function="thawloop.training.jobs.release").error
+
+
+def test_retraining_that_is_done_cannot_be_retried(labelled: "Campaign") -> None:
+    done = Retraining.objects.create(campaign=labelled, number=1, reason="x", state="done")
+    with pytest.raises(RetrainingConflict, match="only one that failed can be retried"):
+        retry_retraining(done)
+
+
+def test_step_whose_job_vanished_is_asked_for_again(labelled: "Campaign") -> None:
+    retraining = start_retraining(labelled, reason="x")
+    Job.objects.all().delete()
+    advance_all()
+    assert [job.key for job in queued()] == [f"retraining:{retraining.pk}:release"]
+
+
+def test_gpu_that_is_not_there_is_one_clear_sentence(labelled: "Campaign", settings) -> None:
+    settings.THAWLOOP_DEVICE = "cuda"
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    labelled.detector = {**labelled.detector, "pretrain_iterations": 0}
+    labelled.save()
+    retraining = start_retraining(labelled, reason="x")
+    drive()
+    retraining.refresh_from_db()
+    assert retraining.state == "failed"
+    assert "THAWLOOP_DEVICE is `cuda`, but this machine offers 0 CUDA devices" in retraining.error
