@@ -31,7 +31,7 @@ class TrainingBatches(Dataset[dict[str, Any]]):
         self.dataset = dataset
         self.config = config
         self.modalities = tuple(dataset.modality(name) for name in config.modalities)
-        self.tiles = dataset.tiles("train")
+        self.tiles = dataset.usable_tiles("train")
         self.order = draw_order(self.tiles, config)
         self._chips: OrderedDict[int, ChipInput] = OrderedDict()
         self._cached_bytes = 0

@@ -131,6 +131,17 @@ class DatasetSpec:
         """
         return read_annotations(self.annotation_file(split), self.classes)
 
+    def usable_tiles(self, split: str) -> tuple[Tile, ...]:
+        """The tiles of a split that have a chip in at least one of the modalities: the others are left out.
+
+        Tiles without a DEM cannot teach a detector that sees nothing else; to the multimodal one they stay.
+
+        Raises:
+            DatasetError: see :meth:`tiles`.
+        """
+        names = [modality.name for modality in self.modalities]
+        return tuple(tile for tile in self.tiles(split) if any(self.chip_file(name, tile) for name in names))
+
     def chip_file(self, modality: str, tile: Tile) -> Path | None:
         """The tile's chip of a modality, whatever its suffix; None when the tile lacks the modality."""
         folder = self.path / "chips" / modality

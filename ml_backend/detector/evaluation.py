@@ -90,7 +90,8 @@ def evaluate(
     dataset = read_dataset(dataset_dir)
     detector = load(checkpoint, device)
     _check_fits(detector, dataset, Path(checkpoint))
-    check_dataset(dataset.with_modalities(detector.modalities), [m.name for m in detector.modalities], [split])
+    check_dataset(dataset, [m.name for m in detector.modalities], [split])
+    dataset = dataset.with_modalities(detector.modalities)
     return evaluate_detector(detector, dataset, split, progress=progress, max_detections=max_detections)
 
 
@@ -121,7 +122,7 @@ def evaluate_detector(
 ) -> Evaluation:
     """Evaluate a detector in memory on a split that has been checked."""
     started = time.perf_counter()
-    tiles = dataset.tiles(split)
+    tiles = dataset.usable_tiles(split)
     found: list[tuple[Detection, ...]] = []
     present: list[list[str]] = []
     for start in range(0, len(tiles), batch_size):

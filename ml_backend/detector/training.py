@@ -119,7 +119,7 @@ class _Training:
         self.dataset, self.config, self.start, self.folder, self.device = dataset, config, start, folder, device
         self.progress = progress or (lambda share, text: None)
         self.should_stop = should_stop or (lambda: False)
-        self.evaluates = dataset.has_split("val") and bool(dataset.tiles("val"))
+        self.evaluates = dataset.has_split("val") and bool(dataset.usable_tiles("val"))
         torch.manual_seed(config.seed)
         self.model = build_model(config, dataset.modalities, len(dataset.classes))
         start.apply(self.model, config, dataset.modalities)

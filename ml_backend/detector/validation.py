@@ -42,20 +42,25 @@ def check_dataset(dataset: DatasetSpec, modalities: Sequence[str], splits: Itera
     for split in splits:
         source = dataset.annotation_file(split)
         tiles = dataset.tiles(split)
+        usable: list[Tile] = []
         for tile in tiles:
             for instance in tile.instances:
                 _check_instance(source, tile, instance)
             chip = read_tile(dataset, specs, tile)
+            if not chip.arrays and len(specs) < len(dataset.modalities):
+                continue  # it has only modalities that are not used here: see DatasetSpec.usable_tiles
             if not chip.arrays:
                 raise DatasetError(
                     f"{source}: tile '{tile.file_name}' has no chip in any of {', '.join(modalities)}: "
                     f"add one under {dataset.path / 'chips'} or remove the tile."
                 )
+            usable.append(tile)
             if split == "train":
                 for name, array in chip.arrays.items():
                     sums[name].add(array[:, chip.valid[name]])
-        if split == "train" and not any(not i.ignored for tile in tiles for i in tile.instances):
-            raise DatasetError(f"{source} holds no annotations to learn from: label at least one object.")
+        if split == "train" and not any(not i.ignored for tile in usable for i in tile.instances):
+            where = f" on tiles with {' or '.join(modalities)}" if len(usable) < len(tiles) else ""
+            raise DatasetError(f"{source} holds no annotations to learn from{where}: label at least one object.")
     return tuple(spec if spec.mean else sums[spec.name].complete(spec, dataset.path) for spec in specs)
 
 

@@ -4,20 +4,66 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rasterio
+import torch
 from pycocotools import mask as coco_mask
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 from scipy import ndimage
 
+from ml_backend.detector import DetectorConfig, TrainResult, train
+
 MODALITIES: list[dict[str, Any]] = [
     {"name": "rgb", "bands": ["red", "green", "blue"], "range": [0, 1], "nodata": None},
     {"name": "relative_elevation", "bands": ["relative_elevation"], "range": [-50, 50], "nodata": -9999.0},
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two torch threads that compete with other processes for two cores wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def quick() -> DetectorConfig:
+    """The shortest training that goes through everything."""
+    return DetectorConfig(iterations=3, batch_size=2, warmup=1, save_interval=1)
+
+
+@pytest.fixture(scope="session")
+def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset of two modalities; not to be changed."""
+    return make_dataset(tmp_path_factory.mktemp("detector") / "data", train=8, val=3, test=3, size=64)
+
+
+@pytest.fixture
+def own_dataset_dir(tmp_path: Path) -> Path:
+    """A tiny dataset that a test may spoil."""
+    return make_dataset(tmp_path / "data", train=3, val=2, test=2, size=64, missing=0)
+
+
+@pytest.fixture(scope="session")
+def generate() -> Callable[..., Path]:
+    """:func:`make_dataset`, for tests that need another one."""
+    return make_dataset
+
+
+@pytest.fixture(scope="session")
+def trained(dataset_dir: Path, quick: DetectorConfig, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A detector after a few steps on :func:`dataset_dir`: it knows next to nothing, but it finds something."""
+    config = replace(quick, iterations=20, learning_rate=1e-3, warmup=5, save_interval=20)
+    return train(dataset_dir, tmp_path_factory.mktemp("trained"), config, device="cpu")
 
 
 def make_dataset(

@@ -1,0 +1,186 @@
+"""Bad datasets are refused before training, in one sentence that names the file and the remedy."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from ml_backend.detector import DatasetError, DetectorConfig, DetectorError, read_dataset, train
+from ml_backend.detector.chips import read_tile
+from ml_backend.detector.validation import check_dataset
+
+BOTH = ("rgb", "relative_elevation")
+
+
+def edit_json(file: Path, change: Callable[[Any], object]) -> None:
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data))
+
+
+def edit_chip(file: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    with rasterio.open(file) as raster:
+        profile, array = raster.profile, change(raster.read())
+    profile.update(count=array.shape[0], height=array.shape[1], width=array.shape[2])
+    with rasterio.open(file, "w", **profile) as raster:
+        raster.write(array)
+
+
+def spoil_pixel(array: np.ndarray, value: float) -> np.ndarray:
+    array[:, 7, 9] = value
+    return array
+
+
+def first_annotation(**changes: Any) -> Callable[[Path], None]:
+    return lambda root: edit_json(root / "annotations/train.json", lambda d: d["annotations"][0].update(changes))
+
+
+def train_json(change: Callable[[Any], object]) -> Callable[[Path], None]:
+    return lambda root: edit_json(root / "annotations/train.json", change)
+
+
+def dataset_json(change: Callable[[Any], object]) -> Callable[[Path], None]:
+    return lambda root: edit_json(root / "dataset.json", change)
+
+
+def modality_folder_missing(root: Path) -> None:
+    (root / "chips/relative_elevation").rename(root / "chips/elsewhere")
+
+
+def no_chip_at_all(root: Path) -> None:
+    for name in BOTH:
+        (root / f"chips/{name}/train_0001.tif").unlink()
+
+
+SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no dataset.json": (lambda r: (r / "dataset.json").unlink(), r"dataset\.json is missing"),
+    "dataset.json is no JSON": (lambda r: (r / "dataset.json").write_text("{"), r"dataset\.json is not valid JSON"),
+    "no classes": (dataset_json(lambda d: d.pop("classes")), "'classes' must list at least one"),
+    "modality twice": (dataset_json(lambda d: d["modalities"].append(d["modalities"][0])), "each once"),
+    "bad modality name": (dataset_json(lambda d: d["modalities"][0].update(name="a/b")), "'a/b' is unusable"),
+    "mean of wrong length": (dataset_json(lambda d: d["modalities"][0].update(mean=[1], std=[1])), "3 bands"),
+    "two anchors": (dataset_json(lambda d: [m.update(anchor=True) for m in d["modalities"]]), "mark only one"),
+    "no annotation file": (lambda r: (r / "annotations/train.json").unlink(), r"train\.json is missing"),
+    "not COCO": (train_json(lambda d: d.pop("images")), "is not COCO"),
+    "modality folder missing": (modality_folder_missing, "chips/relative_elevation is missing"),
+    "no chip at all": (no_chip_at_all, r"tile 'train_0001\.tif' has no chip"),
+    "chip of another size": (
+        lambda r: edit_chip(r / "chips/rgb/train_0001.tif", lambda a: a[:, :32]),
+        r"rgb/train_0001\.tif is 64 x 32 pixels.*64 x 64",
+    ),
+    "chip with other bands": (
+        lambda r: edit_chip(r / "chips/rgb/train_0001.tif", lambda a: a[:2]),
+        r"rgb/train_0001\.tif has 2 bands.*declares 3",
+    ),
+    "infinite pixels": (
+        lambda r: edit_chip(r / "chips/rgb/train_0001.tif", lambda a: spoil_pixel(a, np.inf)),
+        r"rgb/train_0001\.tif holds infinite pixel values: write NaN",
+    ),
+    "truncated chip": (
+        lambda r: (r / "chips/rgb/train_0001.tif").write_bytes(b"II*\0broken"),
+        r"rgb/train_0001\.tif cannot be read",
+    ),
+    "empty polygon": (first_annotation(segmentation=[]), r"annotation 1 on 'train_0000\.tif' is empty"),
+    "empty RLE": (first_annotation(segmentation={"size": [64, 64], "counts": [4096]}), "is empty"),
+    "RLE of another size": (first_annotation(segmentation={"size": [9, 9], "counts": [81]}), "RLE of size"),
+    "two points": (first_annotation(segmentation=[[1, 1, 5, 5]]), "at least three points"),
+    "bow tie": (first_annotation(segmentation=[[0, 0, 9, 9, 9, 0, 0, 9]]), "not a valid polygon.*Self-intersection"),
+    "NaN corner": (first_annotation(segmentation=[[0, 0, 9, float("nan"), 9, 0]]), "not a number"),
+    "outside": (first_annotation(segmentation=[[90, 90, 99, 90, 99, 99]]), "lies outside its tile"),
+    "undeclared class": (first_annotation(category_id=2), r"annotation 1 has category_id 2.*classes 1 to 1"),
+    "unknown image": (first_annotation(image_id=99), "belongs to image 99, which is not listed"),
+    "image listed twice": (train_json(lambda d: d["images"].append({**d["images"][0], "id": 77})), "twice"),
+    "image id twice": (train_json(lambda d: d["images"][1].update(id=1)), "image id 1 twice"),
+    "no annotations": (train_json(lambda d: d["annotations"].clear()), "holds no annotations to learn from"),
+    "only ignored": (train_json(lambda d: [a.update(ignore=1) for a in d["annotations"]]), "holds no annotations"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_training_refuses_before_it_starts(case: str, own_dataset_dir: Path, tmp_path: Path) -> None:
+    spoil, message = SPOILED[case]
+    spoil(own_dataset_dir)
+    with pytest.raises(DatasetError, match=message) as refusal:
+        train(own_dataset_dir, tmp_path / "out", DetectorConfig(), progress=lambda *_: pytest.fail("training started"))
+    assert str(own_dataset_dir) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_unknown_modality_is_refused(own_dataset_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(DetectorError, match="asks for modality 'ndvi'.*declares rgb, relative_elevation"):
+        train(own_dataset_dir, tmp_path / "out", DetectorConfig(modalities=("rgb", "ndvi")))
+
+
+def test_statistics_are_those_of_valid_training_pixels(dataset_dir: Path) -> None:
+    dataset = read_dataset(dataset_dir)
+    specs = check_dataset(dataset, BOTH, ["train"])
+    for spec in specs:
+        pixels = []
+        for file in sorted((dataset_dir / "chips" / spec.name).glob("train_*.tif")):
+            with rasterio.open(file) as raster:
+                array = raster.read().reshape(len(spec.bands), -1).astype(float)
+            pixels.append(array[:, np.isfinite(array).all(axis=0)])
+        together = np.concatenate(pixels, axis=1)
+        np.testing.assert_allclose(spec.mean, together.mean(axis=1), rtol=1e-4)
+        np.testing.assert_allclose(spec.std, together.std(axis=1), rtol=1e-3)
+
+
+def test_tiles_that_lack_the_only_modality_used_are_left_out(own_dataset_dir: Path) -> None:
+    """A DEM is often missing: pretraining on it must do with the tiles that have one."""
+    (own_dataset_dir / "chips/relative_elevation/train_0001.tif").unlink()
+    dataset = read_dataset(own_dataset_dir)
+    specs = check_dataset(dataset, ("relative_elevation",), ["train"])
+    alone = dataset.with_modalities(specs)
+    assert {t.file_name for t in dataset.tiles("train")} - {t.file_name for t in alone.usable_tiles("train")} == {
+        "train_0001.tif"
+    }
+    assert len(dataset.usable_tiles("train")) == len(dataset.tiles("train"))
+
+
+def test_no_annotated_tile_with_the_only_modality_used_is_refused(own_dataset_dir: Path) -> None:
+    for file in (own_dataset_dir / "chips/relative_elevation").glob("train_*.tif"):
+        file.unlink()
+    with pytest.raises(DatasetError, match="annotations to learn from on tiles with relative_elevation"):
+        check_dataset(read_dataset(own_dataset_dir), ("relative_elevation",), ["train"])
+
+
+def test_declared_statistics_are_kept(own_dataset_dir: Path) -> None:
+    edit_json(own_dataset_dir / "dataset.json", lambda d: d["modalities"][1].update(mean=[1.5], std=[4.0]))
+    _, elevation = check_dataset(read_dataset(own_dataset_dir), BOTH, ["train"])
+    assert (elevation.mean, elevation.std) == ((1.5,), (4.0,))
+
+
+def test_declared_nodata_and_nan_are_invalid(own_dataset_dir: Path) -> None:
+    file = own_dataset_dir / "chips/relative_elevation/train_0000.tif"
+    edit_chip(file, lambda a: spoil_pixel(a, -9999.0))
+    edit_chip(own_dataset_dir / "chips/rgb/train_0000.tif", lambda a: spoil_pixel(a, np.nan))
+    dataset = read_dataset(own_dataset_dir)
+    chip = read_tile(dataset, dataset.modalities, dataset.tiles("train")[0])
+    for name in BOTH:
+        assert not chip.valid[name][7, 9]
+        assert chip.valid[name][40, 40]
+
+
+def test_an_ordinary_rgb_coco_dataset_is_the_special_case(own_dataset_dir: Path, tmp_path: Path) -> None:
+    """PNG and JPEG files, one modality, polygons; no validation split."""
+    folder = own_dataset_dir / "chips/rgb"
+    for position, file in enumerate(sorted(folder.glob("*.tif"))):
+        with rasterio.open(file) as raster:
+            picture = Image.fromarray((raster.read() * 255).astype(np.uint8).transpose(1, 2, 0))
+        picture.save(file.with_suffix(".jpg" if position % 2 else ".png"))
+        file.unlink()
+    rgb = {"name": "rgb", "bands": ["red", "green", "blue"], "range": [0, 255]}
+    edit_json(own_dataset_dir / "dataset.json", lambda d: d.update(modalities=[rgb]))
+    square = [[10, 10, 40, 10, 40, 40, 10, 40]]
+    edit_json(
+        own_dataset_dir / "annotations/train.json", lambda d: [a.update(segmentation=square) for a in d["annotations"]]
+    )
+    (own_dataset_dir / "annotations/val.json").unlink()
+    result = train(own_dataset_dir, tmp_path / "out", DetectorConfig(iterations=1, batch_size=2), device="cpu")
+    assert result.metrics == {}
+    assert (result.checkpoint / "model.safetensors").is_file()

@@ -1,0 +1,189 @@
+"""A detector in memory: what it returns, and what must not change it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from ml_backend.detector import (
+    CheckpointError,
+    ChipInput,
+    Detector,
+    DeviceError,
+    TileResult,
+    TrainResult,
+    inspect,
+    load,
+    read_dataset,
+)
+from ml_backend.detector.chips import read_tile
+
+
+@pytest.fixture(scope="module")
+def detector(trained: TrainResult) -> Detector:
+    return load(trained.checkpoint, "cpu")
+
+
+@pytest.fixture(scope="module")
+def chips(dataset_dir: Path) -> list[ChipInput]:
+    dataset = read_dataset(dataset_dir)
+    return [read_tile(dataset, dataset.modalities, tile) for tile in dataset.tiles("train")[:4]]
+
+
+def same(a: TileResult, b: TileResult) -> bool:
+    """Equal but for the time taken."""
+    return json.dumps([d.to_json() for d in a.detections]) == json.dumps([d.to_json() for d in b.detections]) and (
+        np.array_equal(a.embedding, b.embedding)
+    )
+
+
+def test_detections_keep_their_contract(detector: Detector, chips: list[ChipInput]) -> None:
+    results = detector.predict(chips)
+    assert len(results) == len(chips)
+    assert any(result.detections for result in results)
+    tile = shapely.box(0, 0, 64, 64)
+    for result in results:
+        assert (result.embedding.dtype, result.embedding.shape) == (np.float32, (256,))
+        assert np.isfinite(result.embedding).all()
+        assert [d.score for d in result.detections] == sorted((d.score for d in result.detections), reverse=True)
+        for detection in result.detections:
+            polygon = shapely.Polygon(detection.rings[0], detection.rings[1:])
+            assert polygon.is_valid
+            assert tile.covers(polygon)
+            assert detection.class_name == "RTS"
+            assert len(detection.stage_scores) == 3
+            assert detection.stage_boxes.shape == (3, 4)
+            numbers = [detection.score, *detection.stage_scores, detection.mask_entropy, detection.class_entropy]
+            assert all(0 <= number <= 1 for number in numbers)
+
+
+def test_the_last_stage_box_holds_the_outline(detector: Detector, chips: list[ChipInput]) -> None:
+    for result in detector.predict(chips):
+        for detection in result.detections:
+            x1, y1, x2, y2 = detection.stage_boxes[-1]
+            low, high = detection.rings[0].min(axis=0), detection.rings[0].max(axis=0)
+            assert (low >= [x1 - 1.5, y1 - 1.5]).all()
+            assert (high <= [x2 + 1.5, y2 + 1.5]).all()
+
+
+def test_an_absent_modality_predicts_as_a_wholly_invalid_one(detector: Detector, chips: list[ChipInput]) -> None:
+    chip = next(chip for chip in chips if len(chip.arrays) == 2)
+    absent = ChipInput({"rgb": chip.arrays["rgb"]}, {"rgb": chip.valid["rgb"]})
+    garbage = np.full_like(chip.arrays["relative_elevation"], 1e6)
+    invalid = ChipInput(
+        {**chip.arrays, "relative_elevation": garbage},
+        {**chip.valid, "relative_elevation": np.zeros((64, 64), dtype=bool)},
+    )
+    nan = ChipInput({**chip.arrays, "relative_elevation": np.full_like(garbage, np.nan)}, chip.valid)
+    expected = detector.predict([absent])[0]
+    assert same(detector.predict([invalid])[0], expected)
+    assert same(detector.predict([nan])[0], expected)
+
+
+def test_values_under_invalid_pixels_do_not_matter(detector: Detector, chips: list[ChipInput]) -> None:
+    chip = next(chip for chip in chips if len(chip.arrays) == 2)
+    valid = {**chip.valid, "rgb": chip.valid["rgb"].copy()}
+    valid["rgb"][:20] = False
+    spoiled = {**chip.arrays, "rgb": chip.arrays["rgb"].copy()}
+    spoiled["rgb"][:, :20] = -1e9
+    assert same(detector.predict([ChipInput(spoiled, valid)])[0], detector.predict([ChipInput(chip.arrays, valid)])[0])
+
+
+def test_tiles_of_different_sizes_do_not_disturb_each_other(detector: Detector, chips: list[ChipInput]) -> None:
+    small = ChipInput({"rgb": chips[1].arrays["rgb"][:, :40, :48]}, {})
+    together = detector.predict([chips[0], small])
+    assert same(together[0], detector.predict([chips[0]])[0])
+    assert same(together[1], detector.predict([small])[0])
+    assert all(shapely.box(0, 0, 48, 40).covers(shapely.Polygon(d.rings[0])) for d in together[1].detections)
+
+
+def test_thresholds_leave_out(detector: Detector, chips: list[ChipInput]) -> None:
+    (everything,) = detector.predict(chips[:1])
+    assert len(everything.detections) > 2
+    cut = everything.detections[1].score
+    (certain,) = detector.predict(chips[:1], score_threshold=cut)
+    assert [d.score for d in certain.detections] == [d.score for d in everything.detections if d.score >= cut]
+    assert len(detector.predict(chips[:1], max_detections=1)[0].detections) == 1
+    assert detector.predict(chips[:1], min_pixels=64 * 64 + 1)[0].detections == ()
+    assert detector.predict([]) == []
+
+
+def test_resampled_input_answers_in_tile_pixels(trained: TrainResult, chips: list[ChipInput]) -> None:
+    """The same pixels, twice as large, seen by a network that halves them: the same instances, twice as large."""
+    detector = load(trained.checkpoint, "cpu")
+    (small,) = detector.predict(chips[:1], min_pixels=0)
+    detector.config = replace(detector.config, image_size=64)
+    doubled = ChipInput({name: a.repeat(2, 1).repeat(2, 2) for name, a in chips[0].arrays.items()}, {})
+    (large,) = detector.predict([doubled], min_pixels=0)
+    boxes = [np.stack([d.stage_boxes for d in result.detections[:5]]) for result in (small, large)]
+    # antialiased halving of doubled pixels is not the identity, so boxes agree to within a few pixels
+    assert np.abs(boxes[1].mean(axis=(0, 1)) - 2 * boxes[0].mean(axis=(0, 1))).max() < 16
+    assert max(d.rings[0].max() for d in large.detections) > 66
+    assert all(shapely.box(0, 0, 128, 128).covers(shapely.Polygon(d.rings[0])) for d in large.detections)
+
+
+def test_the_card_says_what_the_model_is(trained: TrainResult) -> None:
+    card = inspect(trained.checkpoint)
+    assert card["classes"] == ["RTS"]
+    assert [m["name"] for m in card["modalities"]] == ["rgb", "relative_elevation"]
+    assert all(len(m["mean"]) == len(m["bands"]) for m in card["modalities"])
+    assert card["config"]["modalities"] == ["rgb", "relative_elevation"]
+    assert card["dataset"]["name"] == "synthetic"
+    assert len(card["dataset"]["checksum"]) == 64
+    assert card["metrics"] == trained.metrics
+    assert card["weights"]["parameters"] > 1e6
+    assert inspect(trained.checkpoint / "model.safetensors") == card
+
+
+def spoil_json(folder: Path, **changes: object) -> None:
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**card, **changes}))
+
+
+def truncate(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no card": (lambda f: (f / "model.json").unlink(), r"model\.json is missing"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors is missing"),
+    "truncated weights": (truncate, r"model\.safetensors is truncated or altered"),
+    "card is no JSON": (lambda f: (f / "model.json").write_text("{"), r"model\.json is not valid JSON"),
+    "another format": (lambda f: spoil_json(f, format="other/9"), "not a detector card of format"),
+    "card of another model": (lambda f: spoil_json(f, classes=["RTS", "lake"]), "does not fit the model it describes"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_checkpoints_are_refused(damage: str, trained: TrainResult, tmp_path: Path) -> None:
+    spoil, message = DAMAGES[damage]
+    folder = shutil.copytree(trained.checkpoint, tmp_path / "checkpoint")
+    spoil(folder)
+    with pytest.raises(CheckpointError, match=message) as refusal:
+        load(folder, "cpu")
+    assert str(folder) in str(refusal.value)
+
+
+def test_unknown_devices_are_refused(trained: TrainResult) -> None:
+    with pytest.raises(DeviceError, match="'gpu' is unknown"):
+        load(trained.checkpoint, "gpu")
+    with pytest.raises(DeviceError, match="offers . CUDA devices"):
+        load(trained.checkpoint, "cuda:7")
+
+
+def test_importing_the_room_and_reading_cards_needs_no_torch(trained: TrainResult) -> None:
+    code = (
+        "import sys, ml_backend.detector as d; d.DetectorConfig(); d.inspect(sys.argv[1]); "
+        "print(*({'torch', 'mmdet', 'django'} & set(sys.modules)))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code, trained.checkpoint], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
