@@ -1,13 +1,25 @@
 """Questions about campaigns, labelled tiles and labels."""
 
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
+from django.contrib.gis.db.models import PolygonField
+from django.db.models import Exists, F, Func, OuterRef, Q, QuerySet, Subquery
 
 from labeling.labelstudio.config import NO_STATEMENT, VERDICT
 from labeling.models import Annotation, AnnotationTask, Campaign, CampaignRegion, LabelImport, LabelRevision, Split
 from thawloop.catalog.models import Tile
+
+
+class _Inset(Func):
+    """A tile's outline, drawn in by a thousandth of its size.
+
+    Tiles and regions have edges that are straight on the grid's plane and stored as short lines in degrees: where they
+    run along each other, slivers of centimetres are left between them.
+    """
+
+    template = "ST_Scale(%(expressions)s, ST_MakePoint(0.998, 0.998), ST_Centroid(%(expressions)s))"
+    output_field = PolygonField(srid=4326)
 
 
 class Dated(Protocol):
@@ -19,10 +31,10 @@ class Dated(Protocol):
 
 def campaign_tiles(campaign: Campaign) -> QuerySet[Tile]:
     """All tiles of a campaign, each with its `split`."""
-    split = CampaignRegion.objects.filter(campaign=campaign, region=OuterRef("region")).values("split")[:1]
+    split_of = CampaignRegion.objects.filter(campaign=campaign, region=OuterRef("region")).values("split")[:1]
     return (
         Tile.objects.filter(grid=campaign.grid_id, period=campaign.period, region__campaignregion__campaign=campaign)
-        .annotate(split=Subquery(split))
+        .annotate(split=Subquery(split_of))
         .select_related("grid", "region")
     )
 
@@ -43,15 +55,15 @@ def standing_annotations(campaign: Campaign) -> QuerySet[Annotation]:
 def labelled_tiles(campaign: Campaign) -> QuerySet[Tile]:
     """Tiles of which all instances are known, each with its `split`: annotated, or inside an import's coverage."""
     annotated = standing_annotations(campaign).filter(task__tile=OuterRef("pk"))
-    covered = LabelImport.objects.filter(campaign=campaign, coverage__covers=OuterRef("geometry"))
+    covered = LabelImport.objects.filter(campaign=campaign, coverage__covers=_Inset(OuterRef("geometry")))
     return campaign_tiles(campaign).filter(Exists(annotated) | Exists(covered))
 
 
 def unlabelled_tiles(campaign: Campaign, split: str = "train") -> QuerySet[Tile]:
     """Tiles of a split that can still be given to annotators: not labelled, and never made a task."""
     tasks = AnnotationTask.objects.filter(campaign=campaign, tile=OuterRef("pk"))
-    covered = LabelImport.objects.filter(campaign=campaign, coverage__covers=OuterRef("geometry"))
-    return campaign_tiles(campaign).filter(~Exists(tasks), ~Exists(covered), split=split)
+    covered = LabelImport.objects.filter(campaign=campaign, coverage__covers=_Inset(OuterRef("geometry")))
+    return campaign_tiles(campaign).filter(~Exists(tasks), ~Exists(covered), region__in=_regions(campaign, split))
 
 
 def current_labels(campaign: Campaign) -> QuerySet[LabelRevision]:
@@ -72,15 +84,20 @@ def changes_since(campaign: Campaign, release: Dated | None) -> tuple[int, int]:
         How many labelled tiles have a newer annotation or import, not counting test tiles, from which nothing is
         learned; and how many labels have a newer revision.
     """
-    tiles = labelled_tiles(campaign).exclude(split=Split.TEST)
+    tiles = labelled_tiles(campaign).exclude(region__in=_regions(campaign, Split.TEST))
     revisions = LabelRevision.objects.filter(label__campaign=campaign)
     if release is not None:
         newer = Q(created__gt=release.created)
         annotated = standing_annotations(campaign).filter(newer, task__tile=OuterRef("pk"))
-        covered = LabelImport.objects.filter(newer, campaign=campaign, coverage__covers=OuterRef("geometry"))
+        covered = LabelImport.objects.filter(newer, campaign=campaign, coverage__covers=_Inset(OuterRef("geometry")))
         tiles = tiles.filter(Exists(annotated) | Exists(covered))
         revisions = revisions.filter(newer)
     return tiles.count(), revisions.values("label").distinct().count()
+
+
+def _regions(campaign: Campaign, split: str) -> QuerySet[CampaignRegion, Any]:
+    """Ids of the campaign's regions of a split."""
+    return CampaignRegion.objects.filter(campaign=campaign, split=split).values("region")
 
 
 def champion_name(campaign: Campaign) -> str:

@@ -15,10 +15,8 @@ from PIL import Image, UnidentifiedImageError
 
 from labeling.labelstudio.config import VERDICT, anchor_picture, nothing_there
 from labeling.labelstudio.results import Instance, read_result, write_result
-
 from labeling.models import Campaign
 from thawloop.catalog.models import Tile
-from thawloop.catalog.pictures import picture_size
 from thawloop.core.errors import Unavailable
 from thawloop.demo.hands import Correction, Habits, Outline, clipped, correct
 from thawloop.demo.truth import Truth

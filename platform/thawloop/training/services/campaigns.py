@@ -8,6 +8,7 @@ from labeling.campaign_spec import CampaignSpec
 from labeling.models import Campaign
 from labeling.services.campaigns import create_campaign
 from thawloop.catalog.models import Scene, Tile
+from thawloop.catalog.selectors import measured_inputs
 from thawloop.releases.services import import_labels
 from thawloop.training.services.policies import set_policy
 
@@ -61,9 +62,8 @@ def set_up_campaign(spec: CampaignSpec) -> CampaignReport:
 
 
 def _scenes(campaign: Campaign) -> int:
-    modalities = campaign.modalities.all()
-    sources = [modality.source_id for modality in modalities if modality.source_id]
-    return Scene.objects.filter(modality__in=[*(modality.pk for modality in modalities), *sources]).count()
+    sources = {source.pk for modality in campaign.modalities.all() for source in measured_inputs(modality)}
+    return Scene.objects.filter(modality__in=sources).count()
 
 
 def _tiles(campaign: Campaign) -> dict[str, int]:

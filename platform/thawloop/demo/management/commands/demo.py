@@ -17,7 +17,7 @@ from thawloop.demo.screen import Screen
 from thawloop.demo.summary import table_of
 from thawloop.local.management.commands.serve import directory
 from thawloop.local.paths import REPOSITORY
-from thawloop.local.serve import Serve
+from thawloop.local.serve import ENVIRONMENT_FILE, Serve
 
 
 class Command(ThawloopCommand):
@@ -41,6 +41,7 @@ class Command(ThawloopCommand):
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
         """Start the servers, run the rounds in a process of their own, and leave the servers up until Ctrl-C."""
         screen = Screen()
+        _forget_other_servers()
         root = options["root"].absolute()
         file = self._campaign_file(options["campaign"], root, screen)
         serve = Serve(
@@ -95,3 +96,12 @@ class Command(ThawloopCommand):
             raise
         if code:
             raise SystemExit(code)
+
+
+def _forget_other_servers() -> None:
+    """Undo what the settings took from `make serve`'s note: the demo has servers, data and secrets of its own."""
+    note = REPOSITORY / "var" / "serve" / ENVIRONMENT_FILE
+    for line in note.read_text().splitlines() if note.exists() else []:
+        name, _, value = line.partition("=")
+        if os.environ.get(name) == value:
+            del os.environ[name]
