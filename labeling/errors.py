@@ -15,3 +15,7 @@ class WrongSecret(BadWebhook):
     """A webhook came without our secret."""
 
     status_code = 403
+
+
+class BadCampaign(Refused):
+    """A campaign cannot be as it is asked for."""

@@ -101,5 +101,7 @@ def _picture(parent: ElementTree.Element, modality: Modality, note: str = "") ->
     box = ElementTree.SubElement(parent, "View")
     ElementTree.SubElement(box, "Header", value=f"{modality.title}{note}", size="5")
     name = picture_name(modality)
-    controls = {"zoomControl": "true", "brightnessControl": "true", "contrastControl": "true"} if note else {}
-    ElementTree.SubElement(box, "Image", name=name, value=f"${name}", zoom="true", **controls)
+    image = {"name": name, "value": f"${name}", "zoom": "true"}
+    if note:
+        image |= {"zoomControl": "true", "brightnessControl": "true", "contrastControl": "true"}
+    ElementTree.SubElement(box, "Image", image)

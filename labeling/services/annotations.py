@@ -8,7 +8,6 @@ happens to annotations, the labels are settled anew from the rows: drawn → PRE
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import isfinite
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -184,16 +183,21 @@ def _parse(payload: Json) -> _Submission:
         annotator = annotator.get("id")
     prediction = payload.get("prediction")
     version = prediction.get("model_version") if isinstance(prediction, dict) else None
-    is_time = isinstance(lead_time, int | float) and not isinstance(lead_time, bool) and isfinite(lead_time)
     return _Submission(
         annotation=identifier,
         updated=moment if moment.tzinfo else moment.replace(tzinfo=UTC),
         skipped=payload.get("was_cancelled") is True,
         result=result if isinstance(result, list) else [] if result is None else [result],
-        lead_time=float(lead_time) if is_time and lead_time >= 0 else None,
+        lead_time=_seconds(lead_time),
         annotator=annotator if type(annotator) is int else None,
         model_version=version if isinstance(version, str) else "",
     )
+
+
+def _seconds(value: Any) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e9:
+        return None
+    return float(value)
 
 
 def _email(annotator: int | None, people: Mapping[int, str] | None) -> str:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import cast
 
 import numpy as np
+from django.contrib.gis.geos import MultiPolygon as GeosMultiPolygon
 from shapely.geometry import GeometryCollection, MultiPolygon
 
 from labeling.labelstudio.results import Shape
@@ -101,7 +103,7 @@ def _draw(
         label=label,
         state=LabelRevision.State.PRESENT,
         landform_class=landform_class,
-        geometry=to_geos(geometry),
+        geometry=cast(GeosMultiPolygon, to_geos(geometry)),
         annotation=holding,
         author=holding.annotator,
         author_name=holding.annotator_name or current_actor().name,

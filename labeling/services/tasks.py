@@ -90,10 +90,15 @@ def _waiting(campaign: Campaign) -> list[AnnotationTask]:
         .order_by("batch__number", "rank", "created")
         .select_related("tile__grid", "batch", "campaign")
     )
-    waiting = list(tasks)
-    for task in waiting:
-        task.prediction_id = task.champion_prediction or task.prediction_id
-    return waiting
+    return _with_champions_prediction(tasks)
+
+
+def _with_champions_prediction(tasks: Iterable[AnnotationTask]) -> list[AnnotationTask]:
+    """Tasks annotated with `champion_prediction`, as they will be: with that one, if there is one."""
+    changed = list(tasks)
+    for task in changed:
+        task.prediction_id = getattr(task, "champion_prediction", None) or task.prediction_id
+    return changed
 
 
 def _adopt(campaign: Campaign, project: int, pending: Sequence[AnnotationTask], client: Client) -> int:
@@ -180,30 +185,27 @@ def _outdated(campaign: Campaign, version: str) -> list[AnnotationTask]:
         .select_related("tile__grid", "batch")
         .order_by("batch__number", "rank")
     )
-    return list(tasks)
+    return _with_champions_prediction(tasks)
 
 
 def _replace_predictions(campaign: Campaign, project: int, tasks: Sequence[AnnotationTask], client: Client) -> None:
     # Each of these requests makes Label Studio recount the whole project: one big request.
-    predictions = _predictions(task.champion_prediction for task in tasks)
+    predictions = _predictions(task.prediction_id for task in tasks)
     preannotations = Preannotations(campaign)
-    old = {task.pk: client.predictions(task.ls_task_id) for task in tasks}
-    payload = [
-        {"task": task.ls_task_id, **preannotations.of(task, predictions[task.champion_prediction])} for task in tasks
-    ]
+    old = [found for task in tasks for found in client.predictions(task.ls_task_id or 0)]
+    payload = [{"task": task.ls_task_id, **preannotations.of(task, predictions[task.prediction_id])} for task in tasks]
     created = client.import_predictions(project, payload)
     if created != len(tasks):
         raise LabelStudioUnavailable(
             f"Label Studio took {created} of {len(tasks)} predictions for campaign {campaign.name}; "
             "its log says why. They are given again at the next refresh."
         )
-    for task in tasks:
-        for prediction in old[task.pk]:
-            client.delete_prediction(prediction["id"])
+    for prediction in old:
+        client.delete_prediction(prediction["id"])
     # Noted last: killed before, the next refresh does it all again and removes what this one gave.
     with transaction.atomic():
         for task in tasks:
-            AnnotationTask.objects.filter(pk=task.pk).update(prediction=task.champion_prediction)
+            AnnotationTask.objects.filter(pk=task.pk).update(prediction=task.prediction_id)
         audit("labeling.refresh_preannotations", campaign, after={"tasks": len(tasks)})
 
 

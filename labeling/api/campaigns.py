@@ -1,0 +1,136 @@
+"""Classes, campaigns and batches over HTTP."""
+
+from typing import Any
+
+from django.db.models import Count, Q, QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from labeling.models import AcquisitionBatch, AnnotationTask, Campaign, LandformClass
+from labeling.services.editing import EDITABLE, change_campaign
+from thawloop.core.api import JobSerializer
+from thawloop.core.permissions import ModelPermissions
+from thawloop.core.services import enqueue
+
+
+class LandformClassSerializer(serializers.ModelSerializer[LandformClass]):
+    class Meta:
+        model = LandformClass
+        fields = ["id", "name", "title", "color", "description"]
+
+
+class LandformClassViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[LandformClass]):
+    """What is mapped."""
+
+    queryset = LandformClass.objects.all()
+    serializer_class = LandformClassSerializer
+
+
+class CampaignSerializer(serializers.ModelSerializer[Campaign]):
+    grid = serializers.SlugRelatedField("name", read_only=True)
+    classes = serializers.SlugRelatedField("name", many=True, read_only=True)
+    modalities = serializers.SerializerMethodField()
+    regions = serializers.SerializerMethodField()
+    tasks = serializers.SerializerMethodField()
+    title = serializers.CharField(max_length=150, required=False)
+
+    class Meta:
+        model = Campaign
+        fields = [
+            "id", "name", "title", "state", "grid", "period", "period_start", "period_end", "classes", "modalities",
+            "regions", "acquisition", "detector", "score_threshold", "ls_project_id", "ls_synced_until", "tasks",
+            "created",
+        ]  # fmt: skip
+        read_only_fields = [name for name in fields if name not in EDITABLE]
+
+    def get_modalities(self, campaign: Campaign) -> list[dict[str, Any]]:
+        """Names in order, and what each is used for."""
+        rows = campaign.campaign_modalities.all()
+        flags = ("is_anchor", "is_shown", "is_model_input")
+        return [{"name": row.modality.name} | {flag: getattr(row, flag) for flag in flags} for row in rows]
+
+    def get_regions(self, campaign: Campaign) -> dict[str, str]:
+        """Region → split."""
+        return {row.region.name: row.split for row in campaign.campaign_regions.all()}
+
+    def get_tasks(self, campaign: Campaign) -> dict[str, int]:
+        """State → number of tasks."""
+        return {state: getattr(campaign, f"tasks_{state}", 0) for state in AnnotationTask.State.values}
+
+
+class SyncSerializer(serializers.Serializer[Any]):
+    """How thoroughly to sync."""
+
+    full = serializers.BooleanField(default=False, help_text="Compare every task, also those that did not change.")
+
+
+class CampaignPermissions(ModelPermissions):
+    """Syncing has a permission of its own."""
+
+    perms_map = {**ModelPermissions.perms_map, "POST": ["labeling.sync_campaign"]}
+
+
+class CampaignViewSet(viewsets.ReadOnlyModelViewSet[Campaign]):
+    """Annotation efforts. They are made from a campaign file; settings can be changed while they run."""
+
+    queryset = Campaign.objects.select_related("grid").prefetch_related(
+        "classes", "campaign_modalities__modality", "campaign_regions__region"
+    )
+    serializer_class = CampaignSerializer
+    permission_classes = [CampaignPermissions]
+    lookup_field = "name"
+    filterset_fields = ["state"]
+
+    def get_queryset(self) -> QuerySet[Campaign]:
+        """With the number of tasks in each state."""
+        states = {
+            f"tasks_{state}": Count("tasks", filter=Q(tasks__state=state)) for state in AnnotationTask.State.values
+        }
+        return super().get_queryset().annotate(**states)
+
+    @extend_schema(request=CampaignSerializer, responses=CampaignSerializer)
+    def partial_update(self, request: Request, name: str) -> Response:
+        """Change title, state, score threshold, acquisition or model settings."""
+        campaign = self.get_object()
+        asked = self.get_serializer(campaign, data=request.data, partial=True)
+        asked.is_valid(raise_exception=True)
+        change_campaign(campaign, **asked.validated_data)
+        return Response(self.get_serializer(self.get_object()).data)
+
+    @extend_schema(request=SyncSerializer, responses={202: JobSerializer})
+    @action(detail=True, methods=["post"])
+    def sync(self, request: Request, name: str) -> Response:
+        """Exchange tasks and annotations with Label Studio now, in the background."""
+        asked = SyncSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        campaign = self.get_object()
+        job = enqueue(
+            "labeling.jobs.synchronise",
+            key=f"sync:{campaign.pk}",
+            args={"campaign": campaign.pk, "full": asked.validated_data["full"]},
+        )
+        return Response(JobSerializer(job).data, status=202)
+
+
+class AcquisitionBatchSerializer(serializers.ModelSerializer[AcquisitionBatch]):
+    campaign = serializers.SlugRelatedField("name", read_only=True)
+    model_version = serializers.SlugRelatedField("name", read_only=True)
+    tasks = serializers.IntegerField(source="task_count", read_only=True)
+
+    class Meta:
+        model = AcquisitionBatch
+        fields = [
+            "id", "campaign", "number", "strategy", "parameters", "seed", "model_version", "candidates", "tasks",
+            "created",
+        ]  # fmt: skip
+
+
+class AcquisitionBatchViewSet(viewsets.ReadOnlyModelViewSet[AcquisitionBatch]):
+    """Tiles chosen in one go, and how."""
+
+    queryset = AcquisitionBatch.objects.select_related("campaign", "model_version").annotate(task_count=Count("tasks"))
+    serializer_class = AcquisitionBatchSerializer
+    filterset_fields = {"campaign__name": ["exact"], "strategy": ["exact"]}

@@ -1,0 +1,109 @@
+"""Labels and label imports over HTTP."""
+
+import django_filters
+from django.db.models import F, QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework_gis.fields import GeometryField
+from rest_framework_gis.serializers import GeoFeatureModelSerializer
+
+from labeling.api.tasks import NewestFirst
+from labeling.models import Label, LabelImport, LabelRevision, Split
+from thawloop.catalog.api import BoxFilter
+
+
+class LabelSerializer(GeoFeatureModelSerializer):  # type: ignore[type-arg]
+    """A label's current revision as a GeoJSON feature."""
+
+    geometry = GeometryField(source="current.geometry", read_only=True)
+    campaign = serializers.SlugRelatedField("name", read_only=True)
+    tile = serializers.SlugRelatedField("key", read_only=True)
+    landform_class = serializers.CharField(source="current.landform_class.name", read_only=True)
+    state = serializers.CharField(source="current.state", read_only=True)
+    revision = serializers.IntegerField(source="current.number", read_only=True)
+    author = serializers.CharField(source="current.author_name", read_only=True)
+    reason = serializers.CharField(source="current.reason", read_only=True)
+    revised = serializers.DateTimeField(source="current.created", read_only=True)
+    properties = serializers.JSONField(source="current.properties", read_only=True)
+
+    class Meta:
+        model = Label
+        geo_field = "geometry"
+        fields = [
+            "id", "campaign", "tile", "origin", "landform_class", "state", "revision", "author", "reason", "revised",
+            "properties", "created",
+        ]  # fmt: skip
+
+
+class LabelRevisionSerializer(GeoFeatureModelSerializer):  # type: ignore[type-arg]
+    """One state of a label as a GeoJSON feature."""
+
+    landform_class = serializers.SlugRelatedField("name", read_only=True)
+
+    class Meta:
+        model = LabelRevision
+        geo_field = "geometry"
+        fields = [
+            "id", "number", "state", "landform_class", "properties", "annotation", "label_import", "author_name",
+            "reason", "created",
+        ]  # fmt: skip
+
+
+class LabelFilter(django_filters.FilterSet):
+    campaign = django_filters.CharFilter(field_name="campaign__name")
+    tile = django_filters.CharFilter(field_name="tile__key")
+    landform_class = django_filters.CharFilter(field_name="current__landform_class__name")
+    state = django_filters.ChoiceFilter(field_name="current__state", choices=LabelRevision.State.choices)
+    split = django_filters.ChoiceFilter(method="_in_split", choices=Split.choices)
+    bbox = BoxFilter(field_name="current__geometry")
+
+    class Meta:
+        model = Label
+        fields: list[str] = []
+
+    def _in_split(self, queryset: QuerySet[Label], name: str, value: str) -> QuerySet[Label]:
+        region = "tile__region__campaignregion"
+        return queryset.filter(**{f"{region}__split": value, f"{region}__campaign": F("campaign")})
+
+
+class LabelViewSet(viewsets.ReadOnlyModelViewSet[Label]):
+    """The geometry of record: each label's current revision. Retired labels only with `?state=retired`."""
+
+    queryset = Label.objects.filter(current__isnull=False).select_related("campaign", "tile", "current__landform_class")
+    serializer_class = LabelSerializer
+    pagination_class = NewestFirst
+    filterset_class = LabelFilter
+
+    def get_queryset(self) -> QuerySet[Label]:
+        """Lists show what holds, unless asked otherwise."""
+        labels = super().get_queryset()
+        if self.action == "list" and "state" not in self.request.query_params:
+            return labels.filter(current__state=LabelRevision.State.PRESENT)
+        return labels
+
+    @extend_schema(responses=LabelRevisionSerializer(many=True))
+    @action(detail=True)
+    def revisions(self, request: Request, pk: str) -> Response:
+        """Every state the label ever had, oldest first."""
+        rows = self.get_object().revisions.select_related("landform_class")
+        return Response(LabelRevisionSerializer(rows, many=True).data)
+
+
+class LabelImportSerializer(serializers.ModelSerializer[LabelImport]):
+    campaign = serializers.SlugRelatedField("name", read_only=True)
+    coverage = GeometryField(read_only=True)
+
+    class Meta:
+        model = LabelImport
+        fields = ["id", "campaign", "file_name", "checksum", "counts", "coverage", "created"]
+
+
+class LabelImportViewSet(viewsets.ReadOnlyModelViewSet[LabelImport]):
+    """Label files that were taken in."""
+
+    queryset = LabelImport.objects.select_related("campaign")
+    serializer_class = LabelImportSerializer
+    filterset_fields = {"campaign__name": ["exact"], "checksum": ["exact"]}
