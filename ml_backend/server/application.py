@@ -14,8 +14,9 @@ from typing import Any
 
 import structlog
 from django.conf import settings
+from django.core.signals import request_finished, request_started
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection
+from django.db import connection
 
 from labeling.services.projects import ML_BACKEND_USER
 from ml_backend.server.predictions import known_versions, model_version, predict
@@ -37,7 +38,7 @@ class HttpProblem(Exception):
 
 def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
     """The WSGI application."""
-    close_old_connections()
+    request_started.send(sender=application, environ=environ)  # Django drops connections that broke or are too old
     try:
         status, answer = HTTPStatus.OK, _route(environ)
     except HttpProblem as problem:
@@ -49,7 +50,7 @@ def application(environ: Environ, start_response: Callable[..., Any]) -> Iterabl
         log.exception("request failed", path=environ.get("PATH_INFO"))
         status, answer = HTTPStatus.INTERNAL_SERVER_ERROR, {"detail": "It failed; the log says why."}
     finally:
-        close_old_connections()
+        request_finished.send(sender=application)
     body = json.dumps(answer, allow_nan=False).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     if status == HTTPStatus.UNAUTHORIZED:
