@@ -90,7 +90,8 @@ def evaluate(
     dataset = read_dataset(dataset_dir)
     detector = load(checkpoint, device)
     _check_fits(detector, dataset, Path(checkpoint))
-    check_dataset(dataset, [m.name for m in detector.modalities], [split])
+    own = {m.name: m for m in detector.modalities}  # with the checkpoint's normalisation
+    check_dataset(dataset.with_modalities(tuple(own.get(m.name, m) for m in dataset.modalities)), list(own), [split])
     dataset = dataset.with_modalities(detector.modalities)
     return evaluate_detector(detector, dataset, split, progress=progress, max_detections=max_detections)
 
