@@ -17,7 +17,7 @@ from thawloop.catalog.pictures import picture_url
 from thawloop.core.errors import Refused
 from thawloop.dashboard import actions, selectors
 from thawloop.dashboard.vector_tiles import vector_tile
-from thawloop.training.selectors import champion, explain_policy, learning_curve
+from thawloop.training.selectors import champion, explain_policy, learning_curve, previous_champion
 
 SEE = "labeling.view_campaign"
 
@@ -62,6 +62,7 @@ def _loop(campaign: Campaign) -> dict[str, Any]:
     return {
         "policy": explain_policy(campaign),
         "champion": champion(campaign),
+        "previous": previous_champion(campaign),
         "label_count": selectors.label_count(campaign),
         "retraining": campaign.retrainings.select_related("release").order_by("-number").first(),
     }
