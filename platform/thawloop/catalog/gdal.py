@@ -1,15 +1,18 @@
 """How GDAL is allowed to behave: one set of settings, one list of drivers, for every raster ThawLoop opens."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import rasterio
 from django.conf import settings
+from rasterio.errors import NotGeoreferencedWarning
 
 # GDAL warns of every unusual tag each time a file is opened; what makes a file unusable is raised as an error.
 logging.getLogger("rasterio._env").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 SETTINGS: dict[str, Any] = {
     # A folder of a hundred thousand scenes must not be listed to open one; side-car files are still found by name.

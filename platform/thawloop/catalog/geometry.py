@@ -134,7 +134,7 @@ def ground_pixel_size(tile: Tile) -> tuple[float, float]:
     """True width and height in metres of a pixel at the tile's centre: projections stretch (EPSG:3857 13 times)."""
     half = tile.grid.tile_size / 2
     transform = tile_transform(tile)
-    corners = [transform * (half, half), transform * (half + 1, half), transform * (half, half + 1)]
+    corners = [transform @ (half, half), transform @ (half + 1, half), transform @ (half, half + 1)]
     lon, lat = transformer(tile.grid.srid, 4326).transform([x for x, _ in corners], [y for _, y in corners])
     _, _, metres = WGS84.inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
     return float(metres[0]), float(metres[1])

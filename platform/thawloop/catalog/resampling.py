@@ -1,7 +1,7 @@
 """One scene on a tile's pixels: which part of the file to read, what of it is valid, how it is resampled.
 
-The result equals that of rasterio's WarpedVRT on the same grid, except that validity is exact for every kind of nodata
-(value, NaN, infinity, mask, alpha, mask band, override) at float32, and that no file is opened or warped twice.
+The result equals that of rasterio's WarpedVRT on the same grid (given the same XSCALE and YSCALE), but validity is exact
+for every kind of nodata (value, NaN, infinity, mask, alpha, mask band, override) at float32, and files stay open.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,10 @@ Array = NDArray[np.float32]
 _AVERAGE_FROM = 2.0
 # Never read more than this many source pixels per target pixel and axis; the rest is averaged by GDAL while reading.
 _OVERSAMPLE = 4
-# Pixels read around what is asked for, in target pixels: cubic needs two, the warper's approximation a little more.
-_KERNEL = 3
+# Pixels read around what is asked for, in target pixels: cubic needs two.
+_KERNEL = 4
+# Source pixels so little smaller than the target's are interpolated between, not smoothed.
+_SAME_SIZE = 1.05
 _HUGE = 1e38
 
 
@@ -40,7 +42,7 @@ class Target:
 
     def expanded(self, halo: int) -> "Target":
         """The same with `halo` more pixels on every side."""
-        moved = self.transform * Affine.translation(-halo, -halo)
+        moved = self.transform @ Affine.translation(-halo, -halo)
         return Target(self.srid, moved, self.width + 2 * halo, self.height + 2 * halo)
 
 
@@ -96,14 +98,16 @@ def read_scene(
     valid = ~np.isnan(values[0])
     if not valid.any():
         return None
-    if ratio / shrink >= _AVERAGE_FROM and resampling != Resampling.nearest:
+    ratio /= shrink
+    if ratio >= _AVERAGE_FROM and resampling != Resampling.nearest:
         resampling = Resampling.average
-    return _warp(values, transform, placement, target, resampling, whole=bool(valid.all()) and not clipped)
+    whole = bool(valid.all()) and not clipped
+    return _warp(values, transform, placement, target, resampling, ratio=ratio, whole=whole)
 
 
 def _copy(dataset: DatasetReader, scene: Scene, target: Target) -> Array | None:
     """Plain windowed read of a scene whose pixels are the grid's."""
-    column, row = ~dataset.transform * (target.transform.c, target.transform.f)
+    column, row = ~dataset.transform @ (target.transform.c, target.transform.f)
     left, top = round(column), round(row)
     inside = Window(
         max(left, 0),
@@ -126,10 +130,10 @@ def _source_window(dataset: DatasetReader, placement: Placement, target: Target)
     """The file's window under the target, source pixels per target pixel, and whether the file's edge cuts it."""
     steps_x, steps_y = np.linspace(0, target.width, 9), np.linspace(0, target.height, 9)
     columns, rows = np.meshgrid(steps_x, steps_y)
-    x, y = target.transform * (columns, rows)
+    x, y = target.transform @ (columns, rows)
     if placement.to_scene is not None:
         x, y = placement.to_scene.transform(x, y)
-    columns, rows = ~dataset.transform * (x, y)
+    columns, rows = ~dataset.transform @ (x, y)
     if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
         return None
     across = np.hypot(np.diff(columns, axis=1), np.diff(rows, axis=1)).max() * 8 / target.width
@@ -164,14 +168,15 @@ def read_window(dataset: DatasetReader, scene: Scene, window: Window, shrink: in
         scene.band_indexes, window=window, out_shape=(len(scene.band_indexes), *shape), resampling=method
     )
     valid = _declared_valid(dataset, scene, raw, window, shape)
-    values = raw.astype(np.float32)
     # Nodata such as -1.7e308 becomes infinite in float32, or nearly so: no measurement is that large.
+    with np.errstate(over="ignore"):
+        values = raw.astype(np.float32)
     valid &= np.isfinite(values).all(axis=0) & (np.abs(values) < _HUGE).all(axis=0)
     if scene.scale != 1.0 or scene.offset != 0.0:
         values = values * np.float32(scene.scale) + np.float32(scene.offset)
     values[:, ~valid] = np.nan
-    moved = dataset.transform * Affine.translation(window.col_off, window.row_off)
-    return values, moved * Affine.scale(window.width / width, window.height / height)
+    moved = dataset.transform @ Affine.translation(window.col_off, window.row_off)
+    return values, moved @ Affine.scale(window.width / width, window.height / height)
 
 
 def _declared_valid(
@@ -206,11 +211,20 @@ def _equals_nodata(raw: NDArray, nodata: float) -> NDArray[np.bool_]:
 
 
 def _warp(
-    values: Array, transform: Affine, placement: Placement, target: Target, resampling: Resampling, *, whole: bool
+    values: Array,
+    transform: Affine,
+    placement: Placement,
+    target: Target,
+    resampling: Resampling,
+    *,
+    ratio: float,
+    whole: bool,
 ) -> Array:
     """Resample onto the target; `whole` sources skip the bookkeeping of validity, which costs half the time."""
     result = np.full((len(values), target.height, target.width), np.nan, dtype=np.float32)
     empty = {} if whole else {"src_nodata": np.nan, "dst_nodata": np.nan}
+    # GDAL would guess the scale of its kernels from the window it is given, and so from what lies around the tile.
+    scale = 1.0 if ratio < _SAME_SIZE else 1.0 / ratio
     reproject(
         values,
         result,
@@ -220,6 +234,8 @@ def _warp(
         dst_crs=placement.grid_crs,
         resampling=resampling,
         init_dest_nodata=not whole,
+        XSCALE=scale,
+        YSCALE=scale,
         **empty,
     )
     result[:, np.isnan(result).any(axis=0)] = np.nan

@@ -6,6 +6,7 @@ from typing import Any
 from django.db import transaction
 
 from thawloop.catalog.builtin import BUILTIN
+from thawloop.catalog.colormaps import colormap_names
 from thawloop.catalog.errors import DefinitionRefused
 from thawloop.catalog.expressions import parse_expression
 from thawloop.catalog.models import Modality
@@ -134,6 +135,11 @@ def _check_terrain(modality: Modality) -> None:
 
 
 def _check_parameters(modality: Modality) -> None:
+    if modality.colormap and modality.colormap not in colormap_names():
+        raise DefinitionRefused(
+            f"Modality `{modality.name}`: there is no colour table `{modality.colormap}`; viridis, magma, terrain, "
+            "rdylgn and rdbu are some."
+        )
     allowed = _PARAMETERS.get(modality.derivation, {})
     for key, value in (modality.parameters or {}).items():
         if key == "stretch":

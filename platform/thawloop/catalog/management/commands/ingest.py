@@ -1,0 +1,129 @@
+"""`manage.py ingest`: register rasters as scenes."""
+
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db import transaction
+
+from thawloop.catalog.models import Modality
+from thawloop.catalog.services import SceneDraft, create_tiles, ensure_builtin, prepare_scene, store_scenes
+from thawloop.core.cli import ThawloopCommand
+
+
+class Command(ThawloopCommand):
+    help = (
+        "Register rasters as scenes of a modality. All files are checked first: either all of them are registered, or "
+        "none. A file that is registered already is left as it is, so that the command can be run again."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("files", nargs="+", metavar="FILE", help="raster below a data root, or s3:// URI")
+        parser.add_argument(
+            "--modality",
+            required=True,
+            help="what the rasters hold: a defined modality or a built-in, e.g. rgb or dem",
+        )
+        parser.add_argument("--date", required=True, type=_date, metavar="YYYY-MM-DD", help="when the ground was seen")
+        parser.add_argument(
+            "--band-indexes",
+            type=_bands,
+            metavar="3,2,1",
+            help="bands of the files, from 1, in the modality's order (default: told from names, colours or count)",
+        )
+        parser.add_argument("--scale", type=float, default=1.0, help="value = raw * scale + offset (default: 1)")
+        parser.add_argument("--offset", type=float, default=0.0, help="see --scale (default: 0)")
+        parser.add_argument("--nodata", type=float, help="raw value that means no data, instead of the files' own")
+        parser.add_argument("--mask-band", type=int, help="band that is 0 where there is no data")
+        parser.add_argument("--provider", default="", help="who made the rasters")
+        parser.add_argument("--licence", default="", help="on what terms they may be used")
+        parser.add_argument("--campaign", help="also make the tiles that this campaign's regions now have rasters for")
+        parser.add_argument("--dry-run", action="store_true", help="check everything, change nothing")
+
+    def run(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Check all files, then store them and make tiles in one transaction; a dry run rolls it back."""
+        campaign = self.get_campaign(options["campaign"]) if options["campaign"] else None
+        with transaction.atomic():
+            modality = ensure_builtin(options["modality"])
+            drafts = self._prepare(modality, options)
+            scenes = store_scenes(drafts)
+            tiles = _make_tiles(campaign) if campaign else None
+            result = {
+                "modality": modality.name,
+                "dry_run": options["dry_run"],
+                "registered": sum(created for _, created in scenes),
+                "already_registered": sum(not created for _, created in scenes),
+                "scenes": [
+                    {
+                        "id": None if options["dry_run"] and created else scene.pk,
+                        "uri": scene.uri,
+                        "new": created,
+                        "size": f"{scene.width} x {scene.height}",
+                        "bands": ",".join(map(str, scene.band_indexes)),
+                        "metres_per_pixel": round(scene.pixel_size, 3),
+                    }
+                    for scene, created in scenes
+                ],
+            }
+            if tiles is not None:
+                result["tiles_made"] = tiles
+            transaction.set_rollback(options["dry_run"])
+        return result
+
+    def _prepare(self, modality: Modality, options: dict[str, Any]) -> list[SceneDraft]:
+        files = options["files"]
+        with self.progress("Checking") as report:
+            return [
+                prepare_scene(
+                    uri,
+                    modality=modality,
+                    acquired=options["date"],
+                    band_indexes=options["band_indexes"],
+                    scale=options["scale"],
+                    offset=options["offset"],
+                    nodata=options["nodata"],
+                    mask_band=options["mask_band"],
+                    provider=options["provider"],
+                    licence=options["licence"],
+                    progress=_share(report, number, len(files), uri),
+                )
+                for number, uri in enumerate(files)
+            ]
+
+
+def _share(report: Callable[[float, str], None], number: int, total: int, uri: str) -> Callable[[int, int], None]:
+    """The progress of one file as a share of all."""
+    name = uri.rsplit("/", 1)[-1]
+    return lambda done, size: report((number + done / max(size, 1)) / total, name)
+
+
+def _make_tiles(campaign: Any) -> int:
+    """Tiles of the campaign's regions that the modality people draw on now covers (any modality, if none is named)."""
+    anchor = campaign.campaign_modalities.filter(is_anchor=True).select_related("modality").first()
+    return sum(
+        create_tiles(
+            campaign.grid,
+            region,
+            period=campaign.period,
+            period_start=campaign.period_start,
+            period_end=campaign.period_end,
+            min_coverage_by=anchor.modality if anchor else None,
+        )
+        for region in campaign.regions.order_by("name")
+    )
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a date: write YYYY-MM-DD, e.g. 2021-08-21") from error
+
+
+def _bands(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a list of bands: write numbers with commas, e.g. 3,2,1") from error
