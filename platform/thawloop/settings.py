@@ -1,5 +1,6 @@
 """ThawLoop's settings. Every value comes from the environment (or `.env`); `.env.example` documents each one."""
 
+import logging
 from pathlib import Path
 
 import environ
@@ -115,6 +116,7 @@ LOGOUT_REDIRECT_URL = "login"
 DATABASES = {"default": env.db_url("DATABASE_URL", "postgis://thawloop@127.0.0.1:5432/thawloop")}
 DATABASES["default"]["ENGINE"] = "django.contrib.gis.db.backends.postgis"
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DATABASES["default"]["CONN_MAX_AGE"] = 60  # seconds that a thread keeps its connection
 DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = env.int("THAWLOOP_DB_CONNECT_TIMEOUT", 10)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:6379/0")
@@ -176,5 +178,6 @@ from thawloop.core.logs import logging_config  # noqa: E402
 
 # A reverse proxy or a caller may name the request (X-Request-ID); thawloop.core.middleware refuses harmful names.
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line per request, when it is answered
 
 LOGGING = logging_config(json_lines=env.bool("THAWLOOP_LOG_JSON", False), level=env.str("THAWLOOP_LOG_LEVEL", "INFO"))

@@ -41,7 +41,7 @@ def member(db: None) -> "Callable[[str], User]":
     from django.contrib.auth.models import Group, User
 
     def make(role: str) -> "User":
-        user = User.objects.create_user(username=f"{role}-{User.objects.count()}", password="a long password")
+        user = User.objects.create_user(username=f"{role}-{User.objects.count()}")
         user.groups.add(Group.objects.get(name=role))
         return user
 

@@ -48,9 +48,13 @@ def test_a_published_directory_appears_whole(artifacts: Path) -> None:
 
 
 def test_nothing_is_left_of_a_directory_whose_writing_failed(artifacts: Path) -> None:
-    with pytest.raises(ZeroDivisionError), publish_directory("a") as folder:
-        (folder / "half").write_text("done")
-        raise ZeroDivisionError
+    def write_and_fail() -> None:
+        with publish_directory("a") as folder:
+            (folder / "half").write_text("done")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
     assert listing(artifacts) == set()
 
 

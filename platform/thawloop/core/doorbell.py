@@ -68,6 +68,12 @@ def workers(name: str) -> list[BaseWorker]:
         return Worker.all(queue=queue(name, connection), serializer=JSONSerializer)
 
 
+def version() -> str:
+    """Redis's version."""
+    with _available() as connection:
+        return str(connection.info("server")["redis_version"])
+
+
 @contextmanager
 def _available() -> Iterator[redis.Redis]:
     try:

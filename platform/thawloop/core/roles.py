@@ -34,7 +34,7 @@ _LEAD = {
     "labeling.change_annotationtask",
     "releases.add_release",
     "releases.change_release",
-    "releases.add_labelimport",
+    "labeling.add_labelimport",
     "training.add_retrainpolicy",
     "training.change_retrainpolicy",
     "training.add_retraining",

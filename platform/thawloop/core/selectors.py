@@ -100,8 +100,7 @@ def check_postgres() -> str:
 
 def check_redis() -> str:
     """Redis answers."""
-    with doorbell.connect() as client:
-        return f"Redis {client.info('server')['redis_version']}"
+    return f"Redis {doorbell.version()}"
 
 
 def check_storage() -> str:
