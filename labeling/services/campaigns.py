@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pyogrio
 import shapely
 from django.contrib.gis.db.models import Union
 from django.contrib.gis.geos import GEOSGeometry, MultiPolygon, Polygon
@@ -208,6 +207,8 @@ def _area(spec: RegionSpec, scenes: dict[str, list[int]]) -> MultiPolygon:
 
 def _read_area(path: Path) -> MultiPolygon:
     """All polygons of a vector file as one area in EPSG:4326."""
+    import pyogrio.raw  # imported late: pyogrio brings pandas, two seconds that every process would pay
+
     checked = checked_uri(str(path))
     if path.suffix.lower() not in _VECTOR_SUFFIXES:
         raise CampaignError(f"{path}: a region's file must be one of {', '.join(_VECTOR_SUFFIXES)}.")

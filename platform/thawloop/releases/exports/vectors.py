@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyogrio
-import pyogrio.raw
 import shapely
 from shapely.geometry import MultiPolygon, mapping
 
@@ -46,6 +44,8 @@ def _rounded(shape: MultiPolygon) -> list[list[list[list[float]]]]:
 
 def write_gpkg(release: Release, target: Path, dataset: Callable[[], Path]) -> None:
     """One layer `labels` in the release's grid CRS, MultiPolygons that are whole across the antimeridian."""
+    import pyogrio.raw  # imported late: pyogrio brings pandas, two seconds that every process would pay
+
     srid = release.definition["grid"]["srid"]
     features = list(label_features(release))
     shapes = [_in_grid(as_multipolygon(feature.geometry), srid) for feature in features]

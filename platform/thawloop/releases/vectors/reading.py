@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
-import pyogrio.errors
-import pyogrio.raw
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -73,6 +70,8 @@ def _is_mapinfo(path: Path) -> bool:
 
 
 def _read_gdal(file: Path, name: str, layer: str | None) -> VectorFile:
+    import pyogrio.errors  # imported late: pyogrio brings pandas, two seconds that every process would pay
+
     try:
         with warnings.catch_warnings():
             # What GDAL warns of (unclosed rings, M values) is seen again, and reported, when geometries are cleaned.
@@ -97,6 +96,8 @@ def _read_gdal(file: Path, name: str, layer: str | None) -> VectorFile:
 
 
 def _choose_layer(file: Path, name: str, layer: str | None) -> str:
+    import pyogrio
+
     layers = [str(row[0]) for row in pyogrio.list_layers(file)]
     if not layers:
         raise LabelFileRefused(f"{name} has no layer: nothing to import.")
@@ -135,6 +136,8 @@ def _declared_encoding(file: Path) -> str | None:
 def _read_encoded(
     file: Path, name: str, layer: str, options: dict[str, Any]
 ) -> tuple[dict[str, Any], Any, Any, list[Any]]:
+    import pyogrio.raw
+
     if file.suffix in (".geojson", ".json"):
         options["ARRAY_AS_STRING"] = "YES"
     info = pyogrio.read_info(file, layer=layer, force_feature_count=True, **options)
