@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
+from django.db.models.functions import Now
 
 from thawloop.core import doorbell
 from thawloop.core.context import acting
@@ -159,3 +161,31 @@ def test_a_clean_up_runs_when_a_queued_job_is_cancelled(job_of: Callable[..., Jo
     work.on_failed = lambda row, error: cleaned.append((row.pk, row.state, error))
     job = cancel_job(job_of(work))
     assert cleaned == [(job.pk, "cancelled", job.error)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lost_ring_is_repeated_under_a_new_id_once_the_grace_is_over(live_redis) -> None:
+    job = enqueue(FUNCTION, key="k")
+    live_redis.delete("rq:queue:default")  # as when a worker took it and died before it claimed the row
+    assert reconcile_jobs() == []
+    Job.objects.update(dispatched=Now() - timedelta(hours=1))
+    assert "rang for it again (ring 2)" in reconcile_jobs()[0]
+    assert doorbell.waiting("default") == {f"{job.pk}-1-2"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_waits_behind_others_is_not_rung_for_again(live_redis) -> None:
+    job = enqueue(FUNCTION, key="k")
+    Job.objects.update(dispatched=Now() - timedelta(hours=1))
+    assert reconcile_jobs() == []
+    assert doorbell.waiting("default") == {f"{job.pk}-1-1"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failed_job_is_rung_for_when_its_pause_is_over(live_redis) -> None:
+    job = Job.objects.create(function=FUNCTION, key="k", attempt=2, not_before=Now() + timedelta(hours=1))
+    reconcile_jobs()
+    assert doorbell.waiting("default") == set()
+    Job.objects.update(not_before=Now())
+    reconcile_jobs()
+    assert doorbell.waiting("default") == {f"{job.pk}-2-1"}

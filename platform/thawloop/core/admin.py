@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -24,6 +24,20 @@ class ReadOnlyAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the row without a button that would save nothing."""
+        no_buttons = {"show_save": False, "show_save_and_continue": False}
+        page: HttpResponse = super().changeform_view(
+            request, object_id, form_url, {**(extra_context or {}), **no_buttons}
+        )
+        return page
+
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
         return [field.name for field in self.model._meta.fields]
 
@@ -36,7 +50,6 @@ class JobAdmin(ReadOnlyAdmin):
     search_fields = ("key", "function", "request_id", "error")
     date_hierarchy = "created"
     actions = ("cancel", "retry")
-    actions_list: list[str] = []
 
     @display(description="job", ordering="function")
     def short_name(self, job: Job) -> str:
