@@ -21,6 +21,8 @@ from tests.catalog.periods import SUMMER, YEAR
 if TYPE_CHECKING:
     from thawloop.catalog.models import Modality, Region, Scene, Tile, TileGrid
 
+UTM_CORNER = Affine(10, 0, 500_000, 0, -10, 7_600_000)
+
 WriteRaster = Callable[..., Path]
 MakeModality = Callable[..., "Modality"]
 MakeScene = Callable[..., "Scene"]
@@ -42,7 +44,7 @@ def write_raster(tmp_path: Path) -> WriteRaster:
         name: str = "scene.tif",
         *,
         crs: str | None = "EPSG:32608",
-        transform: Affine | None = Affine(10, 0, 500_000, 0, -10, 7_600_000),
+        transform: Affine | None = UTM_CORNER,
         descriptions: tuple[str, ...] = (),
         mask: Any = None,
         **profile: Any,

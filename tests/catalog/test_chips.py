@@ -1,6 +1,7 @@
 """The pixels of tiles."""
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,14 +51,12 @@ def reference(path, tile, resampling, **options) -> np.ma.MaskedArray:
 
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic"])
 @pytest.mark.parametrize(
-    ("srid", "x", "y", "pixel_size"), [(3413, -2_460_000, 22_000, 10), (32608, 503_000, 7_598_000, 7), (3857, 0, 0, 25)]
+    ("srid", "x", "y", "pixel_size"), [(3413, 0, 0, 10), (32608, 503_000, 7_598_000, 7), (3857, 0, 0, 25)]
 )
 def test_chips_equal_warped_vrt(make_scene, make_tile, make_modality, srid, x, y, pixel_size, resampling):
     modality = make_modality("m", ("a", "b"), resampling=resampling)
     scene = make_scene(hills(400, 400, 2), modality=modality)
-    if (x, y) == (0, 0):
-        x, y = _centre(scene, srid)
-    elif srid == 3413:
+    if srid != 32608:
         x, y = _centre(scene, srid)
     tile = make_tile(x, y, srid=srid, pixel_size=pixel_size)
 
@@ -252,9 +251,7 @@ def test_a_byte_picture_without_nodata_is_valid_everywhere(make_scene, make_tile
 
 
 def test_scale_and_offset_give_the_modalitys_unit(make_scene, make_tile):
-    scene = make_scene(
-        np.full((1, 200, 200), 3000, np.uint16), nodata=0, register={"scale": 0.0001, "offset": -0.1}
-    )
+    scene = make_scene(np.full((1, 200, 200), 3000, np.uint16), nodata=0, register={"scale": 0.0001, "offset": -0.1})
     tile = make_tile(500_700, 7_599_000)
 
     np.testing.assert_allclose(read_chip(tile, [scene.modality]).arrays["m1"], 0.2, rtol=1e-6)
@@ -268,9 +265,7 @@ def test_bands_come_in_the_modalitys_order(make_scene, make_tile, make_modality)
     assert read_chip(tile, [Modality.objects.get(name="rgb")]).arrays["rgb"][:, 0, 0].tolist() == [3, 2, 1]
 
 
-def test_the_newest_scene_of_the_period_lies_on_top_and_older_ones_fill_its_gaps(
-    make_scene, make_tile, make_modality
-):
+def test_the_newest_scene_of_the_period_lies_on_top_and_older_ones_fill_its_gaps(make_scene, make_tile, make_modality):
     modality = make_modality("m", ("a",))
     gappy = np.full((200, 200), 30, np.uint8)
     gappy[:, ::2] = 0
@@ -322,9 +317,9 @@ def test_a_derived_modality_is_valid_where_all_it_reads_is(make_scene, make_tile
 def test_a_file_that_was_damaged_later_is_named_with_the_tile(make_scene, make_tile):
     scene = make_scene(hills(2000, 2000, 1), tiled=True, blockxsize=256, blockysize=256, compress="deflate")
     tile = make_tile(510_000, 7_590_000)
-    data = bytearray(open(scene.uri, "rb").read())
+    data = bytearray(Path(scene.uri).read_bytes())
     data[len(data) // 4 : -len(data) // 4] = b"\xff" * len(data[len(data) // 4 : -len(data) // 4])
-    open(scene.uri, "wb").write(data)
+    Path(scene.uri).write_bytes(data)
 
     with pytest.raises(ChipUnreadable, match=rf"{tile.key}.*scene\.tif"):
         read_chip(tile, [scene.modality])

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shapely.geometry import box
 
 from tests.catalog.periods import YEAR
 from thawloop.catalog.chips import read_chip
-from thawloop.catalog.geometry import to_shapely
+from thawloop.catalog.geometry import to_geos, to_shapely
 from thawloop.catalog.models import Tile
 from thawloop.catalog.services import create_tiles, define_grid, define_modality, define_region, register_scene
 from thawloop.core.errors import Refused
@@ -46,8 +47,8 @@ REGISTERED = {
     "cog_dateline.tif": (1.0, 1.0),
     "inverted_lat.tif": (0.0, 0.5),
     "cog_uint8_rgb_mask.tif": (0.01, 1.0),
-    "image_nan.tif": (0.01, 0.99),
-    "rgbsmall_JPEG_ycbcr.tif": (1.0, 1.0),
+    "image_nan.tif": (0.01, 1.0),
+    "rgbsmall_JPEG_ycbcr.tif": (0.5, 1.0),
     "sochi-aster-dem.tif": (1.0, 1.0),
     "olinda_dem_utm25s.tif": (1.0, 1.0),
     "rts_peel_l8_nodata_inf.tif": (0.9, 1.0),
@@ -98,6 +99,8 @@ def _tile_in_the_middle(scene) -> Tile:
     middle = to_shapely(scene.footprint).representative_point()
     zone = int((middle.x + 180) // 6) + 1
     grid = define_grid("g", (32600 if middle.y >= 0 else 32700) + zone, round(scene.pixel_size, 2), 32)
-    span = 40 * scene.pixel_size / 111_000
-    create_tiles(grid, define_region("r", middle.buffer(span).envelope), **YEAR)
-    return Tile.objects.select_related("grid").earliest("id")
+    high = 40 * scene.pixel_size / 111_000
+    wide = high / np.cos(np.radians(middle.y))
+    around = box(middle.x - wide, middle.y - high, middle.x + wide, middle.y + high)
+    create_tiles(grid, define_region("r", around), **YEAR)
+    return Tile.objects.select_related("grid").get(geometry__contains=to_geos(middle))

@@ -56,7 +56,7 @@ def test_the_same_file_again_is_the_same_scene(write_raster, rgb):
 def test_the_same_file_on_other_terms_is_a_conflict(write_raster, rgb):
     path = write_raster(ONES)
     register(path, rgb)
-    with pytest.raises(AlreadyDefined, match="scale = 1.0, not 2"):
+    with pytest.raises(AlreadyDefined, match=r"scale = 1\.0, not 2"):
         register(path, rgb, scale=2.0)
 
 
@@ -148,7 +148,7 @@ def test_the_wrong_number_of_bands_is_refused(write_raster, rgb):
         ({"transform": None}, "does not say where it lies"),
         ({"crs": 'LOCAL_CS["here",UNIT["metre",1]]'}, "not tied to the Earth"),
         ({"transform": Affine(10, 0, 9e9, 0, -10, 9e9)}, "globe"),
-        ({"transform": Affine(0, 0, 5e5, 0, -10, 7e6)}, "where it lies|without extent"),
+        ({"transform": Affine(10, 10, 5e5, 10, 10, 7e6)}, "where it lies"),
     ],
 )
 def test_rasters_without_a_place_on_the_globe_are_refused(write_raster, rgb, raster, said):
@@ -163,14 +163,14 @@ def test_complex_numbers_are_refused(write_raster, make_modality):
 
 def test_too_many_pixels_are_refused(write_raster, rgb, settings):
     settings.THAWLOOP_MAX_RASTER_PIXELS = 7_999
-    with pytest.raises(RasterRefused, match="80 x 100 = 8,000 pixels.*THAWLOOP_MAX_RASTER_PIXELS"):
+    with pytest.raises(RasterRefused, match=r"80 x 100 = 8,000 pixels.*THAWLOOP_MAX_RASTER_PIXELS"):
         register(write_raster(ONES), rgb)
 
 
 def test_a_file_cut_short_is_refused(write_raster, rgb):
     path = write_raster(np.random.default_rng(0).integers(0, 255, (3, 600, 600), np.uint8), tiled=True)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(RasterRefused, match="cannot be (read|opened)"):
+    with pytest.raises(RasterRefused, match=r"cannot be (read|opened)"):
         register(path, rgb)
 
 
@@ -232,7 +232,7 @@ def test_a_scene_over_the_pole_and_one_across_the_antimeridian_have_true_footpri
         write_raster(ONES, "pole.tif", crs="EPSG:3413", transform=Affine(1e4, 0, -4e5, 0, -1e4, 5e5)), rgb
     )
     across, _ = register(
-        write_raster(ONES + 1, "line.tif", crs="EPSG:32660", transform=Affine(1000, 0, 690_000, 0, -1000, 7.8e6)), rgb
+        write_raster(ONES + 1, "line.tif", crs="EPSG:32660", transform=Affine(1000, 0, 600_000, 0, -1000, 7.8e6)), rgb
     )
     assert to_shapely(over.footprint).intersects(Point(77, 89.9))
     assert not to_shapely(over.footprint).intersects(Point(77, 80))
@@ -302,15 +302,15 @@ def test_a_vrt_of_itself_is_refused(write_vrt, rgb):
     "extra",
     [
         '<VRTRasterBand dataType="Byte" band="4" subClass="VRTRawRasterBand"/>',
-        '<VRTRasterBand dataType="Byte" band="4" subclass="vrtderivedrasterband"><PixelFunctionCode>x</PixelFunctionCode>'
-        "</VRTRasterBand>",
+        '<VRTRasterBand dataType="Byte" band="4" subclass="vrtderivedrasterband">'
+        "<PixelFunctionCode>x</PixelFunctionCode></VRTRasterBand>",
         '<Metadata domain="GEOLOCATION"><MDI key="X_DATASET">/etc/passwd</MDI></Metadata>',
         "<OpenOptions><OOI key='a'>b</OOI></OpenOptions>",
     ],
 )
 def test_a_vrt_that_does_more_than_place_rasters_is_refused(write_raster, write_vrt, rgb, extra):
     write_raster(ONES, "part.tif")
-    with pytest.raises(RasterRefused, match="may not do here|geolocation"):
+    with pytest.raises(RasterRefused, match=r"may not do here|geolocation"):
         register(write_vrt("part.tif", extra=extra), rgb)
 
 

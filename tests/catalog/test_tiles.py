@@ -97,9 +97,7 @@ def test_scenes_of_other_years_cover_only_if_static(grid, make_region, make_scen
     optical = make_modality("optical", ("a",))
     dem = make_modality("dem", ("a",), is_static=True)
     for modality in (optical, dem):
-        make_scene(
-            np.ones((200, 200), np.uint8), modality=modality, acquired=date(2015, 1, 1), name=f"{modality}.tif"
-        )
+        make_scene(np.ones((200, 200), np.uint8), modality=modality, acquired=date(2015, 1, 1), name=f"{modality}.tif")
 
     assert create_tiles(grid, region, **YEAR, min_coverage_by=optical) == 0
     assert create_tiles(grid, region, **YEAR, min_coverage_by=dem) > 0
@@ -139,9 +137,7 @@ def test_a_region_split_at_the_antimeridian_leaves_no_gap_and_no_double():
     create_tiles(grid, define_region("wrangel", box(178, 70.7, 182, 71.7)), **YEAR)
 
     cells = set(Tile.objects.values_list("col", "row"))
-    holes = [
-        (c, r) for c, r in cells if (c + 2, r) in cells and (c + 1, r) not in cells
-    ]
+    holes = [(c, r) for c, r in cells if (c + 2, r) in cells and (c + 1, r) not in cells]
     assert holes == []
 
 

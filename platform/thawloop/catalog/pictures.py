@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils.crypto import constant_time_compare, salted_hmac
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy.ndimage import distance_transform_edt
 
 from thawloop.catalog.chips import ChipReader
 from thawloop.catalog.colormaps import colormap
@@ -111,8 +112,8 @@ def _draw(array: NDArray[np.float32], modality: Modality, scene: Scene | None, s
     valid = ~np.isnan(array[0])
     low, high = picture_limits(modality, scene)
     span = np.maximum(high - low, np.finfo(np.float32).tiny)
-    scaled = (np.nan_to_num(array) - low[:, None, None]) / span[:, None, None]
-    levels = np.where(valid, np.clip(scaled * 255 + 0.5, 0, 255), 128).astype(np.uint8)
+    scaled = (_filled(array, valid) - low[:, None, None]) / span[:, None, None]
+    levels = np.clip(scaled * 255 + 0.5, 0, 255).astype(np.uint8)
     shown = _shown_bands(modality)
     if len(shown) == 3:
         colors = levels[shown].transpose(1, 2, 0)
@@ -125,6 +126,14 @@ def _draw(array: NDArray[np.float32], modality: Modality, scene: Scene | None, s
         missing = Image.fromarray((~valid).astype(np.uint8) * 255).resize((side, side), Image.Resampling.NEAREST)
         picture.paste(_hatching(side), mask=missing)
     return picture
+
+
+def _filled(array: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Missing pixels take the nearest value, so that enlarging blends no foreign colour into the rim."""
+    if valid.all():
+        return array
+    rows, columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return array[:, rows, columns]
 
 
 def _shown_bands(modality: Modality) -> list[int]:

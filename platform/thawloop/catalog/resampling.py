@@ -1,7 +1,7 @@
 """One scene on a tile's pixels: which part of the file to read, what of it is valid, how it is resampled.
 
-The result equals that of rasterio's WarpedVRT on the same grid (given the same XSCALE and YSCALE), but validity is exact
-for every kind of nodata (value, NaN, infinity, mask, alpha, mask band, override) at float32, and files stay open.
+The result equals that of rasterio's WarpedVRT on the same grid (given the same XSCALE and YSCALE), but validity is
+exact for every kind of nodata (value, NaN, infinity, mask, alpha, mask band, override), and files stay open.
 """
 
 from dataclasses import dataclass

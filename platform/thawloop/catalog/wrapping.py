@@ -79,4 +79,5 @@ def _cut(polygon: Polygon) -> MultiPolygon:
             inside = polygon.intersection(box(360.0 * turn - 180.0, -91.0, 360.0 * turn + 180.0, 91.0))
         moved = shapely.transform(inside, lambda xy, turn=turn: xy - [360.0 * turn, 0.0])
         pieces += [p for p in shapely.get_parts(moved) if isinstance(p, Polygon) and not p.is_empty]
-    return MultiPolygon(pieces)
+    # Around a pole the first and the last piece meet along a meridian: they are one.
+    return MultiPolygon([p for p in shapely.get_parts(shapely.union_all(pieces)) if isinstance(p, Polygon)])
