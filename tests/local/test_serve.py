@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from thawloop.local.processes import is_alive
+from thawloop.local.serve import Serve
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WITHOUT = ("DATABASE_URL", "REDIS_URL", "THAWLOOP_VAR", "DJANGO_SETTINGS_MODULE")
@@ -105,3 +106,14 @@ def session_of(root: Path) -> list[int]:
         if str(root).encode() in text and int(folder.name) != os.getpid():
             found.append(int(folder.name))
     return found
+
+
+def test_what_another_stack_wrote_down_is_not_taken_for_servers_of_the_users_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "environment").write_text("DATABASE_URL=postgis://one\nREDIS_URL=redis://one\n")
+    monkeypatch.setenv("DATABASE_URL", "postgis://one")
+    monkeypatch.setenv("REDIS_URL", "redis://another")
+    stack = Serve(tmp_path).stack
+    assert stack.redis_url == "redis://another"
+    assert stack.database_url != "postgis://one"

@@ -26,7 +26,7 @@ from thawloop.local.supervisor import Process
 ADMIN = "admin"
 QUEUES = ("default", "raster", "gpu")
 ENVIRONMENT_FILE = "environment"
-SERVICES = ("DATABASE_URL", "REDIS_URL", "LABEL_STUDIO_URL", "LABEL_STUDIO_TOKEN")
+LABEL_STUDIO = ("LABEL_STUDIO_URL", "LABEL_STUDIO_PUBLIC_URL", "LABEL_STUDIO_TOKEN")
 _WEB_SECONDS = 120
 
 
@@ -59,7 +59,7 @@ class Serve:
         self._wanted_labelstudio_port = labelstudio_port
         self._data_roots = data_roots
         self._lock = FolderLock(self.root)
-        self._outside = self._named_outside()
+        self._outside = self._given_from_outside()
         self._labelstudio: LabelStudioServer | None = None
         self._ports: dict[str, int] = {}
         self.stack = LocalStack(
@@ -118,7 +118,7 @@ class Serve:
         return {
             "ThawLoop": self.environment["THAWLOOP_URL"],
             "Admin": f"{self.environment['THAWLOOP_URL']}/admin/",
-            "API": f"{self.environment['THAWLOOP_URL']}/api/schema/swagger-ui/",
+            "API": f"{self.environment['THAWLOOP_URL']}/api/docs/",
             "Label Studio": self.environment["LABEL_STUDIO_URL"],
         }
 
@@ -134,31 +134,34 @@ class Serve:
     def environment(self) -> dict[str, str]:
         """What every process of ours needs to find everything; also in the file `root/environment` (mode 0600)."""
         web = f"http://{LOOPBACK}:{self._ports['web']}"
-        labelstudio = {name: self._outside[name] for name in SERVICES[2:] if name in self._outside}
+        labelstudio = {name: self._outside[name] for name in LABEL_STUDIO if name in self._outside}
         if self._labelstudio is not None:
-            labelstudio = {"LABEL_STUDIO_URL": self._labelstudio.url, "LABEL_STUDIO_TOKEN": self._labelstudio.token}
+            url, token = self._labelstudio.url, self._labelstudio.token
+            labelstudio = {"LABEL_STUDIO_URL": url, "LABEL_STUDIO_PUBLIC_URL": url, "LABEL_STUDIO_TOKEN": token}
         roots = [self.root / "data", REPOSITORY / "var" / "data", *self._data_roots]
         return {
             **self.stack.environment,
             **labelstudio,
             "THAWLOOP_VAR": str(self.root),
-            "THAWLOOP_URL": os.environ.get("THAWLOOP_URL", web),
-            "THAWLOOP_CALLBACK_URL": os.environ.get("THAWLOOP_CALLBACK_URL", web),
+            "THAWLOOP_URL": self._outside.get("THAWLOOP_URL", web),
+            "THAWLOOP_CALLBACK_URL": self._outside.get("THAWLOOP_CALLBACK_URL", web),
             "ML_BACKEND_URL": f"http://{LOOPBACK}:{self._ports['ml-backend']}",
-            "THAWLOOP_DATA_ROOTS": os.environ.get("THAWLOOP_DATA_ROOTS", ",".join(map(str, roots))),
+            "THAWLOOP_DATA_ROOTS": self._outside.get("THAWLOOP_DATA_ROOTS", ",".join(map(str, roots))),
             "THAWLOOP_WEBHOOK_SECRET": self.stack.secrets.get("webhook"),
         }
 
     def _start_labelstudio(self) -> None:
-        if "LABEL_STUDIO_URL" not in self._outside:
+        if "LABEL_STUDIO_URL" in self._outside:
+            if "LABEL_STUDIO_TOKEN" not in self._outside:
+                raise ServiceFailed("LABEL_STUDIO_URL is set without LABEL_STUDIO_TOKEN: set both, or neither.")
+        else:
             self._labelstudio = self.stack.start_labelstudio(self._wanted_labelstudio_port, first_choice=8080)
 
-    def _named_outside(self) -> dict[str, str]:
-        """Servers named by the environment, other than those an earlier run wrote down in `root/environment`."""
-        own = self.root / ENVIRONMENT_FILE
-        lines = own.read_text().splitlines() if own.exists() else []
-        named = {name: os.environ[name] for name in SERVICES if os.environ.get(name)}
-        return {name: value for name, value in named.items() if f"{name}={value}" not in lines}
+    def _given_from_outside(self) -> dict[str, str]:
+        """Our environment without what a stack wrote down: the settings read that for commands in other terminals."""
+        files = [self.root / ENVIRONMENT_FILE, *REPOSITORY.glob(f"var/*/{ENVIRONMENT_FILE}")]
+        written = {line for file in files if file.exists() for line in file.read_text().splitlines()}
+        return {name: value for name, value in os.environ.items() if value and f"{name}={value}" not in written}
 
     def _environment_lines(self) -> str:
         return "\n".join(f"{name}={value}" for name, value in self.environment.items())
