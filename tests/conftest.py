@@ -22,6 +22,7 @@ _STACK = pytest.StashKey[LocalStack]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the services, tell the settings where they are, set Django up."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before any test imports torch: see ml_backend/__init__.py
     config.stash[_STACK] = stack = _make_stack()
     stack.start()
     _refuse_redis_with_data(stack.redis_url)
