@@ -63,14 +63,13 @@ class Screen:
     @contextmanager
     def _quiet(self, title: str, remember: Callable[[str], str]) -> Iterator[Report]:
         self._console.print(f"  · {title} ...", markup=False)
-        shown = time.monotonic()
+        shown, before = time.monotonic(), ""
 
         def report(fraction: float | None, message: str = "") -> None:
-            nonlocal shown
-            text = remember(message)
-            if time.monotonic() - shown > QUIET_SECONDS:
-                shown = time.monotonic()
-                share = "" if fraction is None else f"{fraction:4.0%} "
-                self._console.print(f"      {share}{text}", markup=False)
+            nonlocal shown, before
+            text = ("" if fraction is None else f"{fraction:4.0%} ") + remember(message)
+            if text != before and time.monotonic() - shown > QUIET_SECONDS:
+                shown, before = time.monotonic(), text
+                self._console.print(f"      {text}", markup=False)
 
         yield report

@@ -57,13 +57,13 @@ class Command(ThawloopCommand):
             summary_file = root / "summary.json"
             self._rounds(file, summary_file, options["rounds"], serve)
             summary: dict[str, Any] = json.loads(summary_file.read_text())
-            if not options["headless"]:
+            if not options["json"]:
                 self.show(summary)
-                screen.say(f"\nEverything stays up until Ctrl-C. Logs: {serve.stack.logs}\n{directory(serve)}")
+            screen.say(f"\n{directory(serve)}\nLogs: {serve.stack.logs}")
+            if not options["headless"]:
+                screen.say("Everything stays up until Ctrl-C.")
                 serve.wait()
-                return {}
-            screen.say(f"\n{directory(serve)}")
-            return summary
+            return summary if options["json"] else {}
         finally:
             serve.stop()
 
@@ -87,7 +87,8 @@ class Command(ThawloopCommand):
         """In a process that knows the servers' addresses from its environment; a failure is its exit code."""
         command = [sys.executable, "-m", "thawloop.demo", str(file), "--summary", str(summary)]
         command += [] if rounds is None else ["--rounds", str(rounds)]
-        child = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, **serve.environment})
+        environment = {**os.environ, **serve.environment, "THAWLOOP_LOG_LEVEL": "WARNING"}
+        child = subprocess.Popen(command, cwd=REPOSITORY, env=environment)
         try:
             code = child.wait()
         except KeyboardInterrupt:  # the terminal tells both of us
