@@ -31,7 +31,7 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
         rcnn_test_cfg: Any,
         rescale: bool = False,
     ) -> list[Any]:
-        """Run the cascade and keep its trace; same meaning as mmdet's method."""
+        """Run the cascade and keep its trace; boxes stay in network pixels until :meth:`predict_mask`, as in mmdet."""
         boxes = [result.bboxes for result in rpn_results_list]
         counts = [len(b) for b in boxes]
         logits_of_stage, boxes_of_stage = [], []
@@ -50,12 +50,11 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
                 torch.stack([logits[i] for logits in logits_of_stage], dim=1),
                 torch.stack([stage_boxes[i] for stage_boxes in boxes_of_stage], dim=1),
                 rcnn_test_cfg,
-                batch_img_metas[i] if rescale else None,
             )
             for i in range(len(counts))
         ]
 
-    def _keep_best(self, logits: Tensor, stage_boxes: Tensor, cfg: Any, rescale_by: dict[str, Any] | None) -> Any:
+    def _keep_best(self, logits: Tensor, stage_boxes: Tensor, cfg: Any) -> Any:
         """Suppress duplicates among one image's proposals: logits [p, stages, K + 1], stage_boxes [p, stages, 4]."""
         probability = logits.mean(dim=1).softmax(dim=1)
         kept, labels, indices = multiclass_nms(
@@ -69,9 +68,6 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
         result.stage_scores = stages.gather(2, labels[:, None, None].expand(-1, stages.shape[1], 1))[..., 0]
         result.stage_boxes = stage_boxes[proposal]
         result.class_entropy = -(final * final.log()).sum(dim=1) / torch.log(torch.tensor(float(final.shape[1])))
-        if rescale_by is not None:
-            factor = result.bboxes.new_tensor(rescale_by["scale_factor"]).repeat(2)
-            result.bboxes, result.stage_boxes = result.bboxes / factor, result.stage_boxes / factor
         return result
 
     def predict_mask(
@@ -91,10 +87,12 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
         stages = [self._mask_forward(stage, x, rois)["mask_preds"].sigmoid() for stage in range(self.num_stages)]
         # per image [n, K, m, m], kept off 0 and 1 where logarithms are infinite
         probabilities = torch.split(torch.stack(stages).mean(dim=0).clamp(1e-6, 1 - 1e-6), counts)
-        for result, probability in zip(results_list, probabilities, strict=True):
+        for result, probability, meta in zip(results_list, probabilities, batch_img_metas, strict=True):
             own = probability[torch.arange(len(result)), result.labels]
             entropy = -(own * own.log2() + (1 - own) * (1 - own).log2())
             result.mask_entropy = entropy.mean(dim=(1, 2))
+            if rescale:  # the mask head does the same to the final boxes
+                result.stage_boxes = result.stage_boxes / result.bboxes.new_tensor(meta["scale_factor"]).repeat(2)
         logits = [probability.logit() for probability in probabilities]
         return list(
             self.mask_head[-1].predict_by_feat(logits, results_list, batch_img_metas, self.test_cfg, rescale=rescale)

@@ -112,7 +112,7 @@ def test_training_refuses_before_it_starts(case: str, own_dataset_dir: Path, tmp
 
 
 def test_unknown_modality_is_refused(own_dataset_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(DetectorError, match="asks for modality 'ndvi'.*declares rgb, relative_elevation"):
+    with pytest.raises(DetectorError, match=r"asks for modality 'ndvi'.*declares rgb, relative_elevation"):
         train(own_dataset_dir, tmp_path / "out", DetectorConfig(modalities=("rgb", "ndvi")))
 
 

@@ -146,5 +146,5 @@ def test_a_checkpoint_for_other_modalities_is_refused(trained: TrainResult, own_
     data = json.loads(file.read_text())
     data["modalities"].pop()
     file.write_text(json.dumps(data))
-    with pytest.raises(CheckpointError, match="needs the modality 'relative_elevation'.*does not declare"):
+    with pytest.raises(CheckpointError, match=r"needs the modality 'relative_elevation'.*does not declare"):
         evaluate(own_dataset_dir, trained.checkpoint, device="cpu")

@@ -175,7 +175,7 @@ def test_damaged_checkpoints_are_refused(damage: str, trained: TrainResult, tmp_
 def test_unknown_devices_are_refused(trained: TrainResult) -> None:
     with pytest.raises(DeviceError, match="'gpu' is unknown"):
         load(trained.checkpoint, "gpu")
-    with pytest.raises(DeviceError, match="offers . CUDA devices"):
+    with pytest.raises(DeviceError, match=r"offers . CUDA devices"):
         load(trained.checkpoint, "cuda:7")
 
 

@@ -57,7 +57,7 @@ def test_a_stopped_training_continues_to_the_same_weights(
     dataset_dir: Path, quick: DetectorConfig, tmp_path: Path
 ) -> None:
     whole = train(dataset_dir, tmp_path / "whole", quick, device="cpu")
-    with pytest.raises(TrainingStoppedError, match="step 1 of 3.*same command continues"):
+    with pytest.raises(TrainingStoppedError, match=r"step 1 of 3.*same command continues"):
         train(dataset_dir, tmp_path / "parts", quick, device="cpu", should_stop=lambda: True)
     told: list[str] = []
     parts = train(dataset_dir, tmp_path / "parts", quick, device="cpu", progress=lambda _, text: told.append(text))
@@ -107,7 +107,7 @@ def test_another_training_in_the_same_folder_is_refused_unless_discarded(
     first = train(dataset_dir, out, quick, device="cpu")
     before = weights(first)
     other = replace(quick, seed=1)
-    with pytest.raises(ConfigError, match="another configuration, dataset or start.*--no-resume"):
+    with pytest.raises(ConfigError, match=r"another configuration, dataset or start.*--no-resume"):
         train(dataset_dir, out, other, device="cpu")
     assert_equal(weights(first), before)
     train(dataset_dir, out, other, device="cpu", resume=False)
@@ -118,7 +118,7 @@ def test_a_changed_dataset_is_another_training(own_dataset_dir: Path, quick: Det
     train(own_dataset_dir, tmp_path / "out", quick, device="cpu")
     chips = own_dataset_dir / "chips/rgb"
     shutil.copy(chips / "train_0001.tif", chips / "train_0002.tif")
-    with pytest.raises(ConfigError, match="another configuration, dataset"):
+    with pytest.raises(ConfigError, match=r"another configuration, dataset"):
         train(own_dataset_dir, tmp_path / "out", quick, device="cpu")
 
 
@@ -128,7 +128,7 @@ def test_divergence_stops_and_keeps_the_last_good_weights(
     """A learning rate beyond reason, after one step that is still finite."""
     config = replace(quick, iterations=30, learning_rate=1e18, warmup=0, grad_clip=1e30)
     with pytest.raises(
-        TrainingDivergedError, match="stopped being a number at step .* of 30; the last good checkpoint"
+        TrainingDivergedError, match=r"stopped being a number at step .* of 30; the last good checkpoint"
     ):
         train(own_dataset_dir, tmp_path / "out", config, device="cpu")
     kept = open_checkpoint(tmp_path / "out/checkpoint")

@@ -1,0 +1,118 @@
+"""The command line: what a newcomer types, what it prints, and its exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ml_backend.detector import TrainResult, inspect
+from ml_backend.detector.__main__ import main
+
+QUICK = ["--iterations", "1", "--batch-size", "2", "--device", "cpu"]
+COMMANDS = ("train", "pretrain", "finetune", "evaluate", "predict", "info")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert "usage: python -m ml_backend.detector" in capsys.readouterr().out
+
+
+def test_pretrain_then_finetune(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--dataset", str(dataset_dir), *QUICK]
+    sources = []
+    for name in ("rgb", "relative_elevation"):
+        out = tmp_path / name
+        assert main(["pretrain", *options, "--modality", name, "--out", str(out)]) == 0
+        sources += ["--from", f"{name}={out / 'checkpoint'}"]
+    assert "val: ap 0." in capsys.readouterr().out
+    assert main(["finetune", *options, *sources, "--out", str(tmp_path / "joint"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["iterations"] == 1
+    card = inspect(printed["checkpoint"])
+    assert set(card["init"]) == {"rgb", "relative_elevation"}
+    assert card["config"]["modalities"] == ["rgb", "relative_elevation"]
+
+
+def test_options_win_over_the_settings_file(dataset_dir: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"iterations": 7, "batch_size": 1, "seed": 5, "fusion": "stack"}))
+    out = tmp_path / "out"
+    arguments = ["train", "--dataset", str(dataset_dir), "--out", str(out), "--config", str(settings), *QUICK]
+    assert main([*arguments, "--modalities", "rgb", "--json"]) == 0
+    config = inspect(out / "checkpoint")["config"]
+    assert (config["iterations"], config["batch_size"], config["seed"], config["fusion"]) == (1, 2, 5, "stack")
+    assert config["modalities"] == ["rgb"]
+
+
+def test_evaluate_predict_and_info(
+    dataset_dir: Path, trained: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ["--dataset", str(dataset_dir), "--checkpoint", str(trained.checkpoint), "--device", "cpu"]
+    assert main(["evaluate", *both, "--split", "val", "--out", str(tmp_path / "quality.json")]) == 0
+    assert "ap50 " in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "quality.json").read_text())["per_image"]) == 3
+    assert main(["predict", *both, "--split", "train", "--out", str(tmp_path / "found.json"), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    tiles = json.loads((tmp_path / "found.json").read_text())["tiles"]
+    assert summary["tiles"] == len(tiles) == 8
+    assert summary["instances"] == sum(len(tile["detections"]) for tile in tiles) > 0
+    assert main(["info", str(trained.checkpoint)]) == 0
+    assert "modality    rgb (anchor): red, green, blue" in capsys.readouterr().out
+
+
+def test_refusals_are_one_sentence_on_stderr_and_exit_1(
+    dataset_dir: Path, trained: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, out = ["--dataset", str(dataset_dir)], ["--out", str(tmp_path / "out")]
+    cases = [
+        (["train", "--dataset", str(tmp_path), *out], "dataset.json is missing"),
+        (["train", *dataset, *out, "--modalities", "ndvi"], "asks for modality 'ndvi'"),
+        (["train", *dataset, *out, "--iterations", "0"], "iterations = 0"),
+        (["train", *dataset, *out, "--device", "cuda:9"], "offers"),
+        (["train", *dataset, *out, "--config", str(tmp_path / "none.json")], "none.json is missing"),
+        (["train", *dataset, "--out", str(dataset_dir / "dataset.json")], "dataset.json"),
+        (["evaluate", *dataset, "--checkpoint", str(tmp_path)], "model.json is missing"),
+        (
+            ["predict", "--dataset", str(tmp_path), "--checkpoint", str(trained.checkpoint), *out],
+            "dataset.json is missing",
+        ),
+        (["info", str(tmp_path)], "model.json is missing"),
+    ]
+    for arguments, message in cases:
+        assert main(arguments) == 1, arguments
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("error: ")
+        assert message in printed.err
+        assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["train"],
+        ["train", "--dataset", "d", "--out", "o", "--size", "huge"],
+        ["finetune", "--dataset", "d", "--out", "o", "--from", "rgb"],
+    ],
+)
+def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_module() -> None:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "ml_backend.detector", "--help"], cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in COMMANDS)
