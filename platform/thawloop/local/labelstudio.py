@@ -20,7 +20,7 @@ from thawloop.local.unprivileged import unprivileged_prefix
 USERNAME = "lead@thawloop.local"
 START_SECONDS = 300
 # All of our environment that Label Studio sees: it takes DEBUG, HOST, SECRET_KEY and many more for its own settings.
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 INSIDE = Path(__file__).parent / "inside_labelstudio"  # run by Label Studio's interpreter, never imported by us
 
 
@@ -81,7 +81,7 @@ class LabelStudio:
         self.folder.mkdir(parents=True, exist_ok=True)
         prefix = unprivileged_prefix(self.folder)
         environment = self._settings()
-        prepare_database(python, self._postgres, environment, self.folder, self._report)
+        prepare_database([*prefix, str(python)], self._postgres, environment, self.folder, self._report)
         for _attempt in range(3):  # between choosing a free port and listening on it another program can take it
             self._port = self._ports.choose("labelstudio", wanted=port, first_choice=first_choice)
             self._child = child = spawn(
@@ -126,6 +126,7 @@ class LabelStudio:
     def _settings(self) -> dict[str, str]:
         """Label Studio's settings: nothing leaves this machine, our loopback webhooks are allowed."""
         settings = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {
+            "HOME": str(self.folder),
             "LABEL_STUDIO_BASE_DATA_DIR": str(self.folder),
             "LABEL_STUDIO_USERNAME": USERNAME,
             "LABEL_STUDIO_PASSWORD": self._secrets.get("labelstudio-password"),

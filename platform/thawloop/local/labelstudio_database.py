@@ -16,7 +16,7 @@ _FILLING = "labelstudio_filling"
 
 
 def prepare_database(
-    python: Path,
+    python: list[str],
     postgres: PostgresServer | None,
     settings: Mapping[str, str],
     folder: Path,
@@ -25,7 +25,7 @@ def prepare_database(
     """Bring Label Studio's database to the installed version, unless it is there already.
 
     Args:
-        python: The interpreter of Label Studio's environment.
+        python: The interpreter of Label Studio's environment, with what takes its rights away in front.
         postgres: The private server; None means SQLite in `folder`.
         settings: Label Studio's environment variables.
         folder: Where the version of the database is noted.
@@ -34,7 +34,7 @@ def prepare_database(
     Raises:
         ServiceFailed: a migration or the copy failed.
     """
-    version = _run([str(python), "-c", "import importlib.metadata as m; print(m.version('label-studio'))"], {}).strip()
+    version = _run([*python, "-c", "import importlib.metadata as m; print(m.version('label-studio'))"], {}).strip()
     note = folder / "database-version"
     exists = note.exists() if postgres is None else postgres.has_database(NAME)
     if exists and note.exists() and note.read_text() == version:
@@ -49,7 +49,7 @@ def prepare_database(
     report(f"Label Studio's database is ready ({time.monotonic() - started:.0f} s)")
 
 
-def _create(python: Path, postgres: PostgresServer, settings: Mapping[str, str], version: str) -> None:
+def _create(python: list[str], postgres: PostgresServer, settings: Mapping[str, str], version: str) -> None:
     binaries = find_postgres()
     dump = cache_dir() / f"labelstudio-{version}-{binaries.folder.parent.name}.dump"
     postgres.drop_database(_FILLING)
@@ -75,8 +75,8 @@ def _dump(binaries: PostgresBinaries, url: str, dump: Path) -> None:
     partial.rename(dump)
 
 
-def _migrate(python: Path, settings: Mapping[str, str]) -> None:
-    _run([str(python), str(Path(__file__).parent / "inside_labelstudio" / "migrate.py")], settings)
+def _migrate(python: list[str], settings: Mapping[str, str]) -> None:
+    _run([*python, str(Path(__file__).parent / "inside_labelstudio" / "migrate.py")], settings)
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> str:
@@ -90,5 +90,5 @@ def _run(command: list[str], environment: Mapping[str, str]) -> str:
     )
     if done.returncode:
         words = "\n".join(done.stderr.strip().splitlines()[-8:])
-        raise ServiceFailed(f"Label Studio's database could not be prepared; {Path(command[0]).name} said:\n{words}")
+        raise ServiceFailed(f"Label Studio's database could not be prepared:\n{words}")
     return done.stdout

@@ -14,8 +14,9 @@ def unprivileged_prefix(folder: Path) -> list[str]:
     """The command prefix under which a server that writes below `folder` runs without root's rights.
 
     Empty for an ordinary user. For root, first choice is a user namespace in which we are an ordinary account: it
-    needs no change of ownership and works below a home that only root may enter. Where user namespaces are blocked,
-    drop to the account itself, which must own and reach the folder.
+    needs no change of ownership and works below a home that only root may enter. Where user namespaces are blocked
+    (containers, chroots), drop to the account itself, which must own the folder; if it cannot reach it, it keeps one
+    of root's capabilities, that of passing through folders and reading.
 
     Raises:
         ServiceFailed: neither way works here.
@@ -25,15 +26,17 @@ def unprivileged_prefix(folder: Path) -> list[str]:
     account = _account()
     if _namespaces_work(account.pw_uid, account.pw_gid):
         return _namespace(account.pw_uid, account.pw_gid)
-    drop = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "--"]
     for path in [folder, *folder.rglob("*")]:
         os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
-    if shutil.which("setpriv") is None or subprocess.run([*drop, "test", "-w", str(folder)], check=False).returncode:
-        raise ServiceFailed(
-            f"Servers must not run as root, and the account {account.pw_name!r} cannot reach {folder}: "
-            "move the checkout to a folder every account may enter, or run the same command as an ordinary user."
-        )
-    return drop
+    drop = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+    pass_through = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    for prefix in ([*drop, "--"], [*drop, *pass_through, "--"]):
+        if _succeeds([*prefix, "test", "-w", str(folder)]):
+            return prefix
+    raise ServiceFailed(
+        f"Servers must not run as root, and the account {account.pw_name!r} cannot reach {folder}: "
+        "move the checkout to a folder every account may enter, or run the same command as an ordinary user."
+    )
 
 
 def _account() -> pwd.struct_passwd:
@@ -51,6 +54,8 @@ def _namespace(uid: int, gid: int) -> list[str]:
 
 @cache
 def _namespaces_work(uid: int, gid: int) -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run([*_namespace(uid, gid), "true"], capture_output=True, check=False).returncode == 0
+    return _succeeds([*_namespace(uid, gid), "true"])
+
+
+def _succeeds(command: list[str]) -> bool:
+    return shutil.which(command[0]) is not None and not subprocess.run(command, capture_output=True).returncode
