@@ -13,6 +13,7 @@ import django
 import pytest
 import redis
 
+from thawloop.local.errors import LocalServiceError
 from thawloop.local.labelstudio import LabelStudioServer
 from thawloop.local.stack import LocalStack
 
@@ -24,7 +25,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start the services, tell the settings where they are, set Django up."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before any test imports torch: see ml_backend/__init__.py
     config.stash[_STACK] = stack = _make_stack()
-    stack.start()
+    try:
+        stack.start()
+    except LocalServiceError as error:
+        pytest.exit(str(error), returncode=2)
     _refuse_redis_with_data(stack.redis_url)
     os.environ.update(stack.environment)
     os.environ["DJANGO_SETTINGS_MODULE"] = "thawloop.settings"

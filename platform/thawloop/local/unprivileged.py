@@ -31,7 +31,8 @@ def unprivileged_prefix(folder: Path) -> list[str]:
     drop = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
     pass_through = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     for prefix in ([*drop, "--"], [*drop, *pass_through, "--"]):
-        if _succeeds([*prefix, "test", "-w", str(folder)]):
+        # `test -w` would not do: access(2) does not count capabilities.
+        if _succeeds([*prefix, "sh", "-c", ': > "$0/.probe" && rm "$0/.probe"', str(folder)]):
             return prefix
     raise ServiceFailed(
         f"Servers must not run as root, and the account {account.pw_name!r} cannot reach {folder}: "
