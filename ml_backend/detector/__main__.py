@@ -214,11 +214,13 @@ def _evaluate(arguments: Arguments) -> None:
 
 def _predict(arguments: Arguments) -> None:
     from ml_backend.detector.chips import read_tile
+    from ml_backend.detector.evaluation import check_fits
     from ml_backend.detector.inference import load
 
     dataset = read_dataset(arguments.dataset)
     detector = load(arguments.checkpoint, arguments.device)
-    tiles = dataset.tiles(arguments.split)
+    check_fits(detector, dataset, arguments.checkpoint)
+    tiles = dataset.with_modalities(detector.modalities).usable_tiles(arguments.split)
     progress = _Bar(arguments.json)
     predictions = []
     for number, tile in enumerate(tiles, start=1):

@@ -89,14 +89,19 @@ def evaluate(
     """
     dataset = read_dataset(dataset_dir)
     detector = load(checkpoint, device)
-    _check_fits(detector, dataset, Path(checkpoint))
+    check_fits(detector, dataset, Path(checkpoint))
     own = {m.name: m for m in detector.modalities}  # with the checkpoint's normalisation
     check_dataset(dataset.with_modalities(tuple(own.get(m.name, m) for m in dataset.modalities)), list(own), [split])
     dataset = dataset.with_modalities(detector.modalities)
     return evaluate_detector(detector, dataset, split, progress=progress, max_detections=max_detections)
 
 
-def _check_fits(detector: Detector, dataset: DatasetSpec, source: Path) -> None:
+def check_fits(detector: Detector, dataset: DatasetSpec, source: Path) -> None:
+    """Refuse a dataset that lacks the detector's modalities or has classes it does not know.
+
+    Raises:
+        CheckpointError: naming what is missing.
+    """
     available = {m.name: m.bands for m in dataset.modalities}
     for modality in detector.modalities:
         if available.get(modality.name) != modality.bands:

@@ -43,7 +43,8 @@ class RunFolder:
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.checkpoint, ignore_errors=True)
         text = json.dumps(identity, indent=2, sort_keys=True)
-        if self._identity.is_file() and self._identity.read_text(encoding="utf-8") != text:
+        worked = self._state.is_file() or self._result.is_file()
+        if worked and self._identity.read_text(encoding="utf-8") != text:
             raise ConfigError(
                 f"{self.path} holds a training with another configuration, dataset or start: "
                 "give another output folder, or discard it with resume=False (--no-resume)."

@@ -91,16 +91,19 @@ def train(
     target = choose_device(device)
     start = open_init(init, config, dataset)
     folder = RunFolder(Path(out_dir))
-    identity = {"config": config.to_json(), "dataset": dataset.checksum, "init": start.lineage()}
+    checksum = dataset.checksum
+    identity = {"config": config.to_json(), "dataset": checksum, "init": start.lineage()}
     finished = folder.claim(identity, resume)
     if finished is not None:
         return TrainResult(**{**finished, "checkpoint": folder.checkpoint})
     splits = ["train", *(["val"] if dataset.has_split("val") or config.eval_interval else [])]
+    if progress:
+        progress(0.0, f"checking {dataset.path}")
     specs = check_dataset(dataset, config.modalities, splits)
     dataset = dataset.with_modalities(tuple(start.normalise(spec) for spec in specs))
     devices = [target] if target.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        return _Training(dataset, config, start, folder, target, progress, should_stop).run()
+        return _Training(dataset, checksum, config, start, folder, target, progress, should_stop).run()
 
 
 class _Training:
@@ -109,6 +112,7 @@ class _Training:
     def __init__(
         self,
         dataset: DatasetSpec,
+        checksum: str,
         config: DetectorConfig,
         start: WarmStart,
         folder: RunFolder,
@@ -116,7 +120,8 @@ class _Training:
         progress: Progress | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
-        self.dataset, self.config, self.start, self.folder, self.device = dataset, config, start, folder, device
+        self.dataset, self.checksum, self.config, self.start = dataset, checksum, config, start
+        self.folder, self.device = folder, device
         self.progress = progress or (lambda share, text: None)
         self.should_stop = should_stop or (lambda: False)
         self.evaluates = dataset.has_split("val") and bool(dataset.usable_tiles("val"))
@@ -267,7 +272,7 @@ class _Training:
             "dataset": {
                 "name": self.dataset.name,
                 "version": self.dataset.version,
-                "checksum": read_dataset(self.dataset.path).checksum,
+                "checksum": self.checksum,
             },
             "init": self.start.lineage(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -105,8 +105,10 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_training_refuses_before_it_starts(case: str, own_dataset_dir: Path, tmp_path: Path) -> None:
     spoil, message = SPOILED[case]
     spoil(own_dataset_dir)
+    told: list[str] = []
     with pytest.raises(DatasetError, match=message) as refusal:
-        train(own_dataset_dir, tmp_path / "out", DetectorConfig(), progress=lambda *_: pytest.fail("training started"))
+        train(own_dataset_dir, tmp_path / "out", DetectorConfig(), progress=lambda _, text: told.append(text))
+    assert not any(text.startswith("iter") for text in told), "training started"
     assert str(own_dataset_dir) in str(refusal.value)
     assert "\n" not in str(refusal.value)
 

@@ -16,6 +16,7 @@ import torch
 from ml_backend.detector import (
     CheckpointError,
     ConfigError,
+    DatasetError,
     DetectorConfig,
     TrainingDivergedError,
     TrainingStoppedError,
@@ -96,8 +97,20 @@ def test_a_killed_training_continues_to_the_same_weights(
 def test_a_finished_training_returns_at_once(dataset_dir: Path, trained: TrainResult) -> None:
     config = DetectorConfig.from_json(inspect(trained.checkpoint)["config"])
     out = trained.checkpoint.parent
-    again = train(dataset_dir, out, config, device="cpu", progress=lambda *_: pytest.fail("it trained again"))
+    again = train(dataset_dir, out, config, device="cpu", progress=lambda *_: pytest.fail("it worked again"))
     assert again == trained
+
+
+def test_a_repaired_dataset_trains_in_the_folder_where_it_was_refused(
+    own_dataset_dir: Path, quick: DetectorConfig, tmp_path: Path
+) -> None:
+    chip = own_dataset_dir / "chips/rgb/train_0001.tif"
+    intact = chip.read_bytes()
+    chip.write_bytes(b"broken")
+    with pytest.raises(DatasetError, match="cannot be read"):
+        train(own_dataset_dir, tmp_path / "out", quick, device="cpu")
+    chip.write_bytes(intact)
+    assert train(own_dataset_dir, tmp_path / "out", quick, device="cpu").iterations == 3
 
 
 def test_another_training_in_the_same_folder_is_refused_unless_discarded(
