@@ -104,3 +104,34 @@ def drive(*, steps: int = 50) -> list[str]:
         job = run_inline(jobs[0].pk)
         done.append(job.key.split(":", 2)[-1])
     return done
+
+
+def fresh_network(campaign: Campaign, number: int = 1) -> ModelVersion:
+    """A registered version of a real network on the campaign's modalities, with the weights a training begins with."""
+    import torch
+
+    from ml_backend.detector.checkpoint import write_checkpoint as write_network
+    from ml_backend.detector.config import DetectorConfig
+    from ml_backend.detector.dataset import ModalitySpec
+    from ml_backend.detector.model import build_model
+
+    wanted = Architecture.wanted(campaign)
+    config = DetectorConfig(modalities=tuple(wanted.names), anchor=wanted.anchor)
+    specs = tuple(
+        ModalitySpec(name, bands, mean=(128.0,) * len(bands), std=(64.0,) * len(bands))
+        for name, bands in wanted.modalities
+    )
+    torch.manual_seed(0)
+    weights = build_model(config, specs, len(wanted.classes)).state_dict()
+    name = f"{campaign.name}-v{number}"
+    path = f"models/{campaign.name}/{name}"
+    card = {
+        "config": config.to_json(),
+        "classes": list(wanted.classes),
+        "modalities": [spec.to_json() for spec in specs],
+        "anchor": wanted.anchor,
+    }
+    full = write_network(artifact(path), weights, card).card
+    return ModelVersion.objects.create(
+        campaign=campaign, name=name, number=number, path=path, checksum=full["weights"]["sha256"], card=dict(full)
+    )
