@@ -18,7 +18,8 @@ class _Inset(Func):
     run along each other, slivers of centimetres are left between them.
     """
 
-    template = "ST_Scale(%(expressions)s, ST_MakePoint(0.998, 0.998), ST_Centroid(%(expressions)s))"
+    # Each part by itself: a tile split at the antimeridian has its centroid on the other side of the globe.
+    template = "ST_Buffer(%(expressions)s, -0.001 * sqrt(ST_Area(%(expressions)s)))"
     output_field = PolygonField(srid=4326)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import shapely
 from affine import Affine
 from shapely.geometry import Polygon, box, mapping
 from shapely.geometry.base import BaseGeometry
@@ -22,8 +23,9 @@ from thawloop.catalog.models import Modality, Tile, TileGrid
 from thawloop.catalog.services import create_tiles, define_grid, define_modality, define_region, register_scene
 
 SRID, PIXEL, SIZE = 3413, 3.0, 64
-# Column and row of the lower left tile; on Alaska's North Slope.
+# Column and row of the lower left tile; on Alaska's North Slope. And where the antimeridian runs through the site.
 COL, ROW = -10_400, 5_200
+DATE_LINE = (-8_502, 8_498)
 PERIOD = {"period": "2021", "period_start": date(2021, 6, 1), "period_end": date(2021, 9, 30)}
 MARGIN = 20.0
 
@@ -33,6 +35,7 @@ class Site:
     """Where things are: columns and rows counted from the lower left tile, pixels from a tile's upper left."""
 
     overlap: int = 0
+    origin: tuple[int, int] = (COL, ROW)
 
     @property
     def step(self) -> float:
@@ -40,14 +43,17 @@ class Site:
 
     def block(self, col: int, row: int, cols: int, rows: int, margin: float = MARGIN) -> BaseGeometry:
         """Tiles as one geographic polygon, a little larger."""
-        left, bottom = (COL + col) * self.step - margin, (ROW + row) * self.step - margin
-        right = (COL + col + cols - 1) * self.step + SIZE * PIXEL + margin
-        top = (ROW + row + rows - 1) * self.step + SIZE * PIXEL + margin
-        return project(box(left, bottom, right, top).segmentize(SIZE * PIXEL), SRID, 4326)
+        left, bottom = (self.origin[0] + col) * self.step - margin, (self.origin[1] + row) * self.step - margin
+        right = (self.origin[0] + col + cols - 1) * self.step + SIZE * PIXEL + margin
+        top = (self.origin[1] + row + rows - 1) * self.step + SIZE * PIXEL + margin
+        shape = project(box(left, bottom, right, top).segmentize(SIZE * PIXEL), SRID, 4326)
+        # A region across the antimeridian runs on beyond 180 degrees.
+        crosses = shape.bounds[2] - shape.bounds[0] > 180
+        return shapely.transform(shape, lambda xy: np.column_stack([xy[:, 0] % 360, xy[:, 1]])) if crosses else shape
 
     def on_tile(self, col: int, row: int, *rings: Sequence[tuple[float, float]]) -> Polygon:
         """A geographic polygon from rings in a tile's pixels."""
-        left, top = (COL + col) * self.step, (ROW + row) * self.step + SIZE * PIXEL
+        left, top = (self.origin[0] + col) * self.step, (self.origin[1] + row) * self.step + SIZE * PIXEL
         moved = [[(left + x * PIXEL, top - y * PIXEL) for x, y in ring] for ring in rings]
         return project(Polygon(moved[0], moved[1:]), SRID, 4326)
 
@@ -60,8 +66,8 @@ def write_raster(path: Path, bands: int, *, col: int, row: int, cols: int, rows:
     """Random pixels over some tiles."""
     width = round(((cols - 1) * site.step + SIZE * PIXEL) / PIXEL)
     height = round(((rows - 1) * site.step + SIZE * PIXEL) / PIXEL)
-    left = (COL + col) * site.step
-    top = (ROW + row + rows - 1) * site.step + SIZE * PIXEL
+    left = (site.origin[0] + col) * site.step
+    top = (site.origin[1] + row + rows - 1) * site.step + SIZE * PIXEL
     pixels = np.random.default_rng(bands).integers(1, 255, (bands, height, width), dtype=np.uint8)
     transform = Affine(PIXEL, 0, left, 0, -PIXEL, top)
     with rasterio.open(
@@ -70,9 +76,11 @@ def write_raster(path: Path, bands: int, *, col: int, row: int, cols: int, rows:
         file.write(pixels)
 
 
-def make_campaign(data_root: Path, *, val: bool = False, overlap: int = 0) -> Campaign:
+def make_campaign(
+    data_root: Path, *, val: bool = False, overlap: int = 0, origin: tuple[int, int] = (COL, ROW)
+) -> Campaign:
     """Make the campaign. `val`: also three val tiles; `overlap`: of neighbouring tiles, in pixels."""
-    site = Site(overlap)
+    site = Site(overlap, origin)
     rgb = define_modality(
         "rgb", bands=["red", "green", "blue"], range_min=0, range_max=255, title="RGB", kind="optical"
     )

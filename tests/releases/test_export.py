@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 from shapely.geometry import shape
 
 from labeling.models import Campaign
-from tests.releases.site import Site, annotate, tiles
+from tests.releases.site import DATE_LINE, Site, annotate, tiles
 from thawloop.catalog.geometry import geodesic_area, project
 from thawloop.core.context import acting
 from thawloop.releases.errors import ExportRefused
@@ -76,6 +76,31 @@ def test_gpkg_is_in_the_grid_system(release: Release, tmp_path: Path) -> None:
         expected = project(shapely.from_wkb(bytes(held[label].geometry.wkb)), 4326, 3413)
         assert geometry.symmetric_difference(expected).area < 1e-3
     assert np.isfinite(rows["area_m2"]).all()
+
+
+def test_labels_across_the_antimeridian_stay_whole(
+    db: None, make_campaign: Callable[..., Campaign], label_file: Write, tmp_path: Path
+) -> None:
+    campaign, site = make_campaign(origin=DATE_LINE), Site(origin=DATE_LINE)
+    # The antimeridian is the diagonal of this tile; in the file, longitudes jump from 180 to -180.
+    crossing = site.square(2, 1, x=20, y=20, side=24)
+    assert crossing.bounds[2] - crossing.bounds[0] > 300
+    import_labels(campaign, label_file(crossing, site.square(5, 0)), coverage="regions")
+    release = freeze_release(campaign)
+
+    folder = materialise(release)
+    (row,) = json.loads((folder / "annotations" / "train.json").read_text())["annotations"]
+    assert row["bbox"] == pytest.approx([20, 20, 24, 24], abs=0.01)
+    assert row["area"] == pytest.approx(576, abs=0.2)
+    assert len(row["segmentation"]) == 1
+
+    features = json.loads(export(release, "geojson", tmp_path / "x.geojson").read_text())["features"]
+    shapes = [shape(feature["geometry"]) for feature in features]
+    assert sorted(len(polygons.geoms) for polygons in shapes) == [1, 2]
+    assert all(-180 <= polygons.bounds[0] <= polygons.bounds[2] <= 180 for polygons in shapes)
+    _, _, wkb, _ = pyogrio.raw.read(export(release, "gpkg", tmp_path / "x.gpkg"))
+    assert [len(polygons.geoms) for polygons in shapely.from_wkb(wkb)] == [1, 1]
+    assert shapely.area(shapely.from_wkb(wkb)).max() == pytest.approx(576 * 9, rel=1e-3)
 
 
 def test_empty_release_of_labels_is_still_a_file(campaign: Campaign, site: Site, tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box
 
-from labeling.models import Campaign, Label, LabelRevision
-from tests.releases.site import Site, annotate, tiles
+from labeling.models import Campaign, CampaignRegion, Label, LabelRevision
+from tests.releases.site import PERIOD, Site, annotate, tiles
+from thawloop.catalog.models import Tile
+from thawloop.catalog.services import create_tiles, define_region, split_region
 from thawloop.core.errors import Conflict
 from thawloop.core.models import AuditEntry
 from thawloop.releases.errors import ReleaseRefused
@@ -127,6 +129,23 @@ def test_train_tiles_that_share_ground_with_test_tiles_are_left_out(
     assert all(a.intersection(b).area == 0 for a in ground["train"] for b in ground["test"])
     assert release.counts["left_out"] > 0
     assert len(release.definition["provenance"]["left_out"]) == release.counts["left_out"]
+
+
+def test_regions_of_a_split_cover_their_own_tiles(campaign: Campaign, site: Site, label_file: Write) -> None:
+    grid = campaign.grid
+    CampaignRegion.objects.filter(campaign=campaign).delete()
+    Tile.objects.filter(grid=grid).delete()
+    study = define_region("study", site.block(0, 0, 8, 8, margin=30))
+    for split, part in split_region(study, grid, block_tiles=2, seed=1).items():
+        CampaignRegion.objects.create(campaign=campaign, region=part, split=split)
+        create_tiles(grid, part, **PERIOD)
+    path = label_file(*(site.square(col, row) for col in range(8) for row in range(8)))
+    import_labels(campaign, path, coverage="regions")
+
+    release = freeze_release(campaign)
+
+    assert sum(release.counts["tiles"].values()) == 64
+    assert release.counts["labels"] == release.counts["tiles"]
 
 
 @given(

@@ -205,6 +205,22 @@ def test_only_labels_of_the_chosen_splits_are_taken(campaign: Campaign, site: Si
     assert labelled_tiles(campaign).count() == 6
 
 
+def test_border_label_belongs_to_its_point_but_coverage_knows_all_of_them(
+    campaign: Campaign, site: Site, label_file: Write
+) -> None:
+    # 60 m of gap lie between the regions' margins; most of this label is on the train side.
+    across = site.on_tile(3, 0, [(0, 10), (135, 10), (135, 20), (0, 20)])
+    assert import_labels(campaign, label_file(across, name="a.geojson"), splits=["train"]).counts["created"] == 1
+    with pytest.raises(LabelFileRefused, match="lies in the regions chosen"):
+        import_labels(campaign, label_file((across, {"file": 2}), name="b.geojson"), splits=["test"], dry_run=True)
+
+    covering = import_labels(
+        campaign, label_file((across, {"file": 2}), name="b.geojson"), splits=["test"], coverage="regions"
+    )
+
+    assert (covering.counts["held_back"], covering.counts["unchanged"]) == (0, 1)
+
+
 def test_points_are_refused_unless_circles_will_do(campaign: Campaign, site: Site, label_file: Write) -> None:
     middle = site.square(0, 0).centroid
     path = label_file(middle, MultiPoint([site.square(1, 1).centroid]))

@@ -60,10 +60,16 @@ class StudyArea:
         """Whether a label touches any of the campaign's regions."""
         return bool(shapely.intersects(self.everything, polygons))
 
-    def wants(self, polygons: MultiPolygon) -> bool:
-        """Whether an import takes a label: any, or those whose representative point lies in the regions chosen."""
+    def wants(self, polygons: MultiPolygon, *, exhaustive: bool) -> bool:
+        """Whether an import takes a label: any, or those that lie in the regions chosen.
+
+        A label on the border belongs where its representative point is; but where an import is `exhaustive`, every
+        label that reaches into the regions is part of what is known there.
+        """
         if not self.is_part:
             return True
+        if exhaustive:
+            return bool(shapely.relate_pattern(self.chosen, polygons, "T********"))
         return bool(shapely.intersects(self.chosen, shapely.point_on_surface(polygons)))
 
     def elsewhere(self, name: str, bounds: tuple[float, float, float, float]) -> str:

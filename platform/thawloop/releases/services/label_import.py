@@ -35,6 +35,7 @@ class Wanted:
     class_field: str | None
     known: dict[str, LandformClass]
     buffer_points: float | None
+    exhaustive: bool
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def import_labels(
         class_field: Attribute that names each feature's class.
         coverage: `none`; `regions`: tiles in the chosen regions are exhaustively labelled by this file, so that tiles
             without a label are true negatives; or a shapely geometry in EPSG:4326 with the same meaning.
-        splits: Take only labels in regions of these splits; the others are counted as held back.
+        splits: Take only labels in regions of these splits; the others are counted as held back. A label across the
+            border belongs where its representative point is, and with a coverage wherever it reaches into.
         regions: Take only labels in these regions (names).
         crs: Coordinate system of the file, where it names none or a wrong one.
         layer: Which layer, where it has several.
@@ -87,7 +89,7 @@ def import_labels(
         ReleaseConflict: The file was imported before with other options.
     """
     file = _local(checked_uri(str(path)))
-    wanted = _wanted(campaign, landform_class, class_field, buffer_points)
+    wanted = _wanted(campaign, landform_class, class_field, buffer_points, exhaustive=coverage != "none")
     area = StudyArea.of(campaign, splits=splits, regions=regions)
     options = {
         "class": wanted.landform_class.name if wanted.landform_class else None,
@@ -127,7 +129,12 @@ def _local(path: str) -> Path:
 
 
 def _wanted(
-    campaign: Campaign, landform_class: LandformClass | str | None, class_field: str | None, buffer: float | None
+    campaign: Campaign,
+    landform_class: LandformClass | str | None,
+    class_field: str | None,
+    buffer: float | None,
+    *,
+    exhaustive: bool,
 ) -> Wanted:
     known = {item.name.lower(): item for item in campaign.classes.all()}
     if landform_class is not None and class_field is not None:
@@ -135,17 +142,17 @@ def _wanted(
     if buffer is not None and not 0 < buffer <= 10_000:
         raise LabelFileRefused(f"A radius of {buffer:g} m around points makes no landform: use 1 to 10,000 metres.")
     if class_field is not None:
-        return Wanted(None, class_field, known, buffer)
+        return Wanted(None, class_field, known, buffer, exhaustive)
     if landform_class is None:
         if len(known) != 1:
             raise LabelFileRefused(
                 f"Campaign {campaign.name} maps {_names(known)}: say which one the file holds, or which field tells."
             )
-        return Wanted(next(iter(known.values())), None, known, buffer)
+        return Wanted(next(iter(known.values())), None, known, buffer, exhaustive)
     name = landform_class if isinstance(landform_class, str) else landform_class.name
     if name.lower() not in known:
         raise LabelFileRefused(f"Campaign {campaign.name} maps {_names(known)}, not `{name}`: use one of its classes.")
-    return Wanted(known[name.lower()], None, known, buffer)
+    return Wanted(known[name.lower()], None, known, buffer, exhaustive)
 
 
 def _names(known: dict[str, LandformClass]) -> str:
@@ -196,7 +203,7 @@ def _collect(
         tally.extend(cleaned.polygons)
         if not area.meets(cleaned.polygons):
             tally.outside += 1
-        if area.wants(cleaned.polygons):
+        if area.wants(cleaned.polygons, exhaustive=wanted.exhaustive):
             labels.append(NewLabel(feature.id, kind, cleaned.polygons, feature.properties))
         else:
             tally.held_back += 1
