@@ -7,6 +7,7 @@ calls this, and shows the result.
 import argparse
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import django
@@ -22,12 +23,16 @@ def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thawloop.settings")
     django.setup()
 
+    from django.conf import settings
+    from django.db import DatabaseError
+
     from labeling.campaign_file import parse_campaign_file
     from thawloop.core.context import acting
     from thawloop.core.errors import Refused
     from thawloop.demo.loop import Loop
     from thawloop.demo.screen import Screen
 
+    logs = Path(settings.VAR_DIR) / "logs"
     try:
         spec = parse_campaign_file(arguments.file)
         rounds = spec.demo.rounds if arguments.rounds is None else arguments.rounds
@@ -37,8 +42,16 @@ def main() -> int:
     except Refused as refusal:
         print(f"The demo stopped: {refusal}", file=sys.stderr)
         return 1
+    except DatabaseError as error:
+        print(f"The demo stopped: the database failed ({error}). See {logs / 'postgres.log'}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001 - a person gets a sentence, the log gets everything
+        with (logs / "demo.log").open("a") as log:
+            traceback.print_exc(file=log)
+        print(f"The demo stopped: {type(error).__name__}: {error}. See {logs / 'demo.log'}.", file=sys.stderr)
+        return 1
     return 0
 
 

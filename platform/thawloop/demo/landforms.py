@@ -1,6 +1,7 @@
 """Thaw slumps and their look-alikes: outlines and what they do to the ground."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,8 @@ from scipy import ndimage
 from shapely import Polygon
 
 from thawloop.demo.terrain import Grid, Mask, fractal
+
+Line = NDArray[np.floating[Any]]
 
 SLUMP, BARE_PATCH, GREEN_BOWL = "slump", "bare patch", "green bowl"
 
@@ -69,17 +72,19 @@ def slump_outline(
     return max(getattr(shape, "geoms", [shape]), key=lambda part: part.area).simplify(0.25)
 
 
-def _half_width(along: NDArray, width: float, length: float, tongue: float, tongue_width: float) -> NDArray:
+def _half_width(along: Line, width: float, length: float, tongue: float, tongue_width: float) -> Line:
     """Half width from the headwall (0) to the tongue's end (1)."""
     total = length + tongue
     scar = np.clip(along * total / length, 0, 1)
     rim = width / 2 * np.clip(scar / 0.35, 0, 1) ** 0.45 * (1 - 0.75 * np.clip((scar - 0.35) / 0.65, 0, 1) ** 2.2)
     end = np.clip((total * (1 - along)) / (0.6 * tongue_width), 0, 1)
-    return np.maximum(rim, tongue_width / 2 * (scar > 0.3)) * np.sqrt(1 - (1 - end) ** 2)
+    return np.asarray(np.maximum(rim, tongue_width / 2 * (scar > 0.3)) * np.sqrt(1 - (1 - end) ** 2))
 
 
-def _wave(along: NDArray, rng: np.random.Generator, *, counts: tuple[int, ...], size: float) -> NDArray:
-    return size * sum(np.sin(2 * np.pi * (count * along / 2 + rng.random())) for count in counts)
+def _wave(along: Line, rng: np.random.Generator, *, counts: tuple[int, ...], size: float) -> Line:
+    return np.asarray(
+        size * np.sum([np.sin(2 * np.pi * (count * along / 2 + rng.random())) for count in counts], axis=0)
+    )
 
 
 def blob_outline(center: tuple[float, float], length: float, rng: np.random.Generator) -> Polygon:
@@ -115,6 +120,12 @@ class Window:
     edge: Grid
     along: Grid
     across: Grid
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns = self.inside.shape
+        return rows, columns
 
 
 def window_of(form: Landform, shape: tuple[int, int]) -> Window:

@@ -7,11 +7,13 @@ bowls have the depression but not the bare floor.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 import rasterio.features
 import shapely
+from numpy.typing import NDArray
 from pyproj import Transformer
 from rasterio.transform import Affine, from_origin
 from scipy import ndimage
@@ -117,13 +119,13 @@ def _place(ground: Ground, size: SceneSize, rng: np.random.Generator) -> list[La
     suitable = np.where(dry > 14, steepness, 0) ** 1.5
     swarms = 0.15 + np.clip(fractal(size.shape, rng, slope=3.2, longest=350), 0, None) ** 1.5
     tiles = size.columns * size.rows
-    wanted = {SLUMP: round(0.72 * tiles), BARE_PATCH: round(0.26 * tiles), GREEN_BOWL: round(0.16 * tiles)}
+    wanted = {SLUMP: round(1.25 * tiles), BARE_PATCH: round(0.35 * tiles), GREEN_BOWL: round(0.2 * tiles)}
     water = _outlines(ground.water)
     forms: list[Landform] = []
     taken: list[shapely.Geometry] = []
     for kind, count in wanted.items():
         weight = suitable * swarms if kind == SLUMP else (dry > 10).astype(float)
-        spots = rng.choice(weight.size, size=count * 12, p=(weight / weight.sum()).ravel())
+        spots = rng.choice(weight.size, size=count * 30, p=(weight / weight.sum()).ravel())
         placed = 0
         for spot in spots:
             row, column = divmod(int(spot), size.shape[1])
@@ -213,33 +215,34 @@ def _paint(ground: Ground, forms: list[Landform], size: SceneSize, rng: np.rando
 
 def _bare(part: Grid, form: Landform, window: Window, rng: np.random.Generator) -> Grid:
     streaks = flow_lines(window, rng)
-    wet = np.clip(0.4 + 0.22 * streaks + 0.18 * fractal(window.inside.shape, rng, slope=2, longest=24), 0, 1)
+    wet = np.clip(0.4 + 0.22 * streaks + 0.18 * fractal(window.shape, rng, slope=2, longest=24), 0, 1)
     floor = _mix(_MUD, _WET_MUD, wet)
-    islands = (fractal(window.inside.shape, rng, slope=2.4, longest=18) > 1.45) & (window.edge > 3)
+    islands = (fractal(window.shape, rng, slope=2.4, longest=18) > 1.45) & (window.edge > 3)
     floor = np.where(islands, 0.5 * part + 0.5 * floor, floor)
     if form.kind == SLUMP:
         exposed = np.clip(1 - np.abs(window.edge - 1.8) / 1.6, 0, 1) * np.clip((0.55 - window.along) / 0.2, 0, 1)
         floor = floor * (1 - 0.8 * exposed) + _HEADWALL[:, None, None] * 0.8 * exposed
     softness = np.clip(window.edge / (1.2 if form.kind == SLUMP else 2.5), 0, 1)
     fade = softness * np.where(form.kind == SLUMP, 1 - 0.35 * np.clip((window.along - 0.75) / 0.25, 0, 1), 1)
-    return (part * (1 - fade) + floor * fade).astype(np.float32)
+    return np.asarray(part * (1 - fade) + floor * fade, dtype=np.float32)
 
 
 def _snow(color: Grid, elevation: Grid, water: Mask, rng: np.random.Generator) -> Grid:
     """A few late snow patches in hollows that face north."""
-    hollow = ndimage.gaussian_filter(elevation, 25) - elevation
-    chance = hollow / hollow.std() + fractal(elevation.shape, rng, slope=2.5, longest=60)
+    hollow = np.asarray(ndimage.gaussian_filter(elevation, 25)) - elevation
+    rows, columns = elevation.shape
+    chance = hollow / hollow.std() + fractal((rows, columns), rng, slope=2.5, longest=60)
     patches = ndimage.binary_opening((chance > np.quantile(chance, 0.9985)) & ~water)
     return _over(color, np.broadcast_to(_SNOW[:, None, None], color.shape), patches)
 
 
-def _mix(low: np.ndarray, high: np.ndarray, share: Grid) -> Grid:
+def _mix(low: NDArray[np.float64], high: NDArray[np.float64], share: Grid) -> Grid:
     return (low[:, None, None] * (1 - share) + high[:, None, None] * share).astype(np.float32)
 
 
-def _over(color: Grid, top: np.ndarray, where: Mask) -> Grid:
+def _over(color: Grid, top: NDArray[np.floating], where: Mask) -> Grid:
     share = ndimage.gaussian_filter(where.astype(np.float32), 0.8)
-    return (color * (1 - share) + top * share).astype(np.float32)
+    return np.asarray(color * (1 - share) + top * share, dtype=np.float32)
 
 
 def _write_optical(path: Path, color: Grid, transform: Affine) -> None:
@@ -266,7 +269,7 @@ def _write_dem(path: Path, elevation: Grid, size: SceneSize, transform: Affine) 
     _write(path, coarse[None].astype(np.float32), profile, ("elevation",))
 
 
-def _write(path: Path, data: np.ndarray, profile: dict, names: tuple[str, ...]) -> None:
+def _write(path: Path, data: NDArray[Any], profile: dict[str, Any], names: tuple[str, ...]) -> None:
     """A tiled GeoTIFF with overviews, in place only when complete."""
     partial = path.with_name(f"{path.stem}.partial.tif")
     options = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "predictor": 2}

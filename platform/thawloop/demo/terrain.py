@@ -28,7 +28,7 @@ def fractal(shape: tuple[int, int], rng: np.random.Generator, *, slope: float, l
     amplitude *= 1 / (1 + (1 / (longest * np.maximum(frequency, 1e-9))) ** 8)
     noise = np.fft.rfft2(rng.standard_normal(shape))
     field = np.fft.irfft2(noise * amplitude, s=shape)
-    return ((field - field.mean()) / field.std()).astype(np.float32)
+    return np.asarray((field - field.mean()) / field.std(), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -109,4 +109,4 @@ def hillshade(elevation: Grid, pixel_size: float, *, azimuth: float, altitude: f
     light = np.array([np.sin(sun) * np.cos(height), np.cos(sun) * np.cos(height), np.sin(height)])
     norm = np.sqrt(east**2 + north**2 + 1)
     # Rows run south: the gradient along rows is minus the one along north.
-    return np.clip((-east * light[0] + north * light[1] + light[2]) / norm, 0, None).astype(np.float32)
+    return np.asarray(np.clip((-east * light[0] + north * light[1] + light[2]) / norm, 0, None), dtype=np.float32)

@@ -11,7 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from labeling.campaign_file import parse_campaign_file
+from labeling.campaign_spec import CampaignSpec
 from thawloop.core.cli import ThawloopCommand
+from thawloop.core.errors import Refused
 from thawloop.demo.generated import generated_campaign
 from thawloop.demo.screen import Screen
 from thawloop.demo.summary import table_of
@@ -44,11 +46,13 @@ class Command(ThawloopCommand):
         _forget_other_servers()
         root = options["root"].absolute()
         file = self._campaign_file(options["campaign"], root, screen)
+        spec = parse_campaign_file(file)
+        _refuse_without_annotators(spec)
         serve = Serve(
             root,
             port=options["port"],
             labelstudio_port=options["labelstudio_port"],
-            data_roots=parse_campaign_file(file).local_folders,
+            data_roots=spec.local_folders,
             report=lambda line: screen.say(f"  {line}"),
         )
         screen.heading("Servers")
@@ -97,6 +101,18 @@ class Command(ThawloopCommand):
             raise
         if code:
             raise SystemExit(code)
+
+
+def _refuse_without_annotators(spec: CampaignSpec) -> None:
+    """Before anything is started."""
+    held_back = [file for labels in spec.labels if labels.role == "simulate" for file in labels.files]
+    if not held_back:
+        raise Refused(
+            f"{spec.source}: no label is held back to play the annotators: add a `[[labels]]` table with "
+            '`role = "simulate"`, or set the campaign up for real annotators with `manage.py create_campaign`.'
+        )
+    if missing := [file for file in held_back if not file.exists()]:
+        raise Refused(f"{spec.source}: the label file {missing[0]} does not exist; correct `files`.")
 
 
 def _forget_other_servers() -> None:
