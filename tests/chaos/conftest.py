@@ -1,9 +1,9 @@
 """Real workers and reconcilers on the test database and a Redis of their own, to be killed."""
 
 import os
-import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +27,8 @@ class Crowd:
         self.trace = folder / "trace"
         self.gate = folder / "gate"
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._threads: list[threading.Thread] = []
+        self._over = threading.Event()
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start one of our management commands."""
@@ -46,8 +48,23 @@ class Crowd:
         return self.start("worker", "--queue", "default")
 
     def reconciler(self) -> subprocess.Popen[bytes]:
-        """Start a reconciler."""
+        """Start a reconciler process."""
         return self.start("reconciler")
+
+    def reconcile(self) -> None:
+        """Keep reconciling jobs from a thread of this process, which starts sooner than a process of its own."""
+        thread = threading.Thread(target=self._reconcile)
+        thread.start()
+        self._threads.append(thread)
+
+    def _reconcile(self) -> None:
+        from django.db import connection
+
+        from thawloop.core.services import reconcile_jobs
+
+        while not self._over.wait(0.3):
+            reconcile_jobs()
+        connection.close()
 
     def enqueue(self, name: str, key: str, **args: str) -> "Job":
         """Ask for one of the `chaos_jobs`."""
@@ -74,17 +91,17 @@ class Crowd:
             time.sleep(0.05)
 
     def end(self) -> None:
-        """Kill every process of every session that was started here."""
+        """Stop reconciling, and kill every process of every session that was started here."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+        from thawloop.local.processes import kill_session, session_members
+
         for process in self.processes:
-            for pid in _session(process.pid):
-                os.kill(pid, signal.SIGKILL)
+            while session_members(process.pid):  # work horses among them, which hold connections to the database
+                kill_session(process.pid)
+                time.sleep(0.02)
             process.wait()
-
-
-def _session(leader: int) -> list[int]:
-    from thawloop.local.processes import session_members
-
-    return session_members(leader)
 
 
 @pytest.fixture

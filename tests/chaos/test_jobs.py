@@ -22,7 +22,8 @@ def finished(job: Job) -> bool:
 
 
 def test_worker_and_horse_killed_the_job_runs_again_and_finishes_once(crowd) -> None:
-    worker, _reconciler = crowd.worker(), crowd.reconciler()
+    worker = crowd.worker()
+    crowd.reconcile()
     job = crowd.enqueue("steps", "k", until=str(crowd.gate))
     crowd.until(lambda: crowd.events("began"), "the job began")
     [(_, horse)] = crowd.events("began")
@@ -38,7 +39,7 @@ def test_worker_and_horse_killed_the_job_runs_again_and_finishes_once(crowd) -> 
 
 def test_only_the_horse_killed_the_same_worker_goes_on(crowd) -> None:
     crowd.worker()
-    crowd.reconciler()
+    crowd.reconcile()
     job = crowd.enqueue("steps", "k", until=str(crowd.gate))
     crowd.until(lambda: crowd.events("began"), "the job began")
     os.kill(crowd.events("began")[0][1], signal.SIGKILL)
@@ -50,7 +51,8 @@ def test_only_the_horse_killed_the_same_worker_goes_on(crowd) -> None:
 
 
 def test_only_the_worker_killed_its_horse_dies_with_it(crowd) -> None:
-    worker, _reconciler = crowd.worker(), crowd.reconciler()
+    worker = crowd.worker()
+    crowd.reconcile()
     job = crowd.enqueue("deaf", "k", until=str(crowd.gate))
     crowd.until(lambda: crowd.events("began"), "the job began")
     [(_, horse)] = crowd.events("began")
@@ -66,7 +68,7 @@ def test_only_the_worker_killed_its_horse_dies_with_it(crowd) -> None:
 
 def test_a_horse_stopped_beyond_its_lease_is_fenced_when_it_wakes(crowd) -> None:
     crowd.worker()
-    crowd.reconciler()
+    crowd.reconcile()
     job = crowd.enqueue("deaf", "k", until=str(crowd.gate))
     crowd.until(lambda: crowd.events("began"), "the job began")
     [(_, sleeper)] = crowd.events("began")
@@ -82,7 +84,8 @@ def test_a_horse_stopped_beyond_its_lease_is_fenced_when_it_wakes(crowd) -> None
 
 
 def test_a_worker_that_is_shut_down_hands_its_job_on_without_losing_an_attempt(crowd) -> None:
-    worker, _reconciler = crowd.worker(), crowd.reconciler()
+    worker = crowd.worker()
+    crowd.reconcile()
     job = crowd.enqueue("steps", "k", until=str(crowd.gate))
     crowd.until(lambda: crowd.events("began"), "the job began")
     worker.terminate()
@@ -118,9 +121,9 @@ def test_redis_forgets_everything_and_all_jobs_finish_once(crowd, redis_server) 
     assert len(crowd.events("began")) == len(crowd.events("ended")) == 6
 
 
-def test_redis_goes_and_comes_back_and_all_jobs_finish_once(crowd, redis_server, request) -> None:
+def test_redis_goes_and_comes_back_and_all_jobs_finish_once(crowd, redis_server) -> None:
     crowd.worker()
-    crowd.reconciler()
+    crowd.reconcile()
     crowd.enqueue("steps", "before")
     crowd.until(lambda: states() == ["succeeded"], "the worker worked")
     with redis.Redis.from_url(redis_server.url) as client:
