@@ -48,7 +48,7 @@ class SyncReport:
 
 
 def sync(campaign: Campaign, *, full: bool = False) -> SyncReport:
-    """Make what we know of a campaign's annotations equal to what Label Studio holds, and push what waits.
+    """Make what we know of a campaign's annotations equal to what Label Studio holds; if it is active, push what waits.
 
     Annotations that changed are recorded. An annotation that is gone becomes a DELETED row and its labels are retired;
     a task that is gone becomes WITHDRAWN, its annotations deleted; it is not pushed again.
@@ -114,7 +114,7 @@ def has_outdated_preannotations(campaign: Campaign) -> bool:
 
 
 def reconcile() -> list[str]:
-    """What the reconciler does for every active campaign; one that fails does not hold up the others.
+    """What the reconciler does for every campaign that is not closed; one that fails does not hold up the others.
 
     Returns:
         What was done, one sentence each.
@@ -123,7 +123,7 @@ def reconcile() -> list[str]:
         Refused: A campaign could not be synced; the others were.
     """
     done, failures = [], []
-    for campaign in Campaign.objects.filter(state=Campaign.State.ACTIVE):
+    for campaign in Campaign.objects.exclude(state=Campaign.State.CLOSED):
         try:
             report = sync(campaign)
         except Refused as error:

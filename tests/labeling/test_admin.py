@@ -1,0 +1,65 @@
+"""Every admin page of the room opens, and history cannot be changed there."""
+
+import pytest
+from django.contrib import admin
+from django.urls import reverse
+
+from labeling import models
+from labeling.models import Campaign, LabelImport, WebhookEvent
+from labeling.services import record_annotation
+from tests.labeling.build import SQUARE, annotation, build_champion, build_prediction, polygon
+from thawloop.core.models import Job
+
+REGISTERED = [model for model in map(models.__dict__.get, models.__all__) if model in admin.site._registry]
+
+
+@pytest.fixture
+def everything(task):
+    task.prediction = build_prediction(task.tile, build_champion(task.campaign))
+    task.save()
+    record_annotation(task, annotation(7, polygon(SQUARE), {"junk": 1}))
+    WebhookEvent.objects.create(campaign=task.campaign, action="X", payload={})
+    LabelImport.objects.create(campaign=task.campaign, file_name="x.gpkg", checksum="0" * 64)
+    return task
+
+
+@pytest.mark.parametrize("model", REGISTERED, ids=lambda model: model.__name__)
+def test_lists_and_rows_open(admin_client, everything, model):
+    name = f"admin:labeling_{model._meta.model_name}"
+    assert admin_client.get(reverse(f"{name}_changelist")).status_code == 200
+    row = model.objects.first()
+    assert row is not None
+    assert admin_client.get(reverse(f"{name}_change", args=[row.pk])).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["annotation", "labelrevision", "label", "annotationtask", "webhookevent"])
+def test_history_can_only_be_looked_at(admin_client, everything, name):
+    row = admin.site._registry[
+        getattr(models, next(n for n in models.__all__ if n.lower() == name))
+    ].model.objects.first()
+    assert admin_client.post(reverse(f"admin:labeling_{name}_change", args=[row.pk]), {}).status_code == 403
+    assert (
+        admin_client.post(reverse(f"admin:labeling_{name}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
+    )
+    assert admin_client.get(reverse(f"admin:labeling_{name}_add")).status_code == 403
+
+
+def test_a_campaign_is_edited_through_its_service(admin_client, everything):
+    campaign = everything.campaign
+    address = reverse("admin:labeling_campaign_change", args=[campaign.pk])
+    fields = {"title": "Peel", "state": "paused", "score_threshold": "0.4", "acquisition": "{}", "detector": "{}"}
+    inlines = {}
+    for prefix in ("campaign_modalities", "campaign_regions"):
+        inlines |= {f"{prefix}-{name}": "0" for name in ("TOTAL_FORMS", "INITIAL_FORMS", "MIN_NUM_FORMS")}
+    assert admin_client.post(address, fields | inlines).status_code == 302
+    campaign.refresh_from_db()
+    assert (campaign.title, campaign.state, campaign.score_threshold) == ("Peel", "paused", 0.4)
+    bad = fields | inlines | {"acquisition": '{"batch_sise": 1}'}
+    assert "batch_sise" in admin_client.post(address, bad, follow=True).content.decode()
+    assert Campaign.objects.get().acquisition == {}
+
+
+def test_syncing_from_the_admin_asks_for_a_job(admin_client, everything):
+    data = {"action": "sync", "_selected_action": [everything.campaign.pk]}
+    admin_client.post(reverse("admin:labeling_campaign_changelist"), data)
+    assert Job.objects.get().function == "labeling.jobs.synchronise"
