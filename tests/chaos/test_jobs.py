@@ -8,6 +8,7 @@ import redis
 
 from thawloop.core.models import Job
 from thawloop.core.services import cancel_job
+from thawloop.core.workers import live_workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,6 +103,7 @@ def test_a_running_job_is_cancelled(crowd) -> None:
     crowd.worker()
     job = crowd.enqueue("steps", "k", until=str(crowd.gate))
     crowd.until(lambda: crowd.events("began"), "the job began")
+    assert (live_workers("default"), live_workers("gpu")) == (1, 0)
     cancel_job(job)
     crowd.until(lambda: finished(job), "the job stopped")
     assert job.state == "cancelled"

@@ -17,7 +17,7 @@ from thawloop.core.services import cancel_job, retry_job
 class JobSerializer(serializers.ModelSerializer[Job]):
     """A job as people see it; the lease is the workers' business."""
 
-    requested_by = serializers.SlugRelatedField("username", read_only=True)
+    requested_by: serializers.Field[Any, Any, Any, Any] = serializers.SlugRelatedField("username", read_only=True)
 
     class Meta:
         model = Job
