@@ -66,7 +66,7 @@ def test_everything_in_the_file_is_there(file):
     assert list(learned) == ["rgb", "ndvi", "relative_elevation"]
     assert campaign.campaign_modalities.get(is_anchor=True).modality.name == "rgb"
     assert campaign.retrain_policy.min_new_tiles == 16
-    assert campaign.detector["iterations"] == 120
+    assert campaign.detector["size"] == "nano"
     assert AuditEntry.objects.filter(action="labeling.create_campaign").count() == 1
 
 
@@ -110,9 +110,11 @@ def test_a_mistake_leaves_nothing_behind(file, replacements, words):
 
 def test_settings_may_change_later(file):
     set_up_campaign(parse_campaign_file(file))
-    changed = change(file, ("iterations = 120", "iterations = 70"), ("min_new_tiles = 16", "min_new_tiles = 5"))
+    changed = change(
+        file, ("[detector]\n", "[detector]\nbatch_size = 3\n"), ("min_new_tiles = 16", "min_new_tiles = 5")
+    )
     campaign = set_up_campaign(parse_campaign_file(changed)).campaign
-    assert campaign.detector["iterations"] == 70
+    assert campaign.detector["batch_size"] == 3
     assert RetrainPolicy.objects.get(campaign=campaign).min_new_tiles == 5
 
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from thawloop.demo.scenes import SceneSize, generate
+from thawloop.demo.scenes import FILES, SceneSize, generate
 
 CAMPAIGN_FILE = Path(__file__).parent / "demo.toml"
 
@@ -14,7 +14,9 @@ def generated_campaign(folder: Path, *, size: SceneSize | None = None, seed: int
     size = size or SceneSize()
     made_from = json.dumps({**asdict(size), "seed": seed})
     note = folder / "generated.json"
-    if not note.exists() or note.read_text() != made_from:
+    is_complete = all((folder / name).exists() for name in FILES)
+    if not is_complete or not note.exists() or note.read_text() != made_from:
+        note.unlink(missing_ok=True)
         generate(folder, size, seed=seed)
         note.write_text(made_from)
     file = folder / CAMPAIGN_FILE.name

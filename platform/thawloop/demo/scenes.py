@@ -35,6 +35,7 @@ from thawloop.demo.terrain import Grid, Ground, Mask, fractal, hillshade, make_g
 # Jesse Moraine, Banks Island: one of the densest swarms of thaw slumps on Earth.
 PLACE_LON, PLACE_LAT = -119.9, 72.7
 SRID = 3413
+FILES = ("optical.tif", "dem.tif", "truth.geojson")
 NODATA_DEM = -9999.0
 REFLECTANCE_SCALE = 1e-4
 SUN_AZIMUTH, SUN_ALTITUDE = 165.0, 32.0
@@ -95,7 +96,7 @@ def generate(folder: Path, size: SceneSize | None = None, *, seed: int = 0) -> G
     elevation, optical = _paint(ground, forms, size, rng)
     transform = _transform(size)
     folder.mkdir(parents=True, exist_ok=True)
-    optical_path, dem_path, truth_path = folder / "optical.tif", folder / "dem.tif", folder / "truth.geojson"
+    optical_path, dem_path, truth_path = (folder / name for name in FILES)
     _write_optical(optical_path, optical, transform)
     _write_dem(dem_path, elevation, size, transform)
     slumps = [form.outline for form in forms if form.kind == SLUMP]
