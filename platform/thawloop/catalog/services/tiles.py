@@ -40,11 +40,12 @@ _CELLS = """
     )
 """
 
+# MATERIALIZED, because otherwise PostgreSQL repeats a transformation wherever its result is used.
 # A footprint that jumps from 179 to -179 degrees crosses the antimeridian: it is shifted to run on to 181, cut at 180
 # and its eastern piece moved home. `inner` is the cell less half a pixel all round: what merely touches a scene's edge
 # holds none of its pixels.
 _FOOTPRINTS = """
-    plane AS (
+    plane AS MATERIALIZED (
         SELECT col, row,
             ST_Transform(ST_Segmentize(ST_MakeEnvelope(
                 col * %(step)s, row * %(step)s, col * %(step)s + %(side)s, row * %(step)s + %(side)s, %(srid)s
@@ -57,7 +58,7 @@ _FOOTPRINTS = """
         WHERE NOT (%(polar)s AND col * %(step)s <= %(pole_x)s AND col * %(step)s + %(side)s >= %(pole_x)s
                    AND row * %(step)s <= %(pole_y)s AND row * %(step)s + %(side)s >= %(pole_y)s)
     ),
-    footprint AS (
+    footprint AS MATERIALIZED (
         SELECT col, row,
             CASE WHEN ST_XMax(shape) - ST_XMin(shape) <= 180 THEN shape
                  ELSE ST_CollectionExtract(ST_WrapX(ST_ShiftLongitude(shape), 180, -360), 3) END AS shape,

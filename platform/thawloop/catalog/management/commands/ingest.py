@@ -72,6 +72,18 @@ class Command(ThawloopCommand):
             transaction.set_rollback(options["dry_run"])
         return result
 
+    def show(self, result: dict[str, Any]) -> None:
+        """One line per file, then what it comes to."""
+        for scene in result["scenes"]:
+            mark, pixels = "new " if scene["new"] else "same", f"{scene['metres_per_pixel']:g} m"
+            self.stdout.write(f"{mark}  {scene['uri']} ({scene['size']} px of {pixels}, bands {scene['bands']})")
+        count, known = result["registered"], result["already_registered"]
+        done = "Would register" if result["dry_run"] else "Registered"
+        text = f"{done} {count} scene{'' if count == 1 else 's'} of {result['modality']}"
+        text += f"; {known} registered already" if known else ""
+        text += f"; {result['tiles_made']} new tiles" if "tiles_made" in result else ""
+        self.stdout.write(f"{text}.")
+
     def _prepare(self, modality: Modality, options: dict[str, Any]) -> list[SceneDraft]:
         files = options["files"]
         with self.progress("Checking") as report:

@@ -1,0 +1,66 @@
+"""The scene that the raster benchmarks use, and the services they need."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+SIDE, BANDS, PIXEL = 10_000, 4, 3.0
+SRID = 32608
+
+
+def write_scene(path: Path, *, side: int = SIDE) -> Path:
+    """Write a tiled GeoTIFF of `side` x `side` pixels, four uint16 bands, 3 m, in EPSG:32608, with an empty collar."""
+    rng = np.random.default_rng(0)
+    profile = {"driver": "GTiff", "count": BANDS, "dtype": "uint16", "nodata": 0, "crs": f"EPSG:{SRID}"}
+    layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": 2, "zlevel": 1}
+    transform = from_origin(470_880, 7_550_025, PIXEL, PIXEL)
+    with rasterio.open(path, "w", width=side, height=side, transform=transform, **profile, **layout) as file:
+        columns = np.arange(side, dtype=np.float32)
+        for top in range(0, side, 512):
+            rows = np.arange(top, min(top + 512, side), dtype=np.float32)[:, None]
+            base = 1500 + 600 * np.sin(columns / 90) + 500 * np.cos(rows / 70)
+            strip = np.stack([base + 200 * band + rng.normal(0, 60, base.shape) for band in range(BANDS)])
+            strip[:, (columns[None] + 0.2 * rows) < 0.05 * side] = 0
+            file.write(strip.clip(0, 65535).astype(np.uint16), window=Window(0, top, side, len(rows)))
+    return path
+
+
+@contextmanager
+def catalog_database() -> Iterator[Path]:
+    """A throw-away database with our tables (servers as in the tests); yields an empty folder below the data roots."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
+    from thawloop.local.stack import LocalStack
+
+    with tempfile.TemporaryDirectory() as folder:
+        stack = LocalStack.throwaway(database_url=os.environ.get("DATABASE_URL"), redis_url=os.environ.get("REDIS_URL"))
+        stack.start()
+        try:
+            os.environ.update(stack.environment)
+            os.environ["DJANGO_SETTINGS_MODULE"] = "thawloop.settings"
+            os.environ["THAWLOOP_DATA_ROOTS"] = folder
+            yield from _with_tables(Path(folder))
+        finally:
+            stack.stop()
+
+
+def _with_tables(folder: Path) -> Iterator[Path]:
+    import django
+
+    django.setup()
+    from django.db import connection
+
+    connection.settings_dict["TEST"]["NAME"] = f"benchmark_{os.getpid()}"
+    before = connection.settings_dict["NAME"]
+    connection.creation.create_test_db(verbosity=0, autoclobber=True)
+    try:
+        yield folder
+    finally:
+        connection.creation.destroy_test_db(before, verbosity=0)
