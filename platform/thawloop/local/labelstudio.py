@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -44,6 +45,7 @@ class LabelStudio:
         ports: Remembers its port, because links to it are stored.
         logs: Folder of its log.
         report: Called with a line of progress every five seconds while it starts.
+        public_url: Where people's browsers find it, if a proxy stands in front; may have a path.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class LabelStudio:
         ports: PortBook,
         logs: Path,
         report: Callable[[str], None],
+        public_url: str | None = None,
     ) -> None:
         self.folder = folder
         self.log = logs / "labelstudio.log"
@@ -62,6 +65,7 @@ class LabelStudio:
         self._secrets = secrets
         self._ports = ports
         self._report = report
+        self._public_url = public_url
         self._child: Child | None = None
         self._port = 0
 
@@ -87,7 +91,7 @@ class LabelStudio:
             self._child = child = spawn(
                 [str(python), str(INSIDE / "server.py"), f"{LOOPBACK}:{self._port}"],
                 log=self.log,
-                environment={**environment, "LABEL_STUDIO_HOST": self.server.url},
+                environment={**environment, "LABEL_STUDIO_HOST": self._public_url or self.server.url},
                 inherit=False,
                 prefix=prefix,
                 cwd=self.folder,
@@ -125,6 +129,7 @@ class LabelStudio:
 
     def _settings(self) -> dict[str, str]:
         """Label Studio's settings: nothing leaves this machine, our loopback webhooks are allowed."""
+        public = urlsplit(self._public_url or "")
         settings = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {
             "HOME": str(self.folder),
             "LABEL_STUDIO_BASE_DATA_DIR": str(self.folder),
@@ -138,7 +143,8 @@ class LabelStudio:
             "LABEL_STUDIO_LATEST_VERSION_CHECK": "false",
             "SENTRY_DSN": "",
             "FRONTEND_SENTRY_DSN": "",
-            "ALLOWED_HOSTS": f"{LOOPBACK},localhost",
+            "ALLOWED_HOSTS": ",".join([LOOPBACK, "localhost", *([public.hostname] if public.hostname else [])]),
+            "CSRF_TRUSTED_ORIGINS": f"{public.scheme}://{public.netloc}" if self._public_url else "",
             "CORS_ALLOW_ALL_ORIGINS": "false",
             # Webhooks and the ML backend are on loopback; only cloud metadata addresses stay forbidden.
             "USE_DEFAULT_BANNED_SUBNETS": "false",

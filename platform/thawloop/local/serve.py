@@ -119,7 +119,7 @@ class Serve:
             "ThawLoop": self.environment["THAWLOOP_URL"],
             "Admin": f"{self.environment['THAWLOOP_URL']}/admin/",
             "API": f"{self.environment['THAWLOOP_URL']}/api/docs/",
-            "Label Studio": self.environment["LABEL_STUDIO_URL"],
+            "Label Studio": self.environment["LABEL_STUDIO_PUBLIC_URL"],
         }
 
     @property
@@ -137,7 +137,8 @@ class Serve:
         labelstudio = {name: self._outside[name] for name in LABEL_STUDIO if name in self._outside}
         if self._labelstudio is not None:
             url, token = self._labelstudio.url, self._labelstudio.token
-            labelstudio = {"LABEL_STUDIO_URL": url, "LABEL_STUDIO_PUBLIC_URL": url, "LABEL_STUDIO_TOKEN": token}
+            public = self._outside.get("LABEL_STUDIO_PUBLIC_URL", url)
+            labelstudio = {"LABEL_STUDIO_URL": url, "LABEL_STUDIO_PUBLIC_URL": public, "LABEL_STUDIO_TOKEN": token}
         roots = [self.root / "data", REPOSITORY / "var" / "data", *self._data_roots]
         return {
             **self.stack.environment,
@@ -155,7 +156,11 @@ class Serve:
             if "LABEL_STUDIO_TOKEN" not in self._outside:
                 raise ServiceFailed("LABEL_STUDIO_URL is set without LABEL_STUDIO_TOKEN: set both, or neither.")
         else:
-            self._labelstudio = self.stack.start_labelstudio(self._wanted_labelstudio_port, first_choice=8080)
+            self._labelstudio = self.stack.start_labelstudio(
+                self._wanted_labelstudio_port,
+                first_choice=8080,
+                public_url=self._outside.get("LABEL_STUDIO_PUBLIC_URL"),
+            )
 
     def _given_from_outside(self) -> dict[str, str]:
         """Our environment without what a stack wrote down: the settings read that for commands in other terminals."""

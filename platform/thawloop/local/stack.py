@@ -133,12 +133,15 @@ class LocalStack:
         """Process ids of the services that this process started."""
         return {"postgres": self._postgres.pid, "redis": self._redis.pid}
 
-    def start_labelstudio(self, port: int | None = None, *, first_choice: int | None = None) -> LabelStudioServer:
+    def start_labelstudio(
+        self, port: int | None = None, *, first_choice: int | None = None, public_url: str | None = None
+    ) -> LabelStudioServer:
         """Start (or find) Label Studio; a second call returns the same server.
 
         Args:
             port: Where it must listen; None: where it did before, else on `first_choice`, else on a free port.
             first_choice: The port for the first time, if it is free.
+            public_url: Where people's browsers find it, if a proxy stands in front.
 
         Raises:
             LocalServiceError: it is not installed, or does not come up, or the port asked for is taken.
@@ -146,7 +149,7 @@ class LocalStack:
         if self._labelstudio is None:
             database = self._postgres if self._database_url is None else None
             self._labelstudio = LabelStudio(
-                self.root / "labelstudio", database, self.secrets, self.ports, self.logs, self._report
+                self.root / "labelstudio", database, self.secrets, self.ports, self.logs, self._report, public_url
             )
         return self._labelstudio.start(port, first_choice)
 

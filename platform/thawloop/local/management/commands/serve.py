@@ -31,7 +31,7 @@ class Command(ThawloopCommand):
             options["root"],
             port=options["port"] or _port_from_environment(),
             labelstudio_port=options["labelstudio_port"],
-            report=lambda line: self.stdout.write(f"  {line}"),
+            report=self._say,
         )
         serve.start()
         try:
@@ -41,6 +41,10 @@ class Command(ThawloopCommand):
             self.stdout.write("Stopping ...")
         finally:
             serve.stop()
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(f"  {line}")
+        self.stdout.flush()  # also into a pipe at once
 
 
 def directory(serve: Serve) -> str:
