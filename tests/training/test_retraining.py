@@ -190,3 +190,24 @@ def test_gpu_that_is_not_there_is_one_clear_sentence(labelled: "Campaign", setti
     retraining.refresh_from_db()
     assert retraining.state == "failed"
     assert "THAWLOOP_DEVICE is `cuda`, but this machine offers 0 CUDA devices" in retraining.error
+
+
+def test_running_training_stops_when_its_retraining_is_cancelled_and_a_retry_resumes_it(labelled: "Campaign") -> None:
+    labelled.detector = {**labelled.detector, "pretrain_iterations": 0, "iterations": 1000}
+    labelled.save()
+    retraining = start_retraining(labelled, reason="x")
+    run_inline(queued()[0].pk)  # release
+    cancelled = []
+
+    def cancel_at_first_step(share: float, message: str) -> None:
+        if not cancelled and "loss" in message:
+            cancelled.append(cancel_retraining(retraining, reason="wrong labels"))
+
+    job = run_inline(queued()[0].pk, on_progress=cancel_at_first_step)
+
+    retraining.refresh_from_db()
+    assert (job.state, retraining.state, retraining.error) == ("cancelled", "cancelled", "wrong labels")
+    assert not ModelVersion.objects.exists()
+    assert artifact(f"runs/{TrainingRun.objects.get().pk}").exists()  # a retry goes on from here
+    retry_retraining(retraining)
+    assert [job.key for job in queued()] == [f"retraining:{retraining.pk}:finetune"]

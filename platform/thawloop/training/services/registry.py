@@ -1,5 +1,7 @@
 """The registry: model versions, and which of them is a campaign's champion."""
 
+from hashlib import sha1
+
 from django.db import transaction
 
 from labeling.models import Campaign
@@ -34,13 +36,14 @@ def register_model(retraining: Retraining, path: str) -> ModelVersion:
     if checksum != card.get("weights", {}).get("sha256", checksum):
         raise ModelRefused(f"The weights of `{path}` are not the ones its card describes: retry the fine-tuning.")
     campaign = retraining.campaign
-    start = retraining.runs.filter(stage="finetune").values_list("init", flat=True).first() or {}
+    start: dict[str, str] = retraining.runs.filter(stage="finetune").values_list("init", flat=True).first() or {}
+    checkpoint = start.get("checkpoint")
     with transaction.atomic():
         version = ModelVersion.objects.create(
             campaign=campaign,
             name=version_name(retraining),
             number=retraining.number,
-            parent=campaign.model_versions.filter(path=start.get("checkpoint") or "-").first(),
+            parent=campaign.model_versions.filter(path=checkpoint).first() if checkpoint else None,
             release=retraining.release,
             retraining=retraining,
             path=path,
@@ -125,7 +128,7 @@ def request_predictions(
     args: dict[str, object] = {"campaign": campaign.pk, "model_version": version.pk}
     if tiles is not None:
         args["tiles"] = sorted(tiles)
-        key = f"{key}:{sorted(tiles)[0] if tiles else 0}+{len(tiles)}"
+        key = f"{key}:{sha1(repr(args['tiles']).encode(), usedforsecurity=False).hexdigest()}"
     return enqueue("ml_backend.jobs.predict", key=key, queue="gpu", args=args)
 
 
