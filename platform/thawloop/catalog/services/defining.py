@@ -3,12 +3,21 @@
 from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import Model
 
 from thawloop.catalog.errors import AlreadyDefined, DefinitionRefused
 from thawloop.core.services import audit
 
 M = TypeVar("M", bound=Model)
+
+_AMENDABLE: dict[str, tuple[str, ...]] = {
+    "modality": ("title", "colormap"),
+    "region": ("title",),
+    "scene": ("provider", "licence"),
+    "tilegrid": (),
+    "tile": (),
+}
 
 
 def validated(row: M) -> M:
@@ -40,6 +49,27 @@ def create(row: M, action: str, after: dict[str, Any]) -> M:
     validated(row).save()
     audit(action, row, after=after)
     return row
+
+
+@transaction.atomic
+def amend(row: M, values: dict[str, Any]) -> M:
+    """Change how a defined row is worded or shown (title, colour table, provider); what it is stays fixed.
+
+    Raises:
+        DefinitionRefused: A field may not change, or a value cannot work.
+    """
+    allowed = _AMENDABLE[row._meta.model_name or ""]
+    if fixed := sorted(set(values) - set(allowed)):
+        may = ", ".join(allowed) or "nothing"
+        raise DefinitionRefused(f"{_label(row)} `{row}`: {fixed[0]} is fixed once defined; only {may} may change.")
+    stored = type(row)._default_manager.select_for_update().get(pk=row.pk)
+    before = {name: getattr(stored, name) for name in values}
+    for name, value in values.items():
+        setattr(stored, name, value)
+    validated(stored).save(update_fields=list(values))
+    if values != before:
+        audit(f"catalog.amend_{row._meta.model_name}", stored, before=before, after=values)
+    return stored
 
 
 def _label(row: Model) -> str:
