@@ -53,6 +53,16 @@ class ThawloopCommand(BaseCommand):
         """
         raise NotImplementedError
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Django's, but on the command line a refusal is its sentence and nothing else."""
+        try:
+            return super().execute(*args, **options)
+        except CommandError as error:
+            if not self._called_from_command_line:  # type: ignore[attr-defined]
+                raise
+            self.stderr.write(str(error))
+            sys.exit(error.returncode)
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Call `run` as the person at the keyboard and show what it returns."""
         command = type(self).__module__.rsplit(".", 1)[-1]
@@ -185,7 +195,7 @@ def _has_worker(job: Job) -> bool:
 
 def _database_sentence(error: Exception) -> str:
     where = connection.settings_dict
-    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"The database at {where['HOST'] or 'localhost'}:{where['PORT'] or 5432} does not answer ({reason}): start it"
         " (`make serve`), or set DATABASE_URL to where it is."
