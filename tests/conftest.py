@@ -8,14 +8,19 @@ THAWLOOP_TEST_STACK a folder whose stack is shared by all who name it.
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import django
 import pytest
 import redis
 
+from thawloop.local.binaries import find_chromium
 from thawloop.local.errors import LocalServiceError
 from thawloop.local.labelstudio import LabelStudioServer
 from thawloop.local.stack import LocalStack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _STACK = pytest.StashKey[LocalStack]()
@@ -84,6 +89,26 @@ def live_redis(local_stack: LocalStack) -> Iterator["redis.Redis[bytes]"]:
         client.flushdb()
         yield client
         client.flushdb()
+
+
+@pytest.fixture
+def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator["Browser"]:
+    """A real Chromium; pytest-playwright's `page` and `context` use it too.
+
+    One per test: playwright's event loop lives in this thread as long as it runs, and Django's ORM minds that.
+    """
+    from playwright.sync_api import sync_playwright
+
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine (make install)")
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    for name, value in program.environment.items():
+        monkeypatch.setenv(name, value)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(program.path), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

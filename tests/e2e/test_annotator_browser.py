@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 import rasterio
 from django.core.cache import cache
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from rasterio.transform import from_origin
 
-CHROMIUM = "/usr/bin/chromium"
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 120
 
@@ -26,7 +25,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.labelstudio,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium (apt install chromium)"),
 ]
 
 
@@ -40,9 +38,8 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 @pytest.fixture
-def site(labelstudio, live_server, settings, tmp_path, monkeypatch) -> Any:
+def site(labelstudio, live_server, settings, tmp_path) -> Any:
     """A campaign on generated rasters whose pictures, webhooks and predictions really work."""
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright's loop runs in this thread
     settings.LABEL_STUDIO_URL, settings.LABEL_STUDIO_TOKEN = labelstudio.url, labelstudio.token
     settings.THAWLOOP_URL = settings.THAWLOOP_CALLBACK_URL = live_server.url
     settings.THAWLOOP_WEBHOOK_SECRET = "a-long-secret"
@@ -74,19 +71,16 @@ def _draw_raster(path: Path, campaign: Any, bands: int) -> None:
 
 
 @pytest.fixture
-def annotator(labelstudio) -> Iterator[Page]:
+def annotator(labelstudio, browser) -> Page:
     """A browser that is logged in to Label Studio."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.set_default_timeout(PATIENCE_SECONDS * 1000)
-        page.goto(f"{labelstudio.url}/user/login/")
-        page.fill("input[name=email]", labelstudio.username)
-        page.fill("input[name=password]", labelstudio.password)
-        page.click("button[type=submit]")
-        page.wait_for_url(lambda url: "/user/login" not in url)
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.set_default_timeout(PATIENCE_SECONDS * 1000)
+    page.goto(f"{labelstudio.url}/user/login/")
+    page.fill("input[name=email]", labelstudio.username)
+    page.fill("input[name=password]", labelstudio.password)
+    page.click("button[type=submit]")
+    page.wait_for_url(lambda url: "/user/login" not in url)
+    return page
 
 
 @pytest.fixture

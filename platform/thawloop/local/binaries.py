@@ -81,13 +81,16 @@ def unpacked_root() -> Path:
 
 
 def unpacked_environment() -> dict[str, str]:
-    """What a program unpacked without root needs to find its libraries and data."""
-    usr = unpacked_root() / "usr"
-    libraries = usr / "lib" / f"{os.uname().machine}-linux-gnu"
+    """What a program unpacked without root needs to find its libraries, projections and fonts."""
+    root = unpacked_root()
+    triple = f"{os.uname().machine}-linux-gnu"
+    usual = root / "usr/lib" / triple
+    libraries = [usual, root / "lib" / triple, usual / "blas", usual / "lapack", usual / "pulseaudio"]
     return {
-        "LD_LIBRARY_PATH": ":".join(str(path) for path in (libraries, libraries / "blas", libraries / "lapack")),
-        "PROJ_DATA": str(usr / "share/proj"),
-        "GDAL_DATA": str(usr / "share/gdal"),
+        "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
+        "PROJ_DATA": str(root / "usr/share/proj"),
+        "GDAL_DATA": str(root / "usr/share/gdal"),
+        "FONTCONFIG_FILE": str(system_dir() / "fonts.conf"),
     }
 
 

@@ -74,6 +74,9 @@ def _unpack(packages: Sequence[str]) -> None:
         _run(["dpkg-deb", "-x", str(package), str(unpacked_root())])
     shutil.rmtree(downloads)
     _link_postgis()
+    (folder / "fonts.conf").write_text(
+        f"<fontconfig><dir>{unpacked_root()}/usr/share/fonts</dir><dir>/usr/share/fonts</dir></fontconfig>\n"
+    )
 
 
 def _link_postgis() -> None:
