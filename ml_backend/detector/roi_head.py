@@ -88,7 +88,7 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
         # per image [n, K, m, m], kept off 0 and 1 where logarithms are infinite
         probabilities = torch.split(torch.stack(stages).mean(dim=0).clamp(1e-6, 1 - 1e-6), counts)
         for result, probability, meta in zip(results_list, probabilities, batch_img_metas, strict=True):
-            own = probability[torch.arange(len(result)), result.labels]
+            own = probability[torch.arange(len(result), device=result.labels.device), result.labels]
             entropy = -(own * own.log2() + (1 - own) * (1 - own).log2())
             result.mask_entropy = entropy.mean(dim=(1, 2))
             if rescale:  # the mask head does the same to the final boxes

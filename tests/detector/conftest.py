@@ -38,7 +38,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def quick() -> DetectorConfig:
     """The shortest training that goes through everything."""
-    return DetectorConfig(iterations=3, batch_size=2, warmup=1, save_interval=1)
+    return DetectorConfig(iterations=2, batch_size=2, warmup=1, save_interval=1)
 
 
 @pytest.fixture(scope="session")

@@ -157,6 +157,15 @@ def test_declared_statistics_are_kept(own_dataset_dir: Path) -> None:
     assert (elevation.mean, elevation.std) == ((1.5,), (4.0,))
 
 
+def test_a_tile_without_the_only_modality_used_is_left_out_but_stays_for_several(own_dataset_dir: Path) -> None:
+    (own_dataset_dir / "chips/relative_elevation/train_0001.tif").unlink()
+    dataset = read_dataset(own_dataset_dir)
+    for used, expected in ((("relative_elevation",), [0, 2]), (BOTH, [0, 1, 2])):
+        specs = check_dataset(dataset, used, ["train"])
+        tiles = dataset.with_modalities(specs).usable_tiles("train")
+        assert [tile.file_name for tile in tiles] == [f"train_000{number}.tif" for number in expected]
+
+
 def test_declared_nodata_and_nan_are_invalid(own_dataset_dir: Path) -> None:
     file = own_dataset_dir / "chips/relative_elevation/train_0000.tif"
     edit_chip(file, lambda a: spoil_pixel(a, -9999.0))

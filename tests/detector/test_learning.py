@@ -45,3 +45,9 @@ def test_unimodal_pretraining_then_fine_tuning(easy: Path, tmp_path: Path) -> No
     }
     tuned = train(easy, tmp_path / "tuned", replace(CONFIG, iterations=30, warmup=5), init=sources, device="cpu")
     assert evaluate(easy, tuned.checkpoint, device="cpu").ap50 > 0.6
+
+
+def test_the_papers_size_trains_and_predicts(generate: Callable[..., Path], tmp_path: Path) -> None:
+    data = generate(tmp_path / "data", train=2, val=1, test=1, size=96)
+    result = train(data, tmp_path / "out", replace(CONFIG, size="tiny", iterations=2, batch_size=1), device="cpu")
+    assert evaluate(data, result.checkpoint, device="cpu").n_tiles == 1
