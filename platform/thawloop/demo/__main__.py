@@ -6,6 +6,7 @@ calls this, and shows the result.
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--summary", type=Path, required=True, help="where to write summary.json")
     parser.add_argument("--rounds", type=int, help="rounds to do (default: the file's)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thawloop.settings")
     django.setup()
 

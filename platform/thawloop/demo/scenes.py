@@ -61,8 +61,8 @@ class SceneSize:
         pixel_size: Metres.
     """
 
-    columns: int = 16
-    rows: int = 10
+    columns: int = 14
+    rows: int = 9
     tile_size: int = 128
     pixel_size: float = 3.0
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -43,6 +44,7 @@ class Command(ThawloopCommand):
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
         """Start the servers, run the rounds in a process of their own, and leave the servers up until Ctrl-C."""
         screen = Screen()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # be asked to end like by Ctrl-C: servers are stopped
         _forget_other_servers()
         root = options["root"].absolute()
         file = self._campaign_file(options["campaign"], root, screen)
@@ -95,10 +97,10 @@ class Command(ThawloopCommand):
         child = subprocess.Popen(command, cwd=REPOSITORY, env=environment)
         try:
             code = child.wait()
-        except KeyboardInterrupt:  # the terminal tells both of us
-            child.terminate()
-            child.wait()
-            raise
+        finally:
+            if child.poll() is None:
+                child.terminate()
+                child.wait()
         if code:
             raise SystemExit(code)
 
