@@ -19,11 +19,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_due_when_enough_is_new(labelled: "Campaign") -> None:
-    policy(labelled, min_new_tiles=18)
+    policy(labelled, min_new_tiles=12)
     explanation = explain_policy(labelled)
     assert explanation.due
-    assert (explanation.new_tiles, explanation.new_labels) == (18, 6)
-    assert explanation.reasons == ["18 tiles and 6 labels are new so far."]
+    assert (explanation.new_tiles, explanation.new_labels) == (12, 6)
+    assert explanation.reasons == ["12 tiles and 6 labels are new so far."]
     assert explanation.blocking == []
 
 
@@ -31,9 +31,9 @@ def test_says_how_many_are_to_go(labelled: "Campaign") -> None:
     policy(labelled, min_new_tiles=20, min_new_labels=10)
     explanation = explain_policy(labelled)
     assert not explanation.due
-    assert "18 of 20 new tiles so far; 2 to go." in explanation.reasons
+    assert "12 of 20 new tiles so far; 8 to go." in explanation.reasons
     assert "6 of 10 changed labels so far; 4 to go." in explanation.reasons
-    assert (explanation.needed_tiles, explanation.needed_labels) == (2, 4)
+    assert (explanation.needed_tiles, explanation.needed_labels) == (8, 4)
 
 
 def test_counts_from_the_last_trained_release_and_never_retrains_on_nothing_new(labelled: "Campaign") -> None:
@@ -95,7 +95,7 @@ def test_policy_starts_a_retraining_once_and_gives_its_explanation_as_reason(lab
     policy(labelled, min_new_tiles=10)
     assert len(apply_policies()) == 1
     retraining = Retraining.objects.get()
-    assert retraining.reason == "18 tiles and 6 labels are new so far."
+    assert retraining.reason == "12 tiles and 6 labels are new so far."
     assert apply_policies() == []
     assert consider_retraining(labelled) is None
     assert Retraining.objects.count() == 1

@@ -13,4 +13,4 @@ class TrainingConfig(AppConfig):
         from thawloop.training.services import advance_all, apply_policies
 
         register_reconciler("training.advance", advance_all, 10.0)
-        register_reconciler("training.policy", apply_policies, 30.0)
+        register_reconciler("training.policy", apply_policies, 10.0)
