@@ -2,6 +2,7 @@
 
 from labeling.services.annotations import record_annotation, record_deletion, withdraw_task
 from labeling.services.batches import BatchItem, NothingToAcquire, acquire, next_batch_number, record_batch
+from labeling.services.campaigns import create_campaign
 from labeling.services.predictions import store_prediction
 from labeling.services.sync import SyncReport, sync
 from labeling.services.tasks import ensure_project, push_tasks, refresh_preannotations
@@ -12,6 +13,7 @@ __all__ = [
     "NothingToAcquire",
     "SyncReport",
     "acquire",
+    "create_campaign",
     "ensure_project",
     "next_batch_number",
     "process_event",
