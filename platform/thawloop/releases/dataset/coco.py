@@ -91,4 +91,5 @@ def encode_rle(mask: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def _ring(polygon: Polygon) -> list[float]:
-    return [round(float(value), DECIMALS) for xy in list(polygon.exterior.coords)[:-1] for value in xy]
+    points = shapely.get_coordinates(polygon.exterior)[:-1]
+    return points.round(DECIMALS).ravel().tolist()  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from typing import Any
 
 from labeling.models import LabelRevision, Split
 from thawloop.catalog.chips import Chip, ChipReader, write_chip
-from thawloop.catalog.geometry import geodesic_area, to_pixels
+from thawloop.catalog.geometry import geodesic_area, to_pixels, to_shapely
 from thawloop.catalog.models import Modality, Tile
 from thawloop.releases.dataset.card import data_card
 from thawloop.releases.dataset.coco import TileLabel, annotation_of
@@ -129,12 +129,13 @@ class DatasetWriter:
         return True
 
     def _tile_label(self, tile: Tile, revision: LabelRevision) -> TileLabel:
+        shape = to_shapely(revision.geometry)
         return TileLabel(
-            shape=to_pixels(tile, revision.geometry),
+            shape=to_pixels(tile, shape),
             category=self.categories[revision.landform_class.name],
             label=str(revision.label_id),
             revision=revision.number,
-            area_m2=geodesic_area(revision.geometry),
+            area_m2=geodesic_area(shape),
         )
 
     def _write_chip(self, chip: Chip, name: str) -> tuple[str, dict[str, Any]]:
