@@ -9,6 +9,7 @@ RUN := $(BIN)/python
 CAMPAIGN ?=
 HEADLESS ?=
 ARGS ?=
+INSTALL ?=
 
 # Says what is done, does it, says how long it took: $(call step,words,command)
 step = @started=$$SECONDS; printf '==> %s\n' '$(1)'; $(2); code=$$?; \
@@ -18,7 +19,7 @@ help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## Python packages, Label Studio, PostGIS, Redis, Chromium: what is missing here
-	@$(PYTHON) scripts/bootstrap.py $(ARGS)
+	@$(PYTHON) scripts/bootstrap.py $(INSTALL)
 
 demo: install ## The whole loop on generated scenes; CAMPAIGN=file.toml: on your data; HEADLESS=1: exit when done
 	@$(RUN) manage.py demo $(if $(CAMPAIGN),--campaign '$(CAMPAIGN)') $(if $(filter-out 0,$(HEADLESS)),--headless) $(ARGS)

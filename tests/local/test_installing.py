@@ -1,7 +1,9 @@
 """What `make install` promises: pins that agree, a sentence where it cannot go on, nothing done twice."""
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -159,3 +161,39 @@ class TestLinks:
         assert f"{page}:3: 'gone.md' leads nowhere" in done.stdout
         assert f"{page}:4: '#lost' leads nowhere" in done.stdout
         assert f"{page}:5: 'picture.png' leads nowhere" in done.stdout
+
+
+class TestClean:
+    """`make clean` removes what was made, and nobody's work."""
+
+    @pytest.fixture
+    def checkout(self, tmp_path: Path) -> Path:
+        for name in ("scripts", ".venv/bin", ".ruff_cache", "var/demo/postgres", "var/cache", "platform/__pycache__"):
+            (tmp_path / name).mkdir(parents=True)
+        shutil.copy(REPOSITORY / "scripts" / "clean.py", tmp_path / "scripts")
+        return tmp_path
+
+    def clean(self, checkout: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, checkout / "scripts" / "clean.py", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def test_everything_that_was_made_goes(self, checkout: Path) -> None:
+        assert self.clean(checkout).returncode == 0
+        assert sorted(path.name for path in checkout.iterdir()) == ["platform", "scripts"]
+        assert not (checkout / "platform" / "__pycache__").exists()
+
+    def test_data_of_make_serve_stays_unless_all_is_said(self, checkout: Path) -> None:
+        (checkout / "var/serve/postgres").mkdir(parents=True)
+        done = self.clean(checkout)
+        assert "Kept var/serve" in done.stdout
+        assert [path.name for path in (checkout / "var").iterdir()] == ["serve"]
+        assert self.clean(checkout, "--all").returncode == 0
+        assert not (checkout / "var").exists()
+
+    def test_nothing_goes_while_servers_run(self, checkout: Path) -> None:
+        note = checkout / "var/demo/postgres/instance.json"
+        note.write_text(f'{{"pid": {os.getpid()}, "port": 1}}')
+        done = self.clean(checkout)
+        assert done.returncode == 1
+        assert "servers are running in var/demo" in done.stderr
+        assert (checkout / ".venv").exists()
