@@ -28,10 +28,10 @@ serve: install ## Everything for real use, data kept in var/serve, until Ctrl-C;
 	@$(RUN) manage.py serve $(ARGS)
 
 test: install ## Unit, integration (real PostGIS, Redis, Label Studio) and browser tests
-	$(call step,Tests,$(RUN) -m pytest $(ARGS))
+	@$(RUN) -m pytest $(ARGS)
 
 test-slow: install ## The long trainings and soaks too
-	$(call step,All tests,$(RUN) -m pytest -m '' $(ARGS))
+	@$(RUN) -m pytest -m '' $(ARGS)
 
 check: install ## Lint, types, import rules, migrations, links in the documentation
 	$(call step,Lint (ruff check),$(BIN)/ruff check .)
