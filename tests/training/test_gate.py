@@ -15,7 +15,7 @@ from thawloop.training.services.gate import missing_evaluations
 if TYPE_CHECKING:
     from labeling.models import Campaign
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def retraining_of(campaign: "Campaign", number: int = 2) -> Retraining:

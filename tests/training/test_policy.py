@@ -15,7 +15,7 @@ from thawloop.training.services import apply_policies, consider_retraining, set_
 if TYPE_CHECKING:
     from labeling.models import Campaign
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def test_due_when_enough_is_new(labelled: "Campaign") -> None:

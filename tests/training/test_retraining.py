@@ -67,6 +67,7 @@ def test_first_retraining_goes_from_labels_to_a_champion_that_has_predicted_ever
     assert states == ["pretraining", "finetuning", "evaluating", "predicting", "done"]
 
 
+@pytest.mark.slow
 def test_second_retraining_continues_the_champion_and_measures_both_on_its_release(labelled: "Campaign") -> None:
     labelled.detector = {**labelled.detector, "pretrain_iterations": 0}
     labelled.save()
