@@ -135,13 +135,11 @@ class Client:
         answer = self._object("POST", f"/api/projects/{project}/import/predictions", content=list(predictions))
         return int(answer.get("created", 0))
 
-    def predictions(self, task: int) -> list[Json]:
-        """A task's predictions."""
-        return self._list("GET", "/api/predictions/", params={"task": task})
-
-    def delete_prediction(self, prediction: int) -> None:
-        """Delete one prediction."""
-        self._call("DELETE", f"/api/predictions/{prediction}/")
+    def delete_predictions(self, project: int, tasks: Sequence[int]) -> None:
+        """Delete all predictions of some tasks."""
+        selected = {"selectedItems": {"all": False, "included": list(tasks)}}
+        params = {"id": "delete_tasks_predictions", "project": project}
+        self._call("POST", "/api/dm/actions/", params=params, content=selected)
 
     # --- Views, webhooks, ML backends, people ----------------------------------------------------------------------
     def views(self, project: int) -> list[Json]:

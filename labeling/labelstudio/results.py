@@ -109,6 +109,19 @@ def read_result(result: Any, *, tile_size: int, classes: Collection[str]) -> Rea
     return reading
 
 
+def shown_union(instances: Iterable[Instance], *, tile_size: int, picture_size: int) -> shapely.Geometry:
+    """What people see of shapes that `write_result` wrote, as one geometry in tile pixels."""
+    scale = Affine.scale(tile_size / picture_size)
+    shown = []
+    for instance in instances:
+        if len(instance.rings) == 1:
+            outline = shapely.make_valid(Polygon(instance.rings[0]), method="structure")
+        else:
+            outline = mask_geometry(_mask(instance, tile_size, picture_size), scale)
+        shown.append(shapely.intersection(outline, box(0, 0, tile_size, tile_size)))
+    return shapely.union_all(shown)
+
+
 def iou(first: shapely.Geometry, second: shapely.Geometry) -> float:
     """Intersection over union of two geometries in one CRS; 1 if both are empty."""
     union = shapely.union(first, second).area
@@ -133,10 +146,14 @@ def _write(instance: Instance, tile_size: int, picture: str, picture_size: int) 
         points = [[round(100 * x / tile_size, 6), round(100 * y / tile_size, 6)] for x, y in _open(instance.rings[0])]
         value: Json = {"points": points, "closed": True, "polygonlabels": [instance.class_name]}
         return region | {"from_name": POLYGONS, "type": "polygonlabels", "value": value}
-    scaled = shapely.transform(Polygon(instance.rings[0], instance.rings[1:]), lambda xy: xy * picture_size / tile_size)
-    mask = rasterio.features.rasterize([scaled], out_shape=(picture_size, picture_size)).astype(bool)
-    value = {"format": "rle", "rle": encode_mask(mask), "brushlabels": [brush_label(instance.class_name)]}
+    rle = encode_mask(_mask(instance, tile_size, picture_size))
+    value = {"format": "rle", "rle": rle, "brushlabels": [brush_label(instance.class_name)]}
     return region | {"from_name": BRUSH, "type": "brushlabels", "value": value}
+
+
+def _mask(instance: Instance, tile_size: int, picture_size: int) -> NDArray[np.bool_]:
+    scaled = shapely.transform(Polygon(instance.rings[0], instance.rings[1:]), lambda xy: xy * picture_size / tile_size)
+    return rasterio.features.rasterize([scaled], out_shape=(picture_size, picture_size)).astype(bool)
 
 
 def _open(ring: Ring) -> list[Sequence[float]]:

@@ -23,15 +23,15 @@ class BadEncoding(ValueError):
 
 def encode_mask(mask: NDArray[np.bool_]) -> list[int]:
     """Encode a mask [H, W] as Label Studio's `value.rle`: bytes as integers."""
-    values = np.repeat(np.where(mask.ravel(), 255, 0).astype(np.uint8), 4)
-    bits = [f"{values.size:032b}{_WORD_BITS - 1:05b}", *(f"{size - 1:04b}" for size in _RUN_BITS)]
-    starts = np.flatnonzero(np.diff(values, prepend=values[:1] ^ 255)) if values.size else np.array([], dtype=int)
+    values = np.where(mask.ravel(), 255, 0).astype(np.uint8)
+    bits = [f"{values.size * 4:032b}{_WORD_BITS - 1:05b}", *(f"{size - 1:04b}" for size in _RUN_BITS)]
+    starts = np.flatnonzero(np.diff(values, prepend=values[:1] ^ 255))
     for start, end in zip(starts, [*starts[1:], values.size], strict=True):
-        length = int(end - start)
+        word, length = f"{values[start]:0{_WORD_BITS}b}", int(end - start) * 4  # red, green, blue and alpha are equal
         while length:
             block = min(length, 1 << _RUN_BITS[-1])
             which = next(index for index, size in enumerate(_RUN_BITS) if block <= 1 << size)
-            bits.append(f"1{which:02b}{block - 1:0{_RUN_BITS[which]}b}{int(values[start]):0{_WORD_BITS}b}")
+            bits.append(f"1{which:02b}{block - 1:0{_RUN_BITS[which]}b}{word}")
             length -= block
     text = "".join(bits)
     stream = np.frombuffer(text.encode("ascii"), dtype=np.uint8) - ord("0")

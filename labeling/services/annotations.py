@@ -16,8 +16,7 @@ from django.utils.dateparse import parse_datetime
 
 from labeling.errors import BadAnnotation
 from labeling.labelstudio.cleaning import clean_json
-from labeling.labelstudio.config import anchor_picture
-from labeling.labelstudio.results import Reading, Shape, iou, read_result, write_result
+from labeling.labelstudio.results import Reading, Shape, iou, read_result, shown_union
 from labeling.labelstudio.shown import shown_instances
 from labeling.models import Annotation, AnnotationTask, LandformClass, Prediction
 from labeling.services.labels import Cause, settle_labels
@@ -221,10 +220,12 @@ def _prediction(task: AnnotationTask, model_version: str) -> Prediction | None:
 
 
 def _correction(task: AnnotationTask, prediction: Prediction | None, reading: Reading) -> float | None:
-    """How much of what was shown stayed. Shown shapes take the same way as drawn ones, so that untouched gives 1."""
+    """How much of what was shown stayed. Seen as drawn, so that untouched gives 1."""
     if prediction is None or not reading.says_something:
         return None
-    shown = shown_instances(prediction, task.campaign.score_threshold)
-    size, picture = task.tile.grid.tile_size, anchor_picture(task.campaign)
-    result = write_result(shown, tile_size=size, picture=picture, picture_size=picture_size(task.tile))
-    return iou(reading.union, _read(task, result).union)
+    shown = shown_union(
+        shown_instances(prediction, task.campaign.score_threshold),
+        tile_size=task.tile.grid.tile_size,
+        picture_size=picture_size(task.tile),
+    )
+    return round(iou(reading.union, shown), 6)

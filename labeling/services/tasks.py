@@ -189,20 +189,21 @@ def _outdated(campaign: Campaign, version: str) -> list[AnnotationTask]:
 
 
 def _replace_predictions(campaign: Campaign, project: int, tasks: Sequence[AnnotationTask], client: Client) -> None:
-    # Each of these requests makes Label Studio recount the whole project: one big request.
+    """Killed anywhere in here, the tasks are still outdated, and the next refresh does it all again.
+
+    Who opens a task in the moment without prediction gets the champion's from the ML backend. Both requests are for
+    all tasks at once, because each makes Label Studio recount the whole project.
+    """
     predictions = _predictions(task.prediction_id for task in tasks)
     preannotations = Preannotations(campaign)
-    old = [found for task in tasks for found in client.predictions(task.ls_task_id or 0)]
     payload = [{"task": task.ls_task_id, **preannotations.of(task, predictions[task.prediction_id])} for task in tasks]
+    client.delete_predictions(project, [task.ls_task_id for task in tasks if task.ls_task_id is not None])
     created = client.import_predictions(project, payload)
     if created != len(tasks):
         raise LabelStudioUnavailable(
             f"Label Studio took {created} of {len(tasks)} predictions for campaign {campaign.name}; "
             "its log says why. They are given again at the next refresh."
         )
-    for prediction in old:
-        client.delete_prediction(prediction["id"])
-    # Noted last: killed before, the next refresh does it all again and removes what this one gave.
     with transaction.atomic():
         for task in tasks:
             AnnotationTask.objects.filter(pk=task.pk).update(prediction=task.prediction_id)
