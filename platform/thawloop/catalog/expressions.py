@@ -94,7 +94,7 @@ def _check(node: ast.expr, source: str, found: set[tuple[str, str]]) -> None:
             parts = [operand]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if _takes(name, len(args)):
             parts = args
-        case ast.Constant(value=value) if type(value) in (int, float):
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             if abs(value) > 1e30:
                 raise DefinitionRefused(f"The number {value:.3g} in `{source}` is too large for float32 pixels.")
             parts = []
@@ -123,7 +123,7 @@ def _evaluate(node: ast.expr, values: Mapping[tuple[str, str], Array]) -> Any:
             return _OPERATORS[type(op)](_evaluate(operand, values))
         case ast.Call(func=ast.Name(id=name), args=args):
             return _FUNCTIONS[name][1](*(_evaluate(argument, values) for argument in args))
-        case ast.Constant(value=value):
+        case ast.Constant(value=int() | float() as value):
             return np.float32(value)
         case ast.Attribute(value=ast.Name(id=modality), attr=band):
             return values[modality, band]

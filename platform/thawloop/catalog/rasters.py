@@ -251,7 +251,7 @@ def _ground_size(dataset: DatasetReader, crs: CRS) -> float:
 def _to_degrees(
     name: str, crs: CRS, transform: Affine, columns: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    x, y = transform @ (columns, rows)
+    x, y = transform @ (columns, rows)  # type: ignore[operator]  # its stubs know no arrays
     try:
         lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y, errcheck=True)
     except ProjError as error:

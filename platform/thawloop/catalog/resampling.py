@@ -130,7 +130,7 @@ def _source_window(dataset: DatasetReader, placement: Placement, target: Target)
     """The file's window under the target, source pixels per target pixel, and whether the file's edge cuts it."""
     steps_x, steps_y = np.linspace(0, target.width, 9), np.linspace(0, target.height, 9)
     columns, rows = np.meshgrid(steps_x, steps_y)
-    x, y = target.transform @ (columns, rows)
+    x, y = target.transform @ (columns, rows)  # type: ignore[operator]  # its stubs know no arrays
     if placement.to_scene is not None:
         x, y = placement.to_scene.transform(x, y)
     columns, rows = ~dataset.transform @ (x, y)

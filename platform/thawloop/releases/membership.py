@@ -49,7 +49,7 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
     Returns:
         The members; the revision ids on each tile; the keys of tiles left out because they overlap a test tile.
     """
-    rows = list(labelled_tiles(campaign).values_list("id", "split", "col", "row", "key"))
+    rows = list(labelled_tiles(campaign).values_list("id", "split", "col", "row", "key"))  # type: ignore[misc]  # annotated
     grid = campaign.grid
     blocked = overlapping(
         [(col, row) for _, split, col, row, _ in rows if split != Split.TEST],
@@ -96,7 +96,7 @@ def frozen_revisions_on(release: Release, tiles: Tiles) -> dict[int, set[int]]:
 
 
 def _revisions_on(held: str, owner: int, tiles: Tiles) -> dict[int, set[int]]:
-    arguments = {
+    arguments: dict[str, Any] = {
         "tiles": list(tiles),
         "annotations": [annotation for _, annotation in tiles.values()],
         "owner": owner,

@@ -45,8 +45,8 @@ def label_features(release: Release) -> Iterator[LabelFeature]:
     regions = dict(release.release_tiles.values_list("tile_id", "tile__region__name"))
     places: dict[int, tuple[set[str], set[str]]] = {}
     for tile, revisions in frozen_revisions_on(release, tiles).items():
-        for revision in revisions:
-            where = places.setdefault(revision, (set(), set()))
+        for revision_id in revisions:
+            where = places.setdefault(revision_id, (set(), set()))
             where[0].add(regions[tile])
             where[1].add(tiles[tile][0])
     held = LabelRevision.objects.filter(releaselabel__release=release).order_by("label_id")
