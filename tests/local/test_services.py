@@ -153,3 +153,28 @@ def test_folders_of_killed_owners_are_removed_by_the_next_throwaway_stack(tmp_pa
     fresh.stop()
     assert not abandoned.exists()
     assert not fresh.root.exists()
+
+
+def test_servers_that_are_killed_come_back_on_their_ports_with_their_data(tmp_path: Path) -> None:
+    with LocalStack(tmp_path) as stack:
+        stack.supervise([])
+        url = stack.database_url.replace("postgis:", "postgresql:")
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 1 AS value")
+        redis.Redis.from_url(stack.redis_url).set("kept", "1")
+        time.sleep(1.1)  # the append-only file is flushed once a second
+        before = stack.pids
+        for pid in before.values():
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                with psycopg.connect(url) as connection:
+                    assert connection.execute("SELECT value FROM kept").fetchone() == (1,)
+                assert redis.Redis.from_url(stack.redis_url).get("kept") == b"1"
+                break
+            except (psycopg.OperationalError, redis.ConnectionError):
+                time.sleep(0.1)
+        assert time.monotonic() < deadline
+        assert not set(before.values()) & set(stack.pids.values())

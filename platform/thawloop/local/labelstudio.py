@@ -87,7 +87,7 @@ class LabelStudio:
         environment = self._settings()
         prepare_database([*prefix, str(python)], self._postgres, environment, self.folder, self._report)
         for _attempt in range(3):  # between choosing a free port and listening on it another program can take it
-            self._port = self._ports.choose("labelstudio", wanted=port, first_choice=first_choice)
+            self._port = self._ports.choose("labelstudio", wanted=port or self._port or None, first_choice=first_choice)
             self._child = child = spawn(
                 [str(python), str(INSIDE / "server.py"), f"{LOOPBACK}:{self._port}"],
                 log=self.log,
@@ -105,10 +105,22 @@ class LabelStudio:
                 Instance(child.pid, self._port).write(self._note)
                 return self.server
             self.stop()
-            if is_free(self._port):
-                break  # the port was not the reason
+            if port or is_free(self._port):
+                break  # another port would not help
             self._ports.forget("labelstudio")
+            self._port = 0
         raise ServiceFailed(f"Label Studio did not come up; the end of its log {self.log}:\n{tail(self.log)}")
+
+    def mend(self) -> bool:
+        """Start the server again, on its port, if it ended by itself; whether that was so.
+
+        Raises:
+            LocalServiceError: it does not come up again.
+        """
+        if self._child is None or self._child.poll() is None:
+            return False
+        self.start()
+        return True
 
     def stop(self) -> None:
         """Shut the server down, if this process started it."""
@@ -172,8 +184,11 @@ class LabelStudio:
         note = Instance.read(self._note)
         if note is None:
             return False
-        self._port = note.port
-        return self._answers()
+        before, self._port = self._port, note.port
+        if not self._answers():
+            self._port = before
+            return False
+        return True
 
     def _answers(self) -> bool:
         """Whether the server on our port knows our token."""

@@ -53,7 +53,7 @@ class PostgresServer:
         self._remove_stale_lock()
         prefix = unprivileged_prefix(self._data)
         for _attempt in range(3):  # between choosing a free port and listening on it another program can take it
-            self.port = self._ports.choose("postgres")
+            self.port = self._ports.choose("postgres", wanted=self.port or None)
             settings = _COMMON | (_DURABLE if self._durable else _THROWAWAY) | {"port": str(self.port)}
             arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
             self._child = child = spawn(
@@ -68,9 +68,21 @@ class PostgresServer:
                 return
             self.stop()
             if is_free(self.port):
-                break  # the port was not the reason
+                break  # another port would not help
             self._ports.forget("postgres")
+            self.port = 0
         raise ServiceFailed(f"The private PostgreSQL in {self.folder} did not come up; its log ends:\n{tail(self.log)}")
+
+    def mend(self) -> bool:
+        """Start the server again, on its port, if it ended by itself; whether that was so.
+
+        Raises:
+            LocalServiceError: it does not come up again.
+        """
+        if self._child is None or self._child.poll() is None:
+            return False
+        self.start()
+        return True
 
     def stop(self) -> None:
         """Shut the server down, if this process started it."""
@@ -138,8 +150,11 @@ class PostgresServer:
         note = Instance.read(self._note)
         if note is None:
             return False
-        self.port = note.port
-        return self._answers()
+        before, self.port = self.port, note.port
+        if not self._answers():
+            self.port = before
+            return False
+        return True
 
     def _answers(self) -> bool:
         """Whether the server on our port knows our password and keeps our data folder."""

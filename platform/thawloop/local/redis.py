@@ -52,7 +52,7 @@ class RedisServer:
         program = find_redis()
         self._data.mkdir(parents=True, exist_ok=True)
         for _attempt in range(3):  # between choosing a free port and listening on it another program can take it
-            self.port = self._ports.choose("redis")
+            self.port = self._ports.choose("redis", wanted=self.port or None)
             configuration = self._write_configuration()
             self._child = child = spawn(
                 [str(program.path), str(configuration)],
@@ -65,9 +65,21 @@ class RedisServer:
                 return
             self.stop()
             if is_free(self.port):
-                break  # the port was not the reason
+                break  # another port would not help
             self._ports.forget("redis")
+            self.port = 0
         raise ServiceFailed(f"The private Redis in {self.folder} did not come up; its log ends:\n{tail(self.log)}")
+
+    def mend(self) -> bool:
+        """Start the server again, on its port, if it ended by itself; whether that was so.
+
+        Raises:
+            LocalServiceError: it does not come up again.
+        """
+        if self._child is None or self._child.poll() is None:
+            return False
+        self.start()
+        return True
 
     def stop(self) -> None:
         """Shut the server down, if this process started it."""
@@ -101,8 +113,11 @@ class RedisServer:
         note = Instance.read(self._note)
         if note is None:
             return False
-        self.port = note.port
-        return self._answers()
+        before, self.port = self.port, note.port
+        if not self._answers():
+            self.port = before
+            return False
+        return True
 
     def _answers(self) -> bool:
         """Whether the server on our port knows our password and keeps our data folder."""

@@ -4,11 +4,13 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from thawloop.local.errors import LocalServiceError
 from thawloop.local.labelstudio import LabelStudio, LabelStudioServer
 from thawloop.local.ports import PortBook
 from thawloop.local.postgres import PostgresServer
@@ -18,6 +20,7 @@ from thawloop.local.secrets import SecretStore
 from thawloop.local.supervisor import Process, Status, Supervisor
 
 MARK = "THAWLOOP_STACK"  # in the environment of supervised processes: "<our process id>:<folder>"
+MENDING_PAUSE_SECONDS = 10.0
 _THROWAWAY = "thawloop-stack-"
 
 
@@ -56,6 +59,7 @@ class LocalStack:
         self._redis = RedisServer(self.root / "redis", durable, self.secrets, self.ports)
         self._labelstudio: LabelStudio | None = None
         self._supervisor: Supervisor | None = None
+        self._next_mending = 0.0
 
     @classmethod
     def throwaway(
@@ -154,15 +158,28 @@ class LocalStack:
         return self._labelstudio.start(port, first_choice)
 
     def supervise(self, processes: Sequence[Process], environment: Mapping[str, str] | None = None) -> None:
-        """Start these processes and keep them running; `environment` is added to the stack's.
+        """Start these processes and keep them and the servers running; `environment` is added to the stack's.
 
         What an earlier supervisor of this folder left behind when it was killed is ended first.
         """
         if self._supervisor is None:
             end_leftovers(MARK, str(self.root))
             mark = {MARK: f"{os.getpid()}:{self.root}"}
-            self._supervisor = Supervisor(self.logs, {**self.environment, **mark, **(environment or {})})
+            environment = {**self.environment, **mark, **(environment or {})}
+            self._supervisor = Supervisor(self.logs, environment, also=self._mend)
         self._supervisor.add(processes)
+
+    def _mend(self) -> None:
+        """Start servers of ours again that ended by themselves (killed, out of memory)."""
+        for server in (self._postgres, self._redis, self._labelstudio):
+            if server is None or time.monotonic() < self._next_mending:
+                continue
+            try:
+                if server.mend():
+                    self._report(f"{type(server).__name__} ended by itself and was started again")
+            except LocalServiceError as error:
+                self._report(f"{error} Trying again in {MENDING_PAUSE_SECONDS:.0f} s.")
+                self._next_mending = time.monotonic() + MENDING_PAUSE_SECONDS
 
     def status(self) -> list[Status]:
         """How the supervised processes are doing."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,11 +55,18 @@ class Status:
 
 
 class Supervisor:
-    """Watches processes from a background thread; `stop()` ends them."""
+    """Watches processes from a background thread; `stop()` ends them.
 
-    def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
+    Args:
+        logs: Folder of their logs.
+        environment: Added to the environment of each.
+        also: Called over and over by the same thread, for what has to be watched in other ways.
+    """
+
+    def __init__(self, logs: Path, environment: Mapping[str, str], also: Callable[[], None] | None = None) -> None:
         self._logs = logs
         self._environment = dict(environment)
+        self._also = also
         self._watched: list[_Watched] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -111,6 +118,8 @@ class Supervisor:
 
     def _watch(self) -> None:
         while not self._stopping.wait(0.2):
+            if self._also is not None:
+                self._also()
             with self._lock:
                 for watched in self._watched:
                     self._tend(watched)
