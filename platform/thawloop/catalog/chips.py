@@ -59,7 +59,7 @@ def read_chip(tile: Tile, modalities: Sequence[Modality]) -> Chip:
     Raises:
         ChipUnreadable: A registered raster is gone or damaged.
     """
-    with ChipReader(modalities) as reader:
+    with ChipReader(modalities, only=tile) as reader:
         return reader.read(tile)
 
 
@@ -67,10 +67,12 @@ class ChipReader:
     """Reads chips of the same modalities, keeping files open between tiles. Not for sharing between threads.
 
     Scenes registered after a reader first looked at a period are not seen by it: make readers as long-lived as a job.
+    A reader for one tile `only` asks the database for that tile's scenes instead of all of the period.
     """
 
-    def __init__(self, modalities: Sequence[Modality]) -> None:
+    def __init__(self, modalities: Sequence[Modality], *, only: Tile | None = None) -> None:
         self.modalities = list(modalities)
+        self._only = only
         self._files = _OpenFiles()
         self._scenes: dict[tuple[Any, ...], _SceneIndex] = {}
         self._inputs: dict[int, list[Modality]] = {}
@@ -106,7 +108,7 @@ class ChipReader:
         period = (tile.period_start, tile.period_end)
         key = (modality.pk, *period)
         if key not in self._scenes:
-            self._scenes[key] = _SceneIndex(modality, *period)
+            self._scenes[key] = _SceneIndex(modality, *period, self._only)
         return self._scenes[key].meeting(tile)
 
     def read_many(self, tiles: Iterable[Tile]) -> Iterator[Chip]:
@@ -197,10 +199,13 @@ class _SceneIndex:
     modality: Modality
     start: date
     end: date
+    only: Tile | None
     scenes: list[Scene] = field(init=False)
 
     def __post_init__(self) -> None:
         found = scenes_of_period(self.modality, self.start, self.end).defer("crs").order_by("-acquired", "-id")
+        if self.only is not None:
+            found = found.filter(footprint__intersects=self.only.geometry)
         self.scenes = sorted(found, key=self._days_outside)  # stable: newest first among equals
         # Tiles at the antimeridian and footprints there are both split at ±180, so plane geometry serves.
         self.tree = STRtree([to_shapely(scene.footprint) for scene in self.scenes])

@@ -62,7 +62,7 @@ def _sign(key: str, modality: str, secret: str) -> str:
 
 def picture_etag(tile: Tile, modality: Modality) -> str:
     """Changes when the picture does: with its scenes, the modality's definition, and how we draw."""
-    with ChipReader([modality]) as reader:
+    with ChipReader([modality], only=tile) as reader:
         scenes = [scene.pk for source in measured_inputs(modality) for scene in reader.scenes(tile, source)]
     definition = [getattr(modality, field.attname) for field in Modality._meta.concrete_fields]
     said = repr((DRAWN_IN, tile.key, definition, scenes))
@@ -97,7 +97,7 @@ def render(
     side = size or picture_size(tile)
     if not 16 <= side <= LARGEST_SIDE:
         raise PictureRefused(f"A picture's side must be 16 to {LARGEST_SIDE} pixels, not {side}.")
-    with ChipReader([modality]) as reader:
+    with ChipReader([modality], only=tile) as reader:
         array = reader.read(tile).arrays.get(modality.name)
         scenes = [] if modality.is_derived else reader.scenes(tile, modality)
     picture = _hatching(side) if array is None else _draw(array, modality, scenes[0] if scenes else None, side)

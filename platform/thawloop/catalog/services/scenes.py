@@ -147,12 +147,11 @@ def store_scenes(drafts: Iterable[SceneDraft]) -> list[tuple[Scene, bool]]:
 
 def _store(draft: SceneDraft) -> tuple[Scene, bool]:
     scene = draft.scene
-    # Another process may have stored it since the draft was made, and one batch may name a file twice.
-    existing = (
-        Scene.objects.select_for_update()
-        .filter(modality=scene.modality, checksum=scene.checksum, band_indexes=scene.band_indexes)
-        .first()
-    )
+    # Another process may have stored it since the draft was made, or be about to; one batch may name a file twice.
+    Modality.objects.select_for_update().get(pk=scene.modality_id)
+    existing = Scene.objects.filter(
+        modality=scene.modality, checksum=scene.checksum, band_indexes=scene.band_indexes
+    ).first()
     if existing is not None:
         _check_same_terms(existing, scene)
         _follow_move(existing, scene.uri)
