@@ -103,12 +103,14 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator["Browser"]:
     if program is None:
         pytest.skip("no Chromium on this machine (make install)")
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-    for name, value in program.environment.items():
-        monkeypatch.setenv(name, value)
-    with sync_playwright() as playwright:
+    with monkeypatch.context() as while_starting:
+        for name, value in program.environment.items():
+            while_starting.setenv(name, value)
+        playwright = sync_playwright().start()
         chromium = playwright.chromium.launch(executable_path=str(program.path), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    yield chromium
+    chromium.close()
+    playwright.stop()
 
 
 @pytest.fixture(scope="session")

@@ -81,15 +81,13 @@ def unpacked_root() -> Path:
 
 
 def unpacked_environment() -> dict[str, str]:
-    """What a program unpacked without root needs to find its libraries, projections and fonts."""
+    """What a program unpacked without root needs to find its libraries and fonts."""
     root = unpacked_root()
     triple = f"{os.uname().machine}-linux-gnu"
     usual = root / "usr/lib" / triple
     libraries = [usual, root / "lib" / triple, usual / "blas", usual / "lapack", usual / "pulseaudio"]
     return {
         "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
-        "PROJ_DATA": str(root / "usr/share/proj"),
-        "GDAL_DATA": str(root / "usr/share/gdal"),
         "FONTCONFIG_FILE": str(system_dir() / "fonts.conf"),
     }
 
@@ -104,7 +102,8 @@ def _postgres_folders() -> Iterator[tuple[Path, dict[str, str]]]:
     if on_path := shutil.which("postgres"):
         yield Path(on_path).resolve().parent, {}
     for folder in sorted(unpacked_root().glob("usr/lib/postgresql/*/bin"), key=_version, reverse=True):
-        yield folder, unpacked_environment()
+        share = unpacked_root() / "usr/share"
+        yield folder, {**unpacked_environment(), "PROJ_DATA": str(share / "proj"), "GDAL_DATA": str(share / "gdal")}
 
 
 def _version(folder: Path) -> float:
