@@ -105,6 +105,14 @@ def test_addresses_between_containers_name_services_or_aliases() -> None:
         assert host in SERVICES["proxy"]["depends_on"]
 
 
+def test_health_checks_reach_their_own_host_name() -> None:
+    for name, setting in (("web", "DJANGO_ALLOWED_HOSTS"), ("label-studio", "ALLOWED_HOSTS")):
+        given = SERVICES[name]["environment"][setting].split("}")[1]  # whatever .env says about the rest
+        host = re.search(r"urlopen\('http://([^:/]+)", SERVICES[name]["healthcheck"]["test"][-1])
+        assert host is not None
+        assert host.group(1) in given.split(",")
+
+
 def test_only_the_proxy_has_a_port_and_it_is_on_loopback_by_default() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
     assert [interpolated(port) for port in SERVICES["proxy"]["ports"]] == ["127.0.0.1:8080:8080"]
