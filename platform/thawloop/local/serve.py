@@ -119,7 +119,7 @@ class Serve:
             "ThawLoop": self.environment["THAWLOOP_URL"],
             "Admin": f"{self.environment['THAWLOOP_URL']}/admin/",
             "API": f"{self.environment['THAWLOOP_URL']}/api/docs/",
-            "Label Studio": self.environment["LABEL_STUDIO_PUBLIC_URL"],
+            "Label Studio": self.environment.get("LABEL_STUDIO_PUBLIC_URL") or self.environment["LABEL_STUDIO_URL"],
         }
 
     @property
