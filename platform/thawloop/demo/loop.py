@@ -185,8 +185,8 @@ class Loop:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 out = self.folder / f"{self.campaign.name}-{latest.version}.gpkg"
                 report(None, str(export(latest, "gpkg", out, force=True)))
-        project = f"{settings.LABEL_STUDIO_URL}/projects/{self.campaign.ls_project_id}/data"
-        urls = {"thawloop": settings.THAWLOOP_URL, "label_studio": settings.LABEL_STUDIO_URL, "project": project}
+        project = f"{settings.LABEL_STUDIO_PUBLIC_URL}/projects/{self.campaign.ls_project_id}/data"
+        urls = {"thawloop": settings.THAWLOOP_URL, "label_studio": settings.LABEL_STUDIO_PUBLIC_URL, "project": project}
         return Summary(round(seconds, 1), rounds, str(artifact(release_path)) if release_path else "", name, urls)
 
     def _tasks(self, *states: str) -> QuerySet[AnnotationTask]:
