@@ -24,7 +24,7 @@ from typing import Any
 from ml_backend.detector.errors import DatasetError
 
 CHIP_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-MODALITY_NAME = re.compile(r"[a-z][a-z0-9_]*")
+MODALITY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ModalitySpec:
         name = str(data.get("name", ""))
         if not MODALITY_NAME.fullmatch(name):
             raise DatasetError(
-                f"{source}: the modality name '{name}' is unusable: use lower-case letters, digits and '_'."
+                f"{source}: the modality name '{name}' is unusable: use lower-case letters, digits, '_' and '-'."
             )
         bands = tuple(str(band) for band in data.get("bands") or ())
         if not bands:
