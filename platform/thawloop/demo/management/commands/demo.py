@@ -54,7 +54,7 @@ class Command(ThawloopCommand):
             root,
             port=options["port"],
             labelstudio_port=options["labelstudio_port"],
-            data_roots=spec.local_folders,
+            data_roots=(root / "scenes", *spec.local_folders),
             report=lambda line: screen.say(f"  {line}"),
         )
         screen.heading("Servers")
