@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
 from labeling.models import Campaign, Split
-from labeling.selectors import changes_since, labelled_tiles
+from labeling.selectors import changes_since, current_labels, labelled_tiles
 from thawloop.training.models import Retraining, RetrainPolicy
 from thawloop.training.selectors.succession import active_retraining
 
@@ -73,6 +73,12 @@ def labelled_per_split(campaign: Campaign) -> dict[str, int]:
     return dict(tiles.values_list("split").annotate(tiles=Count("pk")))  # type: ignore[misc]  # `split` is annotated
 
 
+def something_to_learn(campaign: Campaign) -> bool:
+    """Whether any label of record lies on a labelled training tile."""
+    training = labelled_tiles(campaign).filter(split=Split.TRAIN)  # type: ignore[misc]  # `split` is annotated
+    return current_labels(campaign).filter(Exists(training.filter(geometry__intersects=OuterRef("geometry")))).exists()
+
+
 def _switched_off(campaign: Campaign, policy: RetrainPolicy | None) -> list[tuple[str, str]]:
     against = []
     if policy is None:
@@ -118,6 +124,8 @@ def _missing_splits(campaign: Campaign) -> list[tuple[str, str]]:
     against = []
     if Split.TRAIN not in present:
         against.append(("splits", "No training tile is labelled yet."))
+    elif not something_to_learn(campaign):
+        against.append(("splits", "The labelled training tiles hold no label yet: a model needs at least one."))
     if Split.TEST not in present:
         against.append(("splits", "No test tile is labelled: a new model could not be compared with the champion."))
     return against
