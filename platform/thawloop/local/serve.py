@@ -22,6 +22,7 @@ from thawloop.local.processes import tail, wait_until
 from thawloop.local.secrets import write_private
 from thawloop.local.stack import LocalStack
 from thawloop.local.supervisor import Process
+from thawloop.local.unprivileged import namespace_prefix
 
 ADMIN = "admin"
 QUEUES = ("default", "raster", "gpu")
@@ -174,12 +175,13 @@ class Serve:
     def _processes(self) -> list[Process]:
         web = ["-m", "gunicorn", "thawloop.wsgi:application", "--bind", f"{LOOPBACK}:{self._ports['web']}"]
         web += ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--preload", "--graceful-timeout", "5"]
-        ml_backend = ["-m", "ml_backend.server", "--port"]
+        ml_backend = ["-m", "ml_backend.server", "--port", str(self._ports["ml-backend"])]
+        rightless = namespace_prefix()
         return [
-            Process("web", [sys.executable, *web], cwd=REPOSITORY),
+            Process("web", [sys.executable, *web], cwd=REPOSITORY, prefix=rightless),
             self._command("reconciler"),
             *(self._command("worker", "--queue", queue, name=f"worker-{queue}") for queue in QUEUES),
-            Process("ml-backend", [sys.executable, *ml_backend, str(self._ports["ml-backend"])], cwd=REPOSITORY),
+            Process("ml-backend", [sys.executable, *ml_backend], cwd=REPOSITORY, prefix=rightless),
         ]
 
     def _command(self, *arguments: str, name: str | None = None) -> Process:

@@ -22,6 +22,7 @@ class Process:
         env: Added to the stack's environment.
         restart: Start it again when it ends by itself, whatever its exit code.
         cwd: Working directory (default `/`).
+        prefix: Commands in front that change credentials.
         patience_seconds: How long it may take to end after SIGTERM before it is killed.
     """
 
@@ -30,6 +31,7 @@ class Process:
     env: Mapping[str, str] = field(default_factory=dict)
     restart: bool = True
     cwd: Path | None = None
+    prefix: Sequence[str] = ()
     patience_seconds: float = 10.0
 
 
@@ -146,6 +148,7 @@ class Supervisor:
             process.argv,
             log=self._log(process),
             environment={**self._environment, **process.env},
+            prefix=process.prefix,
             cwd=process.cwd,
         )
         watched.started, watched.next_start = time.monotonic(), 0.0

@@ -40,6 +40,18 @@ def unprivileged_prefix(folder: Path) -> list[str]:
     )
 
 
+def namespace_prefix() -> list[str]:
+    """The command prefix under which our own servers run without root's rights: a user namespace, else nothing.
+
+    Unlike PostgreSQL they share files with commands that root runs, so dropping to another account is no way.
+    """
+    if os.geteuid() != 0:
+        return []
+    account = _account()
+    works = _namespaces_work(account.pw_uid, account.pw_gid)
+    return _namespace(account.pw_uid, account.pw_gid) if works else []
+
+
 def _account() -> pwd.struct_passwd:
     for name in ("postgres", "nobody"):
         try:
