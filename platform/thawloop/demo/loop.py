@@ -138,14 +138,14 @@ class Loop:
     def _annotate(self, people: list[Annotator]) -> None:
         total = self._tasks(Task.OPEN).count()
         with self.screen.step("Annotators correct what the model drew") as report:
-            done = 0
+            done: set[int] = set()  # a task that one skips is offered to the other
             counts = {"kept": 0, "mended": 0, "added": 0, "struck_out": 0}
             while active := [submission for person in people if (submission := person.do_next()) is not None]:
-                done += len(active)
+                done |= {submission.task for submission in active}
                 for name in counts:
                     counts[name] += sum(getattr(submission.correction, name) for submission in active)
                 words = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
-                report(min(done / max(total, 1), 1.0), f"{done} of {total} tiles: {words}")
+                report(min(len(done) / max(total, 1), 1.0), f"{len(done)} of {total} tiles: {words}")
         with self.screen.step("Annotations become labels"):
             if not self._poll(lambda: not self._tasks(Task.OPEN).exists(), ARRIVAL_SECONDS):
                 sync(self.campaign, full=True)
