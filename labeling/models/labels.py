@@ -4,6 +4,8 @@ import uuid
 
 from django.conf import settings
 from django.contrib.gis.db import models
+from django.contrib.gis.db.models.functions import Transform
+from django.contrib.postgres.indexes import GistIndex
 from django.db.models import Q
 
 from labeling.models.campaigns import Campaign, LandformClass
@@ -134,6 +136,7 @@ class LabelRevision(models.Model):
                 condition=~(Q(annotation__isnull=False) & Q(label_import__isnull=False)), name="revision_one_source"
             ),
         ]
+        indexes = [GistIndex(Transform("geometry", 3413), name="revision_polar")]  # the map asks in its own projection
 
     def __str__(self) -> str:
         return f"{self.label} r{self.number}"

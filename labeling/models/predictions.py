@@ -1,7 +1,9 @@
 """What models say."""
 
 from django.contrib.gis.db import models
+from django.contrib.gis.db.models.functions import Transform
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GistIndex
 from django.db.models import Q
 
 from labeling.models.campaigns import LandformClass
@@ -50,6 +52,7 @@ class PredictedInstance(models.Model):
             models.UniqueConstraint(fields=["prediction", "region_id"], name="instance_region_id_once"),
             models.CheckConstraint(condition=Q(score__gte=0, score__lte=1), name="instance_score_is_fraction"),
         ]
+        indexes = [GistIndex(Transform("geometry", 3413), name="instance_polar")]  # the map asks in its own projection
 
     def __str__(self) -> str:
         return f"{self.landform_class} {self.score:.2f}"

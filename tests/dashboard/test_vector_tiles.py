@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyogrio
 import pytest
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
@@ -50,3 +51,21 @@ def test_map_tile_over_http_and_outside_it(lead: Client, campaign: Campaign) -> 
     assert answer["Content-Type"] == "application/vnd.mapbox-vector-tile"
     assert answer.content
     assert lead.get(reverse("map-tile", args=[campaign.name, 2, 9, 0])).status_code == 404
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("table", "index"),
+    [
+        ("catalog_tile", "tile_polar"),
+        ("labeling_labelrevision", "revision_polar"),
+        ("labeling_predictedinstance", "instance_polar"),
+    ],
+)
+def test_the_maps_question_can_be_answered_from_an_index(table: str, index: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(
+            f"EXPLAIN SELECT 1 FROM {table} WHERE ST_Transform(geometry, 3413) && ST_MakeEnvelope(0, 0, 9, 9, 3413)"
+        )
+        assert index in " ".join(line for (line,) in cursor.fetchall())

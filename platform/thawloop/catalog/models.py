@@ -1,7 +1,9 @@
 """Where imagery is: modalities, regions, scenes, grids and tiles."""
 
 from django.contrib.gis.db import models
+from django.contrib.gis.db.models.functions import Transform
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GistIndex
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db.models import F, Q
 
@@ -191,6 +193,8 @@ class Tile(models.Model):
             models.UniqueConstraint(fields=["grid", "col", "row", "period"], name="tile_once_per_cell_and_period"),
             models.CheckConstraint(condition=Q(period_start__lte=F("period_end")), name="tile_period_ordered"),
         ]
+        # The map asks in its own projection.
+        indexes = [GistIndex(Transform("geometry", 3413), name="tile_polar")]
 
     def __str__(self) -> str:
         return self.key
