@@ -49,7 +49,7 @@ def write_gpkg(release: Release, target: Path, dataset: Callable[[], Path]) -> N
     srid = release.definition["grid"]["srid"]
     features = list(label_features(release))
     shapes = [_in_grid(as_multipolygon(feature.geometry), srid) for feature in features]
-    columns = [
+    columns: list[np.ndarray] = [
         np.array([feature.attributes[name] for feature in features], dtype=object if kind is str else kind)
         for name, kind in FIELDS.items()
     ]
