@@ -81,7 +81,9 @@ class AnnotationTask(models.Model):
             ),
             models.CheckConstraint(condition=Q(arm__in=["acquired", "random", "manual"]), name="task_arm_known"),
             models.CheckConstraint(
-                condition=Q(state="pending") | Q(ls_task_id__isnull=False), name="task_in_label_studio_unless_pending"
+                # Not those of a project that was deleted there: what was done in it stays done.
+                condition=Q(state__in=["pending", "submitted", "withdrawn"]) | Q(ls_task_id__isnull=False),
+                name="task_in_label_studio_while_it_waits",
             ),
         ]
         indexes = [models.Index(fields=["campaign", "state"])]

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 from django.core.cache import cache
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -94,12 +95,15 @@ def new_project(campaign: Campaign) -> int:
             before = {"ls_project_id": campaign.ls_project_id}
         else:
             raise Refused(f"Project {campaign.ls_project_id} of campaign {campaign.name} is still in Label Studio.")
-        waiting = campaign.tasks.filter(state__in=[AnnotationTask.State.OPEN, AnnotationTask.State.SKIPPED])
-        count = waiting.update(state=AnnotationTask.State.PENDING, ls_task_id=None)
-        for name in ("ls_project_id", "ls_view_id", "ls_webhook_id", "ls_ml_backend_id", "ls_synced_until"):
-            setattr(campaign, name, None)
-        campaign.save()
-        audit("labeling.new_project", campaign, before=before, after={"waiting": count})
+        with transaction.atomic():
+            waiting = campaign.tasks.filter(state__in=[AnnotationTask.State.OPEN, AnnotationTask.State.SKIPPED])
+            count = waiting.update(state=AnnotationTask.State.PENDING)
+            # Ids of the old project: looked for in the new one, they would pass for tasks that somebody deleted.
+            campaign.tasks.update(ls_task_id=None)
+            for name in ("ls_project_id", "ls_view_id", "ls_webhook_id", "ls_ml_backend_id", "ls_synced_until"):
+                setattr(campaign, name, None)
+            campaign.save()
+            audit("labeling.new_project", campaign, before=before, after={"waiting": count})
     return count
 
 

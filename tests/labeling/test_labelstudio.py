@@ -287,6 +287,8 @@ def test_a_deleted_project_is_said_and_can_be_made_anew(campaign, client):
     assert current_labels(campaign).count() == 1
     assert new_project(campaign) == 1
     assert sync(campaign).pushed == 1
+    # The new project does not hold what was annotated in the old one: that is no deletion.
+    assert sync(campaign, full=True).withdrawn == 0
     assert AnnotationTask.objects.get(pk=done.pk).state == "submitted"
     assert current_labels(campaign).count() == 1
 
