@@ -1,7 +1,11 @@
 """Labels and label imports over HTTP."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import django_filters
 from django.db.models import F, QuerySet
+from drf_spectacular.contrib.rest_framework_gis import GeoFeatureModelSerializerExtension
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, viewsets
 from rest_framework.decorators import action
@@ -50,6 +54,20 @@ class LabelRevisionSerializer(GeoFeatureModelSerializer):  # type: ignore[type-a
             "id", "number", "state", "landform_class", "properties", "annotation", "label_import", "author_name",
             "reason", "created",
         ]  # fmt: skip
+
+
+class LabelSchema(GeoFeatureModelSerializerExtension):  # type: ignore[no-untyped-call]
+    """drf-spectacular looks for the geometry among the model's own fields; a label's is its current revision's."""
+
+    target_class = LabelSerializer
+    match_subclasses = False
+    priority = 1
+
+    def map_geo_feature_model_serializer(self, serializer: Any, base_schema: Any) -> Any:
+        """As the parent, with the revision's geometry field."""
+        revision = LabelRevisionSerializer()
+        stand_in = SimpleNamespace(fields=revision.fields, Meta=revision.Meta)
+        return super().map_geo_feature_model_serializer(stand_in, base_schema)
 
 
 class LabelFilter(django_filters.FilterSet):

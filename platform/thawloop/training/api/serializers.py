@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from labeling.models import Campaign
@@ -24,6 +25,7 @@ class Named(serializers.SlugRelatedField[Any]):
         super().__init__(slug_field=slug_field, read_only=True, **kwargs)
 
 
+@extend_schema_serializer(component_name="RequiredReason")  # core's may be left out
 class ReasonSerializer(serializers.Serializer[Any]):
     """Why somebody does something."""
 
