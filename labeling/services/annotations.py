@@ -1,8 +1,9 @@
 """From what annotators submit to labels: append-only annotations, and the label revisions that follow from them.
 
 An LS annotation is a chain of rows, each superseding the one before; a deletion is its last row. Per task one
-annotation holds: the one submitted last among those that stand. The task's labels are what it draws, so whatever
-happens to annotations, the labels are settled anew from the rows: drawn → PRESENT, anything else → RETIRED.
+annotation holds: the one submitted last among those that stand and say something of the tile. The task's labels are
+what it draws, so whatever happens to annotations, the labels are settled anew from the rows: drawn → PRESENT, anything
+else → RETIRED.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from django.utils.dateparse import parse_datetime
 
 from labeling.errors import BadAnnotation
 from labeling.labelstudio.cleaning import clean_json
-from labeling.labelstudio.results import Reading, Shape, iou, read_result, shown_union
+from labeling.labelstudio.results import Reading, iou, read_result, shown_union
 from labeling.labelstudio.shown import shown_instances
 from labeling.models import Annotation, AnnotationTask, LandformClass, Prediction
 from labeling.services.labels import Cause, settle_labels
@@ -140,12 +141,16 @@ def _standing(task: AnnotationTask) -> list[Annotation]:
 def _settle(task: AnnotationTask, cause: Annotation, reading: Reading | None = None, *, reason: str = "") -> None:
     """Make the task's state and labels what its standing annotations say."""
     standing = _standing(task)
-    submitted = [annotation for annotation in standing if annotation.kind == Annotation.Kind.SUBMITTED]
-    holding = max(submitted, key=lambda row: (row.ls_updated_at, row.ls_annotation_id), default=None)
-    labels: list[Shape] = []
-    if holding is not None:
-        said = reading if reading is not None and holding.pk == cause.pk else _read(task, holding.result)
-        labels = said.labels
+    said = {
+        row: reading if reading is not None and row.pk == cause.pk else _read(task, row.result)
+        for row in standing
+        if row.kind == Annotation.Kind.SUBMITTED
+    }
+    # `uncertain` says nothing of the tile, so it takes nothing back that somebody else said.
+    holding = max(
+        said, key=lambda row: (said[row].says_something, row.ls_updated_at, row.ls_annotation_id), default=None
+    )
+    labels = said[holding].labels if holding is not None else []
     changes = settle_labels(task, holding, labels, Cause(cause, reason))
     before = task.state
     if task.state != AnnotationTask.State.WITHDRAWN:

@@ -285,3 +285,16 @@ def test_a_webhook_and_a_sync_that_see_the_same_annotation_make_one_row(task):
     assert errors == []
     assert Annotation.objects.count() == 1
     assert LabelRevision.objects.count() == 1
+
+
+@pytest.mark.parametrize("silent", ["uncertain", "bad imagery"])
+def test_a_verdict_that_says_nothing_takes_nothing_back_that_another_annotation_said(task, silent):
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_annotation(task, annotation(8, verdict(silent), minute=1))
+    assert [revision.label.origin for revision in current_labels(task.campaign)] == ["ls:7:r1"]
+    assert list(labelled_tiles(task.campaign)) == [task.tile]
+    record_deletion(task, 7)
+    task.refresh_from_db()
+    assert task.state == AnnotationTask.State.SUBMITTED
+    assert not current_labels(task.campaign).exists()
+    assert not labelled_tiles(task.campaign).exists()
