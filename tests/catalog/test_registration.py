@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from pyproj import CRS
 from shapely.geometry import Point, box
@@ -319,3 +320,68 @@ def test_a_vrt_with_an_xml_document_type_is_refused(tmp_path, rgb):
     path.write_text('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]>' + VRT.format(bands="", extra=""))
     with pytest.raises(RasterRefused, match="document type"):
         register(path, rgb)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        '<SimpleSource SourceFilename="{}"><SourceBand>1</SourceBand></SimpleSource>',
+        "<SimpleSource><SourceFilename relativeToVRT='2'>{}</SourceFilename></SimpleSource>",
+        "<SimpleSource><SourceFilename>{}<relativeToVRT>1</relativeToVRT></SourceFilename></SimpleSource>",
+        "<subClass>VRTRawRasterBand</subClass><SourceFilename>{}</SourceFilename>",
+    ],
+)
+def test_a_vrt_cannot_hide_a_source_from_the_check(write_raster, write_vrt, rgb, hidden):
+    part = write_raster(ONES, "part.tif")
+    extra = f'<VRTRasterBand dataType="Byte" band="4">{hidden.format(part)}</VRTRasterBand>'
+    with pytest.raises(RasterRefused, match=r"may not do here|unusual way"):
+        register(write_vrt("part.tif", extra=extra), rgb)
+
+
+# --- What lies beside a raster -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secret(tmp_path_factory, write_raster):
+    """A raster outside the data roots."""
+    return write_raster(ONES + 76, "in.tif").rename(tmp_path_factory.mktemp("elsewhere") / "secret.tif")
+
+
+@pytest.mark.parametrize("ending", [".ovr", ".msk", ".msk.ovr"])
+def test_overviews_and_masks_that_are_virtual_rasters_are_refused(write_raster, write_vrt, rgb, secret, ending):
+    write_raster(ONES, "scene.tif.msk")
+    path = write_raster(ONES)
+    write_vrt(secret, name=f"scene.tif{ending}", relative=0)
+    with pytest.raises(RasterRefused, match=r"scene\.tif.* as VRT, only GeoTIFF may"):
+        register(path, rgb)
+    with pytest.raises(RasterRefused, match="only GeoTIFF may"):
+        register(write_vrt("scene.tif"), rgb)
+
+
+def test_overviews_that_lead_out_of_the_data_roots_are_refused(write_raster, rgb, secret, tmp_path):
+    path = write_raster(ONES)
+    (tmp_path / "scene.tif.ovr").symlink_to(secret)
+    with pytest.raises(RasterRefused, match="outside the data roots"):
+        register(path, rgb)
+
+
+def test_a_raster_that_names_its_overviews_file_is_refused(write_raster, write_vrt, rgb, secret):
+    inside, beside = write_raster(ONES, "inside.tif"), write_raster(ONES, "beside.tif")
+    with rasterio.open(inside, "r+") as file:
+        file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(secret))
+    beside.with_name("beside.tif.aux.xml").write_text(
+        f'<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">{secret}</MDI></Metadata></PAMDataset>'
+    )
+    for path in (inside, beside, write_vrt("inside.tif")):
+        with pytest.raises(RasterRefused, match="OVERVIEW_FILE"):
+            register(path, rgb)
+
+
+def test_a_raster_with_overviews_and_a_mask_of_its_own_is_read(write_raster, rgb):
+    path = write_raster(np.tile(ONES, (1, 8, 8)))
+    with rasterio.Env(TIFF_USE_OVR=True, GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+        file.write_mask(True)
+        file.build_overviews([2, 4])
+    assert path.with_name("scene.tif.ovr").exists()
+    assert path.with_name("scene.tif.msk").exists()
+    assert register(path, rgb)[1]

@@ -24,6 +24,7 @@ from thawloop.catalog.errors import RasterRefused
 from thawloop.catalog.files import canonical_uri, sniff_driver
 from thawloop.catalog.gdal import gdal_environment
 from thawloop.catalog.geometry import WGS84
+from thawloop.catalog.sidecars import check_sidecars
 from thawloop.catalog.vrt import check_vrt
 from thawloop.catalog.wrapping import outline_to_polygon
 from thawloop.core.storage import checked_uri
@@ -69,6 +70,8 @@ def open_checked(uri: str) -> DatasetReader:
     """`open_raster` for callers that set GDAL's environment and close the file themselves."""
     path, driver = checked_uri(uri), checked_driver(canonical_uri(uri))
     try:
+        for file in files_of(canonical_uri(uri)):
+            check_sidecars(file, sniff_driver(file))
         return rasterio.open(path, driver=driver)
     except (RasterioError, ValueError) as error:
         raise RasterRefused(f"{uri} cannot be opened as {driver}: {one_line(error)}") from error

@@ -4,6 +4,7 @@ What a VRT can do beyond placing bands of plain rasters (code in Python, raw byt
 arrays, opening options) is refused.
 """
 
+import re
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
@@ -14,7 +15,12 @@ from thawloop.core.errors import Refused
 _LARGEST_BYTES = 8 * 1024 * 1024
 _DEEPEST = 3
 _NAMES_A_FILE = ("sourcefilename", "sourcedataset")
-_FORBIDDEN_ELEMENTS = ("pixelfunctioncode", "openoptions", "geoloc_array", "group", "array")
+_FORBIDDEN_ELEMENTS = ("pixelfunctioncode", "openoptions", "geoloc_array", "group", "array", "dempath")
+# To GDAL a child element and an attribute of one name are the same: what is looked at as one must not be the other.
+_ONLY_ELEMENTS = (*_NAMES_A_FILE, *_FORBIDDEN_ELEMENTS)
+_ONLY_ATTRIBUTES = ("subclass", "relativetovrt")
+# GDAL gives meaning to `NETCDF:...` even where a file has that name.
+_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]*:(?!//)")
 _ALLOWED_CLASSES = ("", "vrtsourcedrasterband", "vrtwarpeddataset", "vrtwarpedrasterband")
 
 
@@ -36,7 +42,10 @@ def check_vrt(uri: str, depth: int = 0) -> list[str]:
         _check_element(uri, tag, {key.lower(): value for key, value in element.attrib.items()})
         if tag in _NAMES_A_FILE:
             attributes = {key.lower(): value for key, value in element.attrib.items()}
-            source = _resolve(uri, (element.text or "").strip(), attributes.get("relativetovrt", "0") == "1")
+            relative = attributes.get("relativetovrt", "0")
+            if len(element) or relative not in ("0", "1"):
+                raise RasterRefused(f"{uri} names a source in an unusual way: write <SourceFilename> and a path.")
+            source = _resolve(uri, (element.text or "").strip(), relative == "1")
             sources.append(source)
             if _driver(source, uri) == "VRT":
                 sources += check_vrt(source, depth + 1)
@@ -58,7 +67,8 @@ def _parse(uri: str) -> ElementTree.Element:
 
 def _check_element(uri: str, tag: str, attributes: dict[str, str]) -> None:
     subclass = attributes.get("subclass", "").lower()
-    if tag in _FORBIDDEN_ELEMENTS or subclass not in _ALLOWED_CLASSES:
+    hidden = tag in _ONLY_ATTRIBUTES or any(name in _ONLY_ELEMENTS for name in attributes)
+    if hidden or tag in _FORBIDDEN_ELEMENTS or subclass not in _ALLOWED_CLASSES:
         raise RasterRefused(
             f"{uri} uses <{tag}>{f' of class {subclass}' if subclass else ''}, which virtual rasters may not do here: "
             "make a plain GeoTIFF of it with `gdal_translate -of COG`."
@@ -68,6 +78,8 @@ def _check_element(uri: str, tag: str, attributes: dict[str, str]) -> None:
 
 
 def _resolve(uri: str, source: str, relative: bool) -> str:
+    if _PREFIX.match(source):
+        raise RasterRefused(f"{uri} refers to a source that may not be read: {source!r} is no plain path.")
     place = str(PurePosixPath(uri).parent / source) if relative and "://" not in uri else source
     if relative and "://" in uri:
         place = f"{uri.rsplit('/', 1)[0]}/{source}"
