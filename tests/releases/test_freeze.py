@@ -131,6 +131,21 @@ def test_train_tiles_that_share_ground_with_test_tiles_are_left_out(
     assert len(release.definition["provenance"]["left_out"]) == release.counts["left_out"]
 
 
+def test_train_tiles_that_share_ground_with_test_tiles_nobody_labelled_yet_are_left_out(
+    db: None, make_campaign: Callable[..., Campaign]
+) -> None:
+    campaign = make_campaign(overlap=32)
+    train, test = tiles(campaign, "train"), tiles(campaign, "test")
+    for tile in (train[0], train[-1], test[-1]):
+        annotate(campaign, tile, TRIANGLE)
+    assert train[-1].col + 1 == test[0].col < test[-1].col
+
+    release = freeze_release(campaign)
+
+    assert {row.tile for row in release.release_tiles.all()} == {train[0], test[-1]}
+    assert release.definition["provenance"]["left_out"] == [train[-1].key]
+
+
 def test_regions_of_a_split_cover_their_own_tiles(campaign: Campaign, site: Site, label_file: Write) -> None:
     grid = campaign.grid
     CampaignRegion.objects.filter(campaign=campaign).delete()

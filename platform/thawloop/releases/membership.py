@@ -5,8 +5,8 @@ from typing import Any
 
 from django.db import connection
 
-from labeling.models import Campaign, LabelImport, Split
-from labeling.selectors import labelled_tiles, standing_annotations
+from labeling.models import Campaign, CampaignRegion, LabelImport, Split
+from labeling.selectors import campaign_tiles, labelled_tiles, standing_annotations
 from thawloop.releases.definition import shape_of
 from thawloop.releases.models import Release
 from thawloop.releases.splits import overlapping
@@ -53,7 +53,7 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
     grid = campaign.grid
     blocked = overlapping(
         [(col, row) for _, split, col, row, _ in rows if split != Split.TEST],
-        [(col, row) for _, split, col, row, _ in rows if split == Split.TEST],
+        _test_cells(campaign),
         tile_size=grid.tile_size,
         overlap=grid.overlap,
     )
@@ -81,6 +81,14 @@ def frozen_members(release: Release) -> Members:
     labels = release.release_labels.values_list("revision__label_id", "revision_id")
     sources = frozenset(release.definition["provenance"]["sources"])
     return Members(tiles, {str(label): revision for label, revision in labels}, sources, shape_of(release.definition))
+
+
+def _test_cells(campaign: Campaign) -> list[tuple[int, int]]:
+    """All cells of the test regions, labelled or not: what is labelled later must not have been learned from before."""
+    if not campaign.grid.overlap:
+        return []  # then a cell shares ground with none but itself, which belongs to one region
+    test = CampaignRegion.objects.filter(campaign=campaign, split=Split.TEST).values("region")
+    return list(campaign_tiles(campaign).filter(region__in=test).values_list("col", "row"))
 
 
 def _annotations(campaign: Campaign) -> dict[int, int]:
