@@ -20,14 +20,15 @@ def evaluate(job: JobContext) -> dict[str, Any]:
     retraining = Retraining.objects.select_related("release", "campaign").get(pk=job.args["retraining"])
     dataset = dataset_of(job, retraining)
     device = ready_device()
-    measured = {}
-    versions = missing_evaluations(retraining)
-    for number, version in enumerate(versions):
+    measured: dict[str, Any] = {}
+    # Asked anew each time: somebody may make another version champion while one is being measured.
+    while missing := missing_evaluations(retraining):
+        version, done, total = missing[0], len(measured), len(measured) + len(missing)
         job.check_cancelled()
 
-        def report(share: float, text: str, done: int = number) -> None:
+        def report(share: float, text: str, done: int = done, total: int = total) -> None:
             job.check_cancelled()
-            job.progress((done + share) / len(versions), text)
+            job.progress((done + share) / total, text)
 
         metrics = _measure(job, retraining, version, str(dataset), device, report)
         finish_evaluation(retraining, version, metrics)

@@ -125,6 +125,38 @@ def test_worse_challenger_is_kept_back_and_the_champion_goes_on_predicting(label
     assert not Job.objects.filter(function="ml_backend.jobs.predict").exists()
 
 
+def test_champion_that_is_made_while_the_challenger_is_measured_is_measured_as_well(
+    labelled: "Campaign", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ml_backend.jobs import evaluation
+
+    retraining = start_retraining(labelled, reason="x")
+    run_inline(queued()[0].pk)  # release
+    retraining.refresh_from_db()
+    challenger = make_model(labelled, retraining.number, release=retraining.release)
+    ModelVersion.objects.filter(pk=challenger.pk).update(retraining=retraining)
+    TrainingRun.objects.update(path="models/done")
+    other = make_model(labelled, 7)
+    measured = []
+
+    def measure(job: object, of: object, version: ModelVersion, *rest: object) -> dict[str, float]:
+        if not measured:
+            promote(other, reason="this very moment", request_predictions_now=False)
+        measured.append(version)
+        return {"ap": 0.2, "ap50": 0.4 if version == other else 0.6, "ap30": 0.7}
+
+    monkeypatch.setattr(evaluation, "_measure", measure)
+    advance_retraining(retraining)
+    (job,) = [job for job in queued() if job.key.endswith(":evaluate")]
+    run_inline(job.pk)
+
+    advance_all()
+    retraining.refresh_from_db()
+    assert measured == [challenger, other]
+    assert (retraining.state, retraining.error, retraining.promoted) == ("predicting", "", True)
+    assert "the champion site-v7 0.400" in retraining.verdict
+
+
 def test_advancing_again_and_again_changes_nothing(labelled: "Campaign") -> None:
     retraining = start_retraining(labelled, reason="x")
     for _ in range(3):
