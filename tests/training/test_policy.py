@@ -1,19 +1,19 @@
 """Why a campaign retrains now, and why not, in words."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
 
-from tests.training.world import policy
+from labeling.models import Campaign
+from tests.releases.site import PERIOD
+from tests.training.world import label_everything, policy
+from thawloop.core.errors import Refused
 from thawloop.releases.services import freeze_release
 from thawloop.training.models import Retraining
 from thawloop.training.selectors import explain_policy, outlook
 from thawloop.training.services import apply_policies, consider_retraining, set_policy
-
-if TYPE_CHECKING:
-    from labeling.models import Campaign
 
 pytestmark = pytest.mark.django_db
 
@@ -99,6 +99,22 @@ def test_policy_starts_a_retraining_once_and_gives_its_explanation_as_reason(lab
     assert apply_policies() == []
     assert consider_retraining(labelled) is None
     assert Retraining.objects.count() == 1
+
+
+def test_campaign_that_cannot_be_retrained_does_not_hold_up_the_others(labelled: "Campaign", data_root: Path) -> None:
+    other = Campaign.objects.create(name="other", title="Other", grid=labelled.grid, **PERIOD)
+    other.classes.set(labelled.classes.all())
+    for row in [*labelled.campaign_modalities.all(), *labelled.campaign_regions.all()]:
+        row.pk, row.campaign = None, other
+        row.save()
+    label_everything(other, data_root)
+    labelled.detector = {"itterations": 3}
+    labelled.save()
+    for campaign in (labelled, other):
+        policy(campaign, min_new_tiles=10)
+    with pytest.raises(Refused, match="did you mean `iterations`"):
+        apply_policies()
+    assert Retraining.objects.get().campaign == other
 
 
 def test_policy_is_changed_through_a_service_that_refuses_nonsense(labelled: "Campaign") -> None:

@@ -6,6 +6,7 @@ from django.db.models import Max
 from labeling.configuration import DetectorSettings
 from labeling.models import Campaign
 from thawloop.core.context import current_actor
+from thawloop.core.errors import Refused
 from thawloop.core.models import Job
 from thawloop.core.services import audit, cancel_job
 from thawloop.training.errors import RetrainingConflict, RetrainingRefused
@@ -103,13 +104,24 @@ def consider_retraining(campaign: Campaign) -> Retraining | None:
 
 
 def apply_policies() -> list[str]:
-    """Begin what is due in any campaign (reconciler `training.policy`); returns what was done, in sentences."""
+    """Begin what is due in any campaign (reconciler `training.policy`); returns what was done, in sentences.
+
+    Raises:
+        Refused: a campaign is due but cannot be retrained; the others were seen to.
+    """
     campaigns = Campaign.objects.filter(state=Campaign.State.ACTIVE, retrain_policy__enabled=True)
-    return [
-        f"Started retraining {started.number} of `{campaign.name}`: {started.reason}"
-        for campaign in campaigns.order_by("pk")
-        if (started := consider_retraining(campaign))
-    ]
+    done, failures = [], []
+    for campaign in campaigns.order_by("pk"):
+        try:
+            started = consider_retraining(campaign)
+        except Refused as error:
+            failures.append(str(error))
+            continue
+        if started:
+            done.append(f"Started retraining {started.number} of `{campaign.name}`: {started.reason}")
+    if failures:
+        raise Refused(" ".join(failures))
+    return done
 
 
 def advance_all() -> list[str]:
