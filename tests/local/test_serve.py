@@ -117,3 +117,16 @@ def test_what_another_stack_wrote_down_is_not_taken_for_servers_of_the_users_cho
     stack = Serve(tmp_path).stack
     assert stack.redis_url == "redis://another"
     assert stack.database_url != "postgis://one"
+
+
+def test_servers_given_from_outside_are_used_by_the_next_run_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "environment").write_text(
+        "# Given from outside: DATABASE_URL\nDATABASE_URL=postgis://given\nREDIS_URL=redis://own\n"
+    )
+    monkeypatch.setenv("DATABASE_URL", "postgis://given")
+    monkeypatch.setenv("REDIS_URL", "redis://own")
+    stack = Serve(tmp_path).stack
+    assert stack.database_url == "postgis://given"
+    assert stack._redis_url is None

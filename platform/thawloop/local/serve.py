@@ -27,6 +27,7 @@ from thawloop.local.unprivileged import namespace_prefix
 ADMIN = "admin"
 QUEUES = ("default", "raster", "gpu")
 ENVIRONMENT_FILE = "environment"
+_GIVEN = "# Given from outside: "
 LABEL_STUDIO = ("LABEL_STUDIO_URL", "LABEL_STUDIO_PUBLIC_URL", "LABEL_STUDIO_TOKEN")
 _WEB_SECONDS = 120
 
@@ -166,11 +167,13 @@ class Serve:
     def _given_from_outside(self) -> dict[str, str]:
         """Our environment without what a stack wrote down: the settings read that for commands in other terminals."""
         files = [self.root / ENVIRONMENT_FILE, *REPOSITORY.glob(f"var/*/{ENVIRONMENT_FILE}")]
-        written = {line for file in files if file.exists() for line in file.read_text().splitlines()}
+        written = {line for file in files if file.exists() for line in _own_lines(file)}
         return {name: value for name, value in os.environ.items() if value and f"{name}={value}" not in written}
 
     def _environment_lines(self) -> str:
-        return "\n".join(f"{name}={value}" for name, value in self.environment.items())
+        lines = [f"{name}={value}" for name, value in self.environment.items()]
+        given = [name for name, value in self.environment.items() if self._outside.get(name) == value]
+        return "\n".join([*([_GIVEN + " ".join(given)] if given else []), *lines])
 
     def _processes(self) -> list[Process]:
         web = ["-m", "gunicorn", "thawloop.wsgi:application", "--bind", f"{LOOPBACK}:{self._ports['web']}"]
@@ -231,3 +234,10 @@ def _deaf() -> Iterator[None]:
     finally:
         for sign, handler in before.items():
             signal.signal(sign, handler)
+
+
+def _own_lines(file: Path) -> list[str]:
+    """What a stack wrote down about its own servers: those it was given are the user's choice the next time, too."""
+    lines = file.read_text().splitlines()
+    given = {name for line in lines if line.startswith(_GIVEN) for name in line.removeprefix(_GIVEN).split()}
+    return [line for line in lines if line.partition("=")[0] not in given]

@@ -20,7 +20,7 @@ from thawloop.demo.screen import Screen
 from thawloop.demo.summary import table_of
 from thawloop.local.management.commands.serve import directory
 from thawloop.local.paths import REPOSITORY
-from thawloop.local.serve import ENVIRONMENT_FILE, Serve
+from thawloop.local.serve import Serve
 
 
 class Command(ThawloopCommand):
@@ -45,7 +45,6 @@ class Command(ThawloopCommand):
         """Start the servers, run the rounds in a process of their own, and leave the servers up until Ctrl-C."""
         screen = Screen()
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # be asked to end like by Ctrl-C: servers are stopped
-        _forget_other_servers()
         root = options["root"].absolute()
         file = self._campaign_file(options["campaign"], root, screen)
         spec = parse_campaign_file(file)
@@ -115,12 +114,3 @@ def _refuse_without_annotators(spec: CampaignSpec) -> None:
         )
     if missing := [file for file in held_back if not file.exists()]:
         raise Refused(f"{spec.source}: the label file {missing[0]} does not exist; correct `files`.")
-
-
-def _forget_other_servers() -> None:
-    """Undo what the settings took from `make serve`'s note: the demo has servers, data and secrets of its own."""
-    note = REPOSITORY / "var" / "serve" / ENVIRONMENT_FILE
-    for line in note.read_text().splitlines() if note.exists() else []:
-        name, _, value = line.partition("=")
-        if os.environ.get(name) == value:
-            del os.environ[name]
