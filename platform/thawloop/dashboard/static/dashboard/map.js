@@ -17,6 +17,7 @@
   });
   const line = (color, width, dash) => new ol.style.Stroke({ color, width, lineDash: dash });
   const fill = (color) => new ol.style.Fill({ color });
+  const isClose = (resolution) => settings.size / resolution > 48; // pixels a tile is wide on the screen
   function style(feature, resolution) {
     switch (feature.get("layer")) {
       case "regions": return new ol.style.Style({ stroke: line("#0f3d4c", 2), zIndex: 4 });
@@ -24,10 +25,11 @@
       case "instances": return new ol.style.Style({ stroke: line("#1f6feb", 1.5, [5, 4]), zIndex: 5 });
     }
     const state = feature.get("state"), uncertainty = feature.get("uncertainty");
+    const veil = isClose(resolution) ? 0.45 : 1; // the picture below should be seen
     let color = "rgba(255,255,255,.02)";
-    if (state === "submitted") color = "rgba(43,122,61,.35)";
-    else if (state === "open" || state === "pending") color = "rgba(230,161,92,.5)";
-    else if (uncertainty !== undefined) color = `rgba(68,1,84,${(0.05 + 0.5 * uncertainty).toFixed(2)})`;
+    if (state === "submitted") color = `rgba(43,122,61,${0.4 * veil})`;
+    else if (state === "open" || state === "pending") color = `rgba(230,161,92,${0.55 * veil})`;
+    else if (uncertainty !== undefined) color = `rgba(68,1,84,${((0.05 + 0.5 * uncertainty) * veil).toFixed(3)})`;
     const small = settings.size / resolution < 6;
     return new ol.style.Style({ fill: fill(color), stroke: small ? undefined : line("rgba(15,61,76,.35)", 1), zIndex: 3 });
   }
@@ -46,7 +48,7 @@
   function showPictures() {
     const resolution = map.getView().getResolution();
     const wanted = new Map();
-    if (settings.size / resolution > 60) {
+    if (isClose(resolution)) {
       for (const feature of vectors.getFeaturesInExtent(map.getView().calculateExtent(map.getSize()))) {
         if (feature.get("layer") === "tiles") wanted.set(feature.get("key"), feature);
         if (wanted.size > 150) break;
@@ -63,8 +65,7 @@
       shown.set(key, layer);
     }
   }
-  map.on("moveend", () => setTimeout(showPictures, 50));
-  source.on("tileloadend", () => setTimeout(showPictures, 50));
+  map.on("rendercomplete", showPictures);
   map.on("click", (event) => {
     const feature = map.getFeaturesAtPixel(event.pixel).find((f) => f.get("layer") === "tiles");
     if (feature) htmx.ajax("GET", `${base}tiles/${feature.get("key")}/`, "#tile");
