@@ -238,10 +238,14 @@ class WebhookEventAdmin(LookOnlyAdmin):
     search_fields = ("error",)
     actions = ("process_again",)
 
-    @admin.action(description="Process the selected webhooks again", permissions=["view"])
+    @admin.action(description="Process the selected webhooks again", permissions=["sync"])
     def process_again(self, request: HttpRequest, queryset: QuerySet[WebhookEvent]) -> None:
         waiting = queryset.filter(campaign__isnull=False)
         for campaign in Campaign.objects.filter(pk__in=waiting.values("campaign").distinct()):
             waiting.filter(campaign=campaign).update(processed=None, error="")
             enqueue_processing(campaign)
         self.message_user(request, "They will be processed again.", messages.SUCCESS)
+
+    def has_sync_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may exchange annotations with Label Studio, which processing webhooks does."""
+        return request.user.has_perm("labeling.sync_campaign")

@@ -22,6 +22,16 @@ from ml_backend.detector.dataset import DatasetSpec, ModalitySpec, Tile
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.masks import BoolArray, FloatArray
 
+# What a chip may be, whatever its name: GDAL would follow a virtual raster anywhere, to the network too.
+SIGNATURES = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+}
+
 
 @dataclass(frozen=True)
 class ChipInput:
@@ -48,7 +58,7 @@ def read_chip(file: Path, modality: ModalitySpec) -> tuple[FloatArray, BoolArray
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # PNG and JPEG have no place on Earth
-            with rasterio.open(file) as raster:
+            with rasterio.open(file, driver=_driver(file)) as raster:
                 array: FloatArray = raster.read().astype(np.float32)
                 nodata = {value for value in (modality.nodata, raster.nodata) if value is not None}
     except RasterioError as error:
@@ -138,3 +148,12 @@ def _resize(tensor: torch.Tensor, planes: int, size: int) -> torch.Tensor:
     bands = F.interpolate(bands[None], size=(size, size), mode="bilinear", align_corners=False, antialias=True)[0]
     valid = F.interpolate(valid[None], size=(size, size), mode="nearest")[0]
     return torch.cat([bands, valid])
+
+
+def _driver(file: Path) -> str:
+    with file.open("rb") as stream:
+        head = stream.read(4)
+    for signature, driver in SIGNATURES.items():
+        if head.startswith(signature):
+            return driver
+    raise DatasetError(f"{file} cannot be read (it is no GeoTIFF, PNG or JPEG): export the chip again.")

@@ -191,6 +191,8 @@ def read_dataset(path: Path | str) -> DatasetSpec:
     root = Path(path)
     source = root / "dataset.json"
     data = read_json(source, "name, version, classes and modalities")
+    if not isinstance(data, dict):
+        raise DatasetError(f"{source} is no JSON object: it needs name, version, classes and modalities.")
     classes = tuple(str(name) for name in data.get("classes") or ())
     if not classes or len(set(classes)) != len(classes):
         raise DatasetError(f"{source}: 'classes' must list at least one name, each once.")
@@ -219,15 +221,20 @@ def read_annotations(source: Path, classes: tuple[str, ...]) -> tuple[Tile, ...]
         DatasetError: see :meth:`DatasetSpec.tiles`.
     """
     data = read_json(source, "COCO annotations")
-    images, annotations = data.get("images"), data.get("annotations")
+    images, annotations = (data.get("images"), data.get("annotations")) if isinstance(data, dict) else (None, None)
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise DatasetError(f"{source} is not COCO: it needs the lists 'images' and 'annotations'.")
+    _check_entries(source, "images", images, ("id", "file_name", "width", "height"))
+    _check_entries(source, "annotations", annotations, ("id", "image_id", "category_id"))
     instances: dict[int, list[Instance]] = {}
     for image in images:
         if image["id"] in instances:
             raise DatasetError(f"{source} lists image id {image['id']} twice: give each tile its own id.")
         instances[image["id"]] = []
     names = [str(image["file_name"]) for image in images]
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DatasetError(f"{source}: file_name '{name}' leads out of the dataset: give it relative to the chips.")
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DatasetError(f"{source} lists image '{twice}' twice: keep one entry per tile.")
@@ -257,3 +264,11 @@ def read_annotations(source: Path, classes: tuple[str, ...]) -> tuple[Tile, ...]
         )
         for image in images
     )
+
+
+def _check_entries(source: Path, where: str, entries: list[Any], needed: tuple[str, ...]) -> None:
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise DatasetError(f"{source}: {where}[{number}] is no COCO entry: write an object.")
+        if missing := [name for name in needed if name not in entry]:
+            raise DatasetError(f"{source}: {where}[{number}] lacks '{missing[0]}': add it.")

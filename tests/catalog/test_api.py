@@ -122,3 +122,15 @@ def test_scenes_are_found_by_box_modality_and_date(ask, make_scene):
     ):  # fmt: skip
         assert len(ask(api.SceneViewSet, query=query).data["results"]) == count
     assert Scene.objects.count() == 1
+
+
+def test_what_the_database_cannot_hold_is_refused(ask):
+    for name in ("\0", "a\0b"):
+        answer = ask(api.RegionViewSet, name=name)
+        assert answer.status_code == 400
+        assert "cannot be used" in answer.data["detail"]
+
+
+def test_a_scene_without_a_number_as_nodata_is_readable(ask, make_scene):
+    make_scene(np.ones((50, 50), np.float32), register={"nodata": float("nan")})
+    assert ask(api.SceneViewSet).data["results"][0]["nodata"] is None

@@ -61,6 +61,7 @@ def test_defining_the_same_again_is_fine_and_something_else_is_not():
         ({"derivation": "relative_elevation", "source": "other", "parameters": {"radius_m": 0}}, "radius_m"),
         ({"derivation": "relative_elevation", "source": "other", "parameters": {"radius_m": "wide"}}, "radius_m"),
         ({"parameters": {"stretch": "odd"}}, "stretch"),
+        ({"parameters": ["stretch"]}, "must be named values"),
         ({"colormap": "nice"}, "nice"),
     ],
 )

@@ -104,3 +104,9 @@ def test_a_retry_needs_no_more_than_the_reason_it_allows(lead: APIClient) -> Non
     answer = lead.post(f"/api/jobs/{job().pk}/cancel/", {"reason": "x" * 1001})
     assert answer.status_code == 400
     assert "reason" in answer.json()
+
+
+@pytest.mark.parametrize("cursor", ["cD1hYmM=", "cD0lMDA=", "nonsense"])
+def test_a_cursor_that_was_made_up_is_not_found(annotator: APIClient, cursor: str) -> None:
+    job()
+    assert annotator.get(f"/api/jobs/?cursor={cursor}").status_code == 404

@@ -57,7 +57,31 @@ def no_chip_at_all(root: Path) -> None:
         (root / f"chips/{name}/train_0001.tif").unlink()
 
 
+def chip_is_virtual(root: Path) -> None:
+    """The chip is moved out of the dataset, and a VRT of its name leads there."""
+    chip = root / "chips/rgb/train_0001.tif"
+    with rasterio.open(chip) as raster:
+        width, height, count = raster.width, raster.height, raster.count
+    moved = chip.rename(root / "moved.tif")
+    bands = "".join(
+        f'<VRTRasterBand dataType="Float32" band="{n}"><SimpleSource><SourceFilename>{moved}</SourceFilename>'
+        f"<SourceBand>{n}</SourceBand></SimpleSource></VRTRasterBand>"
+        for n in range(1, count + 1)
+    )
+    chip.write_text(f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{bands}</VRTDataset>')
+
+
 SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a chip is a virtual raster": (chip_is_virtual, "cannot be read"),
+    "an image lies outside": (
+        train_json(lambda d: d["images"][0].update(file_name="../../../secret.tif")),
+        "leads out of the dataset",
+    ),
+    "an image is absolute": (train_json(lambda d: d["images"][0].update(file_name="/x.tif")), "leads out of"),
+    "an image has no name": (train_json(lambda d: d["images"][0].pop("file_name")), r"images\[0\] lacks 'file_name'"),
+    "an annotation is a number": (train_json(lambda d: d["annotations"].insert(0, 3)), r"annotations\[0\] is no COCO"),
+    "annotations are a list": (lambda root: (root / "annotations/train.json").write_text("[]"), "is not COCO"),
+    "dataset.json is a list": (lambda root: (root / "dataset.json").write_text("[]"), "is no JSON object"),
     "no dataset.json": (lambda r: (r / "dataset.json").unlink(), r"dataset\.json is missing"),
     "dataset.json is no JSON": (lambda r: (r / "dataset.json").write_text("{"), r"dataset\.json is not valid JSON"),
     "no classes": (dataset_json(lambda d: d.pop("classes")), "'classes' must list at least one"),

@@ -2,7 +2,9 @@
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import Group
 from django.urls import reverse
+from django.utils import timezone
 
 from labeling import models
 from labeling.models import Campaign, LabelImport, WebhookEvent
@@ -63,3 +65,17 @@ def test_syncing_from_the_admin_asks_for_a_job(admin_client, everything):
     data = {"action": "sync", "_selected_action": [everything.campaign.pk]}
     admin_client.post(reverse("admin:labeling_campaign_changelist"), data)
     assert Job.objects.get().function == "labeling.jobs.synchronise"
+
+
+def test_webhooks_are_processed_again_only_by_who_may_sync(client, everything, django_user_model):
+    user = django_user_model.objects.create_user("looker", is_staff=True)
+    user.groups.add(Group.objects.get(name="annotator"))
+    client.force_login(user)
+    WebhookEvent.objects.update(processed=timezone.now())
+    data = {"action": "process_again", "_selected_action": [WebhookEvent.objects.get().pk]}
+    address = reverse("admin:labeling_webhookevent_changelist")
+    client.post(address, data)
+    assert WebhookEvent.objects.get().processed is not None
+    user.groups.set([Group.objects.get(name="lead")])
+    client.post(address, data)
+    assert WebhookEvent.objects.get().processed is None

@@ -277,3 +277,13 @@ def test_table_of_wkt_is_read_in_any_dialect(tmp_path: Path) -> None:
     assert (first.id, first.properties) == ("2", {"Name": "Ä"})
     assert second.geometry is None
     assert "broken WKT" in second.problem
+
+
+def test_parts_of_a_shapefile_that_lead_elsewhere_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/secret.dbf").write_bytes(b"secret")
+    (tmp_path / "x.shp").write_bytes(b"\x00\x00\x27\x0a")
+    (tmp_path / "x.shx").write_bytes(b"\x00\x00\x27\x0a")
+    (tmp_path / "x.dbf").symlink_to(tmp_path / "elsewhere/secret.dbf")
+    with pytest.raises(LabelFileRefused, match=r"x\.dbf beside x\.shp leads elsewhere"):
+        read_vector_file(tmp_path / "x.shp", max_bytes=MAX_BYTES)

@@ -1,5 +1,6 @@
 """The catalog over REST. What is registered stays as it is: rows are added through services and read."""
 
+import math
 from typing import Any
 
 import django_filters
@@ -36,10 +37,18 @@ class RegionSerializer(GeoFeatureModelSerializer):  # type: ignore[type-arg]
         extra_kwargs = {"name": {"validators": []}}
 
 
+class NumberOrNothing(serializers.FloatField):
+    """JSON has no NaN: `nodata` that is NaN is null, which means the same, for NaN never is data."""
+
+    def to_representation(self, value: Any) -> float | None:
+        return None if not math.isfinite(value) else super().to_representation(value)
+
+
 class SceneSerializer(serializers.ModelSerializer[Scene]):
     modality = serializers.SlugRelatedField(slug_field="name", queryset=Modality.objects.all())
     band_indexes = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False)
     footprint = GeometryField(read_only=True)
+    nodata = NumberOrNothing(required=False, allow_null=True)
 
     class Meta:
         model = Scene

@@ -27,11 +27,14 @@ class Unavailable(Refused):
 
 
 def api_exception_handler(error: Exception, context: dict[str, Any]) -> "Response | None":
-    """Answer refusals with their status and sentence; leave everything else to the framework."""
+    """Answer refusals, and values that the database cannot hold, with a sentence; leave the rest to the framework."""
     # Imported late: these modules read the settings, and refusals must be raisable before there are any.
+    from django.db import DataError
     from rest_framework.response import Response
     from rest_framework.views import exception_handler
 
     if isinstance(error, Refused):
         return Response({"detail": str(error)}, status=error.status_code)
+    if isinstance(error, DataError):  # NUL in a name, a number out of range: nothing was written
+        return Response({"detail": f"A value cannot be used: {error}."}, status=status.HTTP_400_BAD_REQUEST)
     return exception_handler(error, context)

@@ -1,5 +1,9 @@
 """Keyset pagination for lists that grow."""
 
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 
 
@@ -9,3 +13,10 @@ class KeysetPagination(CursorPagination):
     ordering: str | tuple[str, ...] = "-pk"
     page_size_query_param = "page_size"
     max_page_size = 1000
+
+    def paginate_queryset(self, queryset: Any, request: Any, view: Any = None) -> Any:
+        """One page; a cursor that was made up is not found."""
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (ValidationError, ValueError) as error:
+            raise NotFound(self.invalid_cursor_message) from error

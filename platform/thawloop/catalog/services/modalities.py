@@ -140,6 +140,8 @@ def _check_parameters(modality: Modality) -> None:
             f"Modality `{modality.name}`: there is no colour table `{modality.colormap}`; viridis, magma, terrain, "
             "rdylgn and rdbu are some."
         )
+    if not isinstance(modality.parameters or {}, dict):
+        raise DefinitionRefused(f"The parameters of modality `{modality.name}` must be named values: {{}} or more.")
     allowed = _PARAMETERS.get(modality.derivation, {})
     for key, value in (modality.parameters or {}).items():
         if key == "stretch":

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from thawloop.core.storage import UriRefused, checked_uri
 from thawloop.releases.errors import LabelFileRefused
 
 FORMATS = {
@@ -90,11 +91,21 @@ def _link(path: Path, folder: Path) -> Path:
             f"{path.name} has no {path.stem}.shx beside it: a shapefile is several files, copy all of them."
         )
     for suffix, other in sidecars.items():
+        if other.is_symlink():
+            _check_link(other, path.name)
         (folder / f"data{suffix}").symlink_to(os.path.realpath(other))
     target = folder / f"data{ending}"
     target.symlink_to(os.path.realpath(path))
     _check_content(target, path.name)
     return target
+
+
+def _check_link(other: Path, name: str) -> None:
+    """The file that was asked for has been allowed, but its parts may lead out of the data roots."""
+    try:
+        checked_uri(str(other.absolute()))
+    except UriRefused as error:
+        raise LabelFileRefused(f"{other.name} beside {name} leads elsewhere: {error}") from error
 
 
 def _check_content(path: Path, name: str) -> None:
