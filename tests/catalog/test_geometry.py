@@ -97,6 +97,17 @@ def test_a_shape_across_the_antimeridian_is_one_in_pixels():
     assert to_pixels(tile, shape).geom_type == "Polygon"
 
 
+def test_an_edge_across_the_antimeridian_stays_straight_in_pixels():
+    # 150 km from the pole, 15 km edges: cut in longitude and latitude they would bend by a pixel.
+    tile = at(TileGrid(srid=3413, pixel_size=30, tile_size=512, overlap=100), -110_000, 110_000)
+    ring = [(0, 0), (512, 0), (512, 512), (0, 512)]
+
+    shape = to_geographic(tile, [ring])
+
+    assert len(shape.geoms) == 2
+    assert to_pixels(tile, shape).symmetric_difference(Polygon(ring)).area < 1e-3
+
+
 def test_geometries_travel_between_shapely_and_django_unchanged():
     shape = MultiPolygon([box(0, 0, 1, 1).difference(box(0.2, 0.2, 0.4, 0.4))])
 

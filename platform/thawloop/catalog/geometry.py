@@ -24,6 +24,8 @@ from thawloop.catalog.wrapping import wrap_longitudes
 WGS84 = Geod(ellps="WGS84")
 # Coordinates that differ by less are the same point: a millionth of a pixel.
 _SNAP_PX = 1e-6
+# Halving an edge so often leaves less of it than a double can tell apart.
+_BISECTIONS = 53
 
 
 def grid_step(grid: TileGrid) -> float:
@@ -113,9 +115,27 @@ def to_geographic(tile: Tile, rings: Sequence[NDArray[np.floating] | Sequence[Se
     Returns:
         A Polygon in EPSG:4326; a MultiPolygon where it crosses the antimeridian. Not validated or repaired.
     """
-    exterior, *holes = [np.asarray(ring, dtype=float) for ring in rings]
-    pixels = Polygon(exterior, holes)
-    return wrap_longitudes(project(shapely.transform(pixels, _affine(tile_transform(tile))), tile.grid.srid, 4326))
+    place = _affine(tile_transform(tile))
+    closed = [Polygon(np.asarray(ring, dtype=float)).exterior.coords for ring in rings]
+    exterior, *holes = [_with_crossings(place(np.asarray(ring)), tile.grid.srid) for ring in closed]
+    return wrap_longitudes(project(Polygon(exterior, holes), tile.grid.srid, 4326))
+
+
+def _with_crossings(ring: NDArray[np.float64], srid: int) -> NDArray[np.float64]:
+    """A closed ring [N, 2] of a projected CRS with a vertex wherever an edge crosses the antimeridian.
+
+    An edge that is straight in the projection is not in longitude and latitude: cut there, it would bend.
+    """
+    move = transformer(srid, 4326).transform
+    longitude = np.asarray(move(ring[:, 0], ring[:, 1])[0])
+    edges = np.flatnonzero(np.abs(np.diff(longitude)) > 180.0)
+    here, there = ring[edges], ring[edges + 1]
+    west = longitude[edges] < 0
+    for _ in range(_BISECTIONS):
+        middle = (here + there) / 2
+        same = ((np.asarray(move(middle[:, 0], middle[:, 1])[0]) < 0) == west)[:, None]
+        here, there = np.where(same, middle, here), np.where(same, there, middle)
+    return np.insert(ring, edges + 1, here, axis=0)
 
 
 def geodesic_area(geometry: GEOSGeometry | BaseGeometry) -> float:
