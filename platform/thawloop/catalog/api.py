@@ -40,8 +40,8 @@ class RegionSerializer(GeoFeatureModelSerializer):  # type: ignore[type-arg]
 class NumberOrNothing(serializers.FloatField):
     """JSON has no NaN: `nodata` that is NaN is null, which means the same, for NaN never is data."""
 
-    def to_representation(self, value: Any) -> float | None:
-        return None if not math.isfinite(value) else super().to_representation(value)
+    def to_representation(self, value: Any) -> Any:
+        return super().to_representation(value) if math.isfinite(value) else None
 
 
 class SceneSerializer(serializers.ModelSerializer[Scene]):
