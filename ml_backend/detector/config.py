@@ -21,7 +21,7 @@ class DetectorConfig:
 
     Attributes:
         size: ``nano`` (CPU demo and tests) or ``tiny`` (MViTv2-T, the paper's).
-        fusion: how modalities are joined; a name registered in :mod:`ml_backend.detector.fusion`.
+        fusion: how modalities are joined; a name registered in :mod:`ml_backend.detector.model.fusion`.
         modalities: names of the modalities used; empty means all of the dataset, in its order.
         anchor: the modality that the others are added to; empty means the dataset's, or the first used.
         iterations: optimizer steps.

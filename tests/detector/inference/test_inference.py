@@ -184,6 +184,6 @@ def test_importing_the_room_and_reading_cards_needs_no_torch(trained: TrainResul
         "import sys, ml_backend.detector as d; d.DetectorConfig(); d.inspect(sys.argv[1]); "
         "print(*({'torch', 'mmdet', 'django'} & set(sys.modules)))"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code, trained.checkpoint], cwd=root, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")

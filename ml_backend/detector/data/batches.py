@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 
 from ml_backend.detector.chips import ChipInput, network_input, read_tile
 from ml_backend.detector.config import DetectorConfig
-from ml_backend.detector.dataset import DatasetSpec, ModalitySpec, Tile
-from ml_backend.detector.masks import BoolArray, segmentation_mask
-from ml_backend.detector.openmmlab import BitmapMasks, DetDataSample, InstanceData
+from ml_backend.detector.data.augmentation import apply_symmetry, hide_modalities, jitter, resize_nearest
+from ml_backend.detector.data.samples import training_sample
+from ml_backend.detector.dataset import DatasetSpec, Tile
+from ml_backend.detector.masks import segmentation_mask
 
 CACHE_BYTES = 1 << 30
-MIN_INSTANCE_PIXELS = 4
 
 
 class TrainingBatches(Dataset[dict[str, Any]]):
@@ -84,82 +84,3 @@ def draw_order(tiles: tuple[Tile, ...], config: DetectorConfig) -> npt.NDArray[n
         shuffled = [rng.permutation(members) for _ in range(rounds)]
         order[full == kind] = np.concatenate([*shuffled, members[:0]])[:needed]
     return order
-
-
-def hide_modalities(chip: ChipInput, config: DetectorConfig, rng: np.random.Generator) -> ChipInput:
-    """Modality dropout: now and then hide modalities other than the anchor, so that the model copes without them."""
-    dice = rng.random(len(config.modalities))
-    hidden = {
-        name
-        for name, value in zip(config.modalities, dice, strict=True)
-        if name != config.anchor and value < config.modality_dropout
-    }
-    kept = {name: array for name, array in chip.arrays.items() if name not in hidden}
-    return ChipInput(kept, chip.valid) if kept else chip
-
-
-def jitter(
-    inputs: torch.Tensor, modalities: tuple[ModalitySpec, ...], strength: float, rng: np.random.Generator
-) -> None:
-    """Random gain and offset per modality, in place, on normalised valid pixels of inputs [C + M, H, W]."""
-    start = 0
-    for position, modality in enumerate(modalities):
-        bands = inputs[start : start + len(modality.bands)]
-        gain, offset = 1 + strength * rng.standard_normal(), strength * rng.standard_normal()
-        valid = inputs[position - len(modalities)]
-        bands.mul_(gain).add_(offset * valid)
-        start += len(modality.bands)
-
-
-def apply_symmetry(array: npt.NDArray[Any], symmetry: int) -> npt.NDArray[Any]:
-    """One of the eight symmetries of the square (0..7) on the last two axes; 0 is the identity."""
-    turned = np.rot90(array, symmetry % 4, axes=(-2, -1))
-    return np.ascontiguousarray(turned[..., ::-1] if symmetry >= 4 else turned)
-
-
-def resize_nearest(masks: BoolArray, size: tuple[int, int]) -> BoolArray:
-    """Masks [n, H, W] resampled to [n, h, w]."""
-    if masks.shape[1:] == size:
-        return masks
-    rows, columns = (
-        np.minimum((np.arange(n) + 0.5) * m / n, m - 1).astype(int) for n, m in zip(size, masks.shape[1:], strict=True)
-    )
-    return masks[:, rows][:, :, columns]
-
-
-def training_sample(tile: Tile, masks: BoolArray) -> Any:
-    """mmdet's DetDataSample of a tile and the masks [n, H, W] of its instances, in their order.
-
-    Instances marked as ignored, or too small to be seen, count neither as object nor as background.
-    """
-    height, width = masks.shape[1:]
-    pixels = masks.sum(axis=(1, 2))
-    learnt = np.array([not i.ignored for i in tile.instances], dtype=bool) & (pixels >= MIN_INSTANCE_PIXELS)
-    ignored = ~learnt & (pixels > 0)
-    labels = np.array([i.class_index for i in tile.instances], dtype=np.int64)
-    sample = DetDataSample(metainfo=image_meta((height, width), (height, width)))
-    sample.gt_instances = InstanceData(
-        bboxes=boxes_of(masks[learnt]),
-        labels=torch.from_numpy(labels[learnt]),
-        masks=BitmapMasks(masks[learnt].astype(np.uint8), height, width),
-    )
-    sample.ignored_instances = InstanceData(bboxes=boxes_of(masks[ignored]), labels=torch.from_numpy(labels[ignored]))
-    return sample
-
-
-def image_meta(own: tuple[int, int], network: tuple[int, int]) -> dict[str, Any]:
-    """What mmdet needs to know: the tile's own (H, W) and what the network sees of it."""
-    return {
-        "ori_shape": own,
-        "img_shape": network,
-        "scale_factor": (network[1] / own[1], network[0] / own[0]),
-    }
-
-
-def boxes_of(masks: BoolArray) -> torch.Tensor:
-    """Tight boxes [n, 4] (xyxy, pixel corners) around masks [n, H, W], none of them empty."""
-    boxes = np.zeros((len(masks), 4), dtype=np.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return torch.from_numpy(boxes)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ml_backend.detector.config import FUSIONS
-from ml_backend.detector.fusion import FUSION_STRATEGIES, ResidualCrossAttention
+from ml_backend.detector.model.fusion import FUSION_STRATEGIES, ResidualCrossAttention
 
 MODALITIES = ("rgb", "ndvi", "dem")
 

@@ -4,7 +4,7 @@ mmcv looks for a compiled extension ``mmcv._ext``. Its wheels come without one, 
 a laptop. Cascade Mask R-CNN needs three functions of it, which torchvision ships for CPU and CUDA: greedy NMS and
 RoIAlign, forward and backward. Everything else refuses loudly.
 
-:func:`install` must run before ``mmcv.ops`` is imported; :mod:`ml_backend.detector.openmmlab` takes care of that.
+:func:`install` must run before ``mmcv.ops`` is imported; :mod:`ml_backend.detector.model.openmmlab` takes care of that.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ml_backend.detector import openmmlab, ops
+from ml_backend.detector.model import openmmlab, ops
 
 
 def reference_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float, offset: int) -> list[int]:

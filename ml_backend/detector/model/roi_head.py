@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ml_backend.detector.openmmlab import MODELS, CascadeRoIHead, InstanceData, bbox2roi, multiclass_nms
+from ml_backend.detector.model.openmmlab import MODELS, CascadeRoIHead, InstanceData, bbox2roi, multiclass_nms
 
 
 @MODELS.register_module()

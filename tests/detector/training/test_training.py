@@ -77,7 +77,7 @@ def test_a_killed_training_continues_to_the_same_weights(
     settings.write_text(json.dumps(config.to_json()))
     process = subprocess.Popen(
         [sys.executable, "-m", "ml_backend.detector", *map(str, arguments), "--config", str(settings), "--json"],
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
     )

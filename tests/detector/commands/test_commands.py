@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ml_backend.detector import TrainResult, inspect
-from ml_backend.detector.__main__ import main
+from ml_backend.detector.commands import main
 
 QUICK = ["--iterations", "1", "--batch-size", "2", "--device", "cpu"]
 COMMANDS = ("train", "pretrain", "finetune", "evaluate", "predict", "info")
@@ -110,7 +110,7 @@ def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture
 
 
 def test_it_runs_as_a_module() -> None:
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run(
         [sys.executable, "-m", "ml_backend.detector", "--help"], cwd=root, capture_output=True, text=True
     )

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from ml_backend.detector import backbone, roi_head
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import ModalitySpec
-from ml_backend.detector.openmmlab import MODELS, ConfigDict
+from ml_backend.detector.model import backbone, roi_head
+from ml_backend.detector.model.openmmlab import MODELS, ConfigDict
 
 STRIDES = (4, 8, 16, 32, 64)
 PAD_DIVISOR = 32

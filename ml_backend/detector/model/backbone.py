@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ml_backend.detector.fusion import FUSION_STRATEGIES
-from ml_backend.detector.openmmlab import MODELS
+from ml_backend.detector.model.fusion import FUSION_STRATEGIES
+from ml_backend.detector.model.openmmlab import MODELS
 
 STACKED = "stacked"
 
@@ -25,7 +25,7 @@ class MultimodalBackbone(nn.Module):
         anchor: the modality whose features the others are added to.
         branch: mmdet config of one backbone, without ``in_channels``; gives one map per scale.
         scales: channels of the backbone's maps.
-        fusion: a name in :data:`ml_backend.detector.fusion.FUSION_STRATEGIES`.
+        fusion: a name in :data:`ml_backend.detector.model.fusion.FUSION_STRATEGIES`.
     """
 
     def __init__(

@@ -23,10 +23,10 @@ from ml_backend.detector.devices import choose_device, peak_memory_mb
 from ml_backend.detector.errors import DeviceError, TrainingDivergedError, TrainingStoppedError
 from ml_backend.detector.evaluation import evaluate_detector
 from ml_backend.detector.inference import Detector
-from ml_backend.detector.model import build_model
-from ml_backend.detector.runfolder import RunFolder
+from ml_backend.detector.model.build import build_model
+from ml_backend.detector.training.runfolder import RunFolder
+from ml_backend.detector.training.warmstart import Init, WarmStart, open_init
 from ml_backend.detector.validation import check_dataset
-from ml_backend.detector.warmstart import Init, WarmStart, open_init
 
 Progress = Callable[[float, str], None]
 TRAINING_SHARE = 0.95  # of the progress bar; the rest is the evaluation at the end

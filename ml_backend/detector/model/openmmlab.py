@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from ml_backend.detector import ops
+from ml_backend.detector.model import ops
 
 ops.install()
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
 from ml_backend.detector.chips import ChipInput, network_input
 from ml_backend.detector.config import DetectorConfig
-from ml_backend.detector.data import image_meta
+from ml_backend.detector.data.samples import image_meta
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import CheckpointError, DeviceError
 from ml_backend.detector.masks import FloatArray, mask_rings
-from ml_backend.detector.model import build_model
-from ml_backend.detector.openmmlab import DetDataSample
+from ml_backend.detector.model.build import build_model
+from ml_backend.detector.model.openmmlab import DetDataSample
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""``python -m ml_backend.detector``: train, pretrain, finetune, evaluate, predict and inspect detectors.
+
+Exit codes: 0 done, 1 refused or failed (one sentence on stderr), 2 wrong usage. One module per family of commands;
+each has ``add(commands)``, which declares its commands and their options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from ml_backend.detector.commands import evaluation, info, prediction, training
+from ml_backend.detector.errors import DetectorError
+
+FAMILIES = (training, evaluation, prediction, info)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; see the module's docstring."""
+    arguments = _parser().parse_args(argv)
+    try:
+        command: Callable[[argparse.Namespace], None] = arguments.command
+        command(arguments)
+    except DetectorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"error: {error.filename or 'The disk'}: {error.strerror}: check the path and free space.", file=sys.stderr
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("error: Interrupted: the same command continues from the last saved state.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ml_backend.detector", description=(__doc__ or "").split(": ", 1)[1].split("\n", 1)[0]
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for family in FAMILIES:
+        family.add(commands)
+    return parser

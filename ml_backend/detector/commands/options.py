@@ -1,0 +1,37 @@
+"""Options that commands share, and how results are said in text."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Arguments = argparse.Namespace
+
+
+def add_command(commands: Any, name: str, function: Callable[[Arguments], None], text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(command=function)
+    return command
+
+
+def dataset_options(parser: argparse.ArgumentParser, checkpoint: bool = True) -> None:
+    """Which dataset, which of its splits, which checkpoint."""
+    parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="dataset directory")
+    if checkpoint:
+        parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint folder")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="default: test")
+
+
+def common_options(parser: argparse.ArgumentParser) -> None:
+    """Where to compute, and how to answer."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON and no progress")
+
+
+def metrics_text(metrics: dict[str, Any]) -> str:
+    """The main figures of an evaluation in one line."""
+    names = ("ap", "ap50", "ap75", "ap30", "ar", "f1", "precision", "recall", "best_score_threshold")
+    figures = "  ".join(f"{name} {metrics[name]:.3f}" for name in names)
+    return f"{figures}  ({metrics['n_instances']} instances on {metrics['n_tiles']} tiles)"

@@ -1,0 +1,5 @@
+"""The network: backbones, fusion, cascade heads, composed as an mmdet config."""
+
+from ml_backend.detector.model.build import build_model, model_config
+
+__all__ = ["build_model", "model_config"]
