@@ -150,7 +150,7 @@ def _rpn_head(size: Size) -> dict[str, Any]:
 def _roi_head(size: Size, classes: int) -> dict[str, Any]:
     def extractor(cells: int) -> dict[str, Any]:
         return {
-            "type": "SingleRoIExtractor",
+            "type": roi_head.Float32RoIExtractor.__name__,
             "roi_layer": {"type": "RoIAlign", "output_size": cells, "sampling_ratio": 2},
             "out_channels": size.fpn,
             "featmap_strides": list(STRIDES[:4]),

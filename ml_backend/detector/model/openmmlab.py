@@ -13,7 +13,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import mmdet.models  # noqa: F401  (fills the registry)
     from mmdet.models.layers import multiclass_nms
-    from mmdet.models.roi_heads import CascadeRoIHead
+    from mmdet.models.roi_heads import CascadeRoIHead, SingleRoIExtractor
     from mmdet.registry import MODELS
     from mmdet.structures import DetDataSample
     from mmdet.structures.bbox import bbox2roi
@@ -35,6 +35,7 @@ __all__ = [
     "InstanceData",
     "MViT",
     "MultiScaleBlock",
+    "SingleRoIExtractor",
     "bbox2roi",
     "multiclass_nms",
 ]

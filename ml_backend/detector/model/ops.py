@@ -43,6 +43,10 @@ def _require_average_pooling(pool_mode: int) -> None:
         raise NotImplementedError("RoIAlign with max pooling has no torchvision kernel; use pool_mode='avg'")
 
 
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def roi_align_forward(
     input: Tensor,
     rois: Tensor,
@@ -56,11 +60,16 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Write RoIAlign of ``input`` [N, C, H, W] at ``rois`` [R, 5] (image index, xyxy) into ``output`` [R, C, h, w]."""
+    """Write RoIAlign of ``input`` [N, C, H, W] at ``rois`` [R, 5] (image index, xyxy) into ``output`` [R, C, h, w].
+
+    Half precision is computed in float32: the kernels take images and boxes of one type alone, and bfloat16 would
+    round the corners of boxes to whole pixels and more.
+    """
     _require_average_pooling(pool_mode)
+    wide = _wide(input)
     output.copy_(
         torch.ops.torchvision.roi_align(
-            input, rois.to(input.dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
+            wide, rois.to(wide.dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
         )
     )
 
@@ -80,10 +89,11 @@ def roi_align_backward(
 ) -> None:
     """Write the gradient with respect to RoIAlign's input into ``grad_input`` [N, C, H, W]."""
     _require_average_pooling(pool_mode)
+    wide = _wide(grad_output)
     grad_input.copy_(
         torch.ops.torchvision._roi_align_backward(
-            grad_output,
-            rois.to(grad_output.dtype),
+            wide,
+            rois.to(wide.dtype),
             spatial_scale,
             aligned_height,
             aligned_width,

@@ -146,8 +146,7 @@ def fit_bands(kernel: Tensor, bands: int) -> Tensor:
 
 def _part(name: str) -> str:
     """Which part a tensor belongs to: a modality's backbone, the fusion, the neck, or a head."""
-    top, second, third, *_ = name.split(".")
-    return {"branches": third, "fusion": second}.get(second, top)
+    return name.removeprefix(BACKBONE).removeprefix("branches.").split(".")[0]
 
 
 def _read(file: Path) -> dict[str, Tensor]:
