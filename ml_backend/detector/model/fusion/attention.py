@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ml_backend.detector.model.fusion.base import Fusion
 from ml_backend.detector.model.fusion.convolution import pass_anchor
-from ml_backend.detector.model.fusion.masked import MaskedGroupNorm, masked_pool, masked_softmax
+from ml_backend.detector.model.fusion.masked import MaskedGroupNorm, masked_pool
 
 
 class CrossAttention(Fusion, name="cross_attention"):
@@ -57,7 +57,7 @@ class CrossAttention(Fusion, name="cross_attention"):
         return gathered
 
     def attend(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
-        """What each position of the anchor gathers [B, C, h, w]; zero where nothing that is asked is valid."""
+        """What each position of the anchor gathers [B, C, h, w]; meaningless in tiles where nothing asked is valid."""
         normed = {name: self.norms[name](features[name], validity[name]) for name in self.modalities}
         query = self._split(self.query(normed[self.anchor]))  # [B, heads, d, h*w]
         query = query * query.shape[2] ** -0.5
@@ -67,16 +67,15 @@ class CrossAttention(Fusion, name="cross_attention"):
             both = self.key_value[name](normed[name])
             key, value = (self._split(part) for part in both.chunk(2, dim=1))
             here = (query * key).sum(dim=2)[..., None]  # [B, heads, h*w, 1]
-            logits.append(here.masked_fill(valid.flatten(2)[..., None] == 0, -torch.inf))
             pooled, covered = masked_pool(both, valid, (min(self.pool, valid.shape[2]), min(self.pool, valid.shape[3])))
             pooled_key, pooled_value = (self._split(part) for part in pooled.chunk(2, dim=1))
             there = query.transpose(2, 3) @ pooled_key  # [B, heads, h*w, tokens]
-            logits.append(there.masked_fill(covered.flatten(2)[:, None] == 0, -torch.inf))
+            logits += [here + _bar(valid, here.dtype).transpose(2, 3), there + _bar(covered, there.dtype)]
             values.append((value, pooled_value))
-        weights = masked_softmax(torch.cat(logits, dim=3)).transpose(2, 3)
-        parts = torch.split(weights, [x.shape[3] for x in logits], dim=2)
+        weights = torch.cat(logits, dim=3).softmax(dim=3)
+        parts = torch.split(weights, [x.shape[3] for x in logits], dim=3)
         gathered = [
-            value * here + pooled_value @ there
+            value * here.flatten(2)[:, :, None] + pooled_value @ there.transpose(2, 3)
             for (value, pooled_value), here, there in zip(values, parts[::2], parts[1::2], strict=True)
         ]
         attended: Tensor = sum(gathered[1:], gathered[0])
@@ -85,6 +84,14 @@ class CrossAttention(Fusion, name="cross_attention"):
     def _split(self, x: Tensor) -> Tensor:
         """[B, C, h, w] to [B, heads, C / heads, h*w]."""
         return x.reshape(x.shape[0], self.heads, x.shape[1] // self.heads, -1)
+
+
+def _bar(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to logits [B, 1, 1, h*w]: nothing where valid, else so little that the softmax is exactly zero.
+
+    The lowest number instead of -inf keeps the softmax of a row without any valid place finite.
+    """
+    return (valid == 0).to(dtype).mul(torch.finfo(dtype).min).flatten(2)[:, None]
 
 
 class ResidualCrossAttention(CrossAttention, name="residual_cross_attention"):
@@ -115,5 +122,4 @@ class ResidualCrossAttention(CrossAttention, name="residual_cross_attention"):
     def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
         added = super().join(features, validity)
         anywhere = torch.cat([validity[name] for name in self.others], dim=1).amax(dim=(1, 2, 3), keepdim=True) > 0
-        # without this the projection's bias would leak into tiles that have no other modality
         return features[self.anchor] + added * anywhere

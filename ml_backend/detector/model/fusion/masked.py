@@ -54,10 +54,3 @@ def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor
     """Average of x over the valid part of each cell of a grid, and the share of the cell that is valid."""
     covered = F.adaptive_avg_pool2d(valid, size)
     return F.adaptive_avg_pool2d(x * valid, size) / covered.clamp(min=1e-6), covered
-
-
-def masked_softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last axis in which -inf counts nothing; all zero (not NaN) where everything is -inf."""
-    top = logits.amax(dim=-1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)
-    weights = (logits - top.detach()).exp()
-    return weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-12)
