@@ -50,7 +50,8 @@ def paint(
     ground: Ground, forms: list[Landform], pixel_size: float, rng: np.random.Generator, conditions: Conditions
 ) -> tuple[Grid, Grid]:
     """Elevation float32 [H, W] in metres, and reflectance of blue, green, red and near infrared float32 [4, H, W]."""
-    shape = ground.water.shape
+    rows, columns = ground.water.shape
+    shape = rows, columns
     elevation = ground.elevation.copy()
     color = _mix(_SPARSE, _LUSH, np.clip(ground.vegetation + np.float32(conditions.season), 0, 1))
     gravel = _GRAVEL[:, None, None] * (1 + 0.08 * fractal(shape, rng, slope=1.5, longest=30))

@@ -96,10 +96,11 @@ def make_split(recipe: Recipe, split: str) -> SplitScene:
         replace(form, is_split=form.kind == SLUMP and rng.random() < recipe.signal_split)
         for form in place(ground, size, rng)
     ]
-    elevation, color = paint(ground, forms, size.pixel_size, rng, recipe.conditions(split))
+    true_elevation, color = paint(ground, forms, size.pixel_size, rng, recipe.conditions(split))
     worse = recipe.dem_shift if split == "test" else 0.0
-    elevation = elevation + 5 * worse + rng.normal(0, recipe.dem_noise + worse, elevation.shape)
-    arrays = {name: _pixels(name, color, elevation.astype(np.float32), size) for name in recipe.modalities}
+    error = 5 * worse + rng.normal(0, recipe.dem_noise + worse, true_elevation.shape)
+    elevation = (true_elevation + error).astype(np.float32)
+    arrays = {name: _pixels(name, color, elevation, size) for name in recipe.modalities}
     if recipe.noise:
         real = arrays[recipe.noise]
         mean, spread = (np.asarray(f(real, axis=(1, 2), keepdims=True)) for f in (np.mean, np.std))
@@ -188,7 +189,7 @@ class _Writer:
             if is_missing and modality in FROM_ELEVATION:
                 continue
             chip = np.ascontiguousarray(array[:, row * size : (row + 1) * size, column * size : (column + 1) * size])
-            valid = np.isfinite(chip).all(axis=0)
+            valid = np.asarray(np.isfinite(chip).all(axis=0))
             write_chip(self.folder / "chips" / modality / name, chip, valid, transform, CRS.from_epsg(SRID))
             if split == "train":
                 self.statistics[modality].add(chip, valid)
