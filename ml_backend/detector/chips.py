@@ -138,16 +138,28 @@ def network_input(
         bands.append(values)
         planes.append(valid[None].astype(np.float32))
     tensor = torch.from_numpy(np.concatenate([*bands, *planes]).astype(np.float32))
-    if image_size is not None and (height, width) != (image_size, image_size):
-        tensor = _resize(tensor, len(modalities), image_size)
+    if image_size is not None:
+        tensor = resample(tensor, modalities, (image_size, image_size))
     return tensor, (height, width)
 
 
-def _resize(tensor: torch.Tensor, planes: int, size: int) -> torch.Tensor:
-    bands, valid = tensor[:-planes], tensor[-planes:]
-    bands = F.interpolate(bands[None], size=(size, size), mode="bilinear", align_corners=False, antialias=True)[0]
-    valid = F.interpolate(valid[None], size=(size, size), mode="nearest")[0]
-    return torch.cat([bands, valid])
+def resample(tensor: torch.Tensor, modalities: Sequence[ModalitySpec], size: tuple[int, int]) -> torch.Tensor:
+    """Resample a network input [C + M, H, W] to a size (h, w).
+
+    Bands are averaged or interpolated (bilinear, antialiased) over their valid pixels alone; validity is that of the
+    nearest pixel.
+    """
+    if tuple(tensor.shape[1:]) == size:
+        return tensor
+    planes = tensor[-len(modalities) :]
+    weight = F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+    valid = F.interpolate(planes[None], size=size, mode="nearest-exact")[0] * (weight > 1e-3)
+    bands = F.interpolate(
+        tensor[None, : -len(modalities)], size=size, mode="bilinear", align_corners=False, antialias=True
+    )[0]
+    counts = torch.tensor([len(m.bands) for m in modalities])
+    share = torch.where(valid > 0, 1 / weight.clamp(min=1e-3), 0.0).repeat_interleave(counts, dim=0)
+    return torch.cat([bands * share, valid])
 
 
 def _driver(file: Path) -> str:

@@ -32,6 +32,7 @@ class ModalitySpec:
     """A modality as declared in ``dataset.json``.
 
     ``mean`` and ``std`` are per band, in the modality's own units, over valid training pixels; empty until computed.
+    A modality measured in metres is a height: what matters is how it differs from its surroundings.
     """
 
     name: str
@@ -40,6 +41,12 @@ class ModalitySpec:
     nodata: float | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    unit: str = ""
+
+    @property
+    def is_height(self) -> bool:
+        """Whether the values are metres: elevation, relative elevation, canopy height."""
+        return self.unit == "m"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], source: Path) -> ModalitySpec:
@@ -63,7 +70,8 @@ class ModalitySpec:
                 f"{len(bands)} bands: correct them, or leave both out to have them computed."
             )
         limits = data.get("range")
-        return cls(name, bands, tuple(limits) if limits else None, data.get("nodata"), mean, std)
+        unit = str(data.get("unit") or "")
+        return cls(name, bands, tuple(limits) if limits else None, data.get("nodata"), mean, std, unit)
 
     def to_json(self) -> dict[str, Any]:
         """The entry as written in ``dataset.json`` and in checkpoint cards."""
@@ -74,6 +82,7 @@ class ModalitySpec:
             "nodata": self.nodata,
             "mean": list(self.mean),
             "std": list(self.std),
+            "unit": self.unit,
         }
 
 

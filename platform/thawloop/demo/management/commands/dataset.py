@@ -31,9 +31,7 @@ class Command(ThawloopCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """What, and where to."""
-        parser.add_argument(
-            "file", metavar="CAMPAIGN.toml", type=Path, help="see docs/campaign-file.md"
-        )
+        parser.add_argument("file", metavar="CAMPAIGN.toml", type=Path, help="see docs/campaign-file.md")
         parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
         parser.add_argument("--force", action="store_true", help="replace a dataset that is there")
 
