@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from ml_backend.detector.annotations import MAX_PIXELS
 from ml_backend.detector.dataset import DatasetSpec, ModalitySpec, Tile
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.masks import BoolArray, FloatArray
@@ -33,6 +35,9 @@ SIGNATURES = {
 }
 
 
+LARGEST = 1e30  # beyond is infinity, or a nodata value that nobody declared
+
+
 @dataclass(frozen=True)
 class ChipInput:
     """The pixels of a tile.
@@ -46,34 +51,60 @@ class ChipInput:
     valid: Mapping[str, BoolArray]
 
 
-def read_chip(file: Path, modality: ModalitySpec) -> tuple[FloatArray, BoolArray]:
+def read_chip(file: Path, modality: ModalitySpec, size: tuple[int, int] | None = None) -> tuple[FloatArray, BoolArray]:
     """Read one chip.
+
+    Args:
+        file: GeoTIFF, PNG or JPEG.
+        modality: what it should hold.
+        size: (H, W) that it should have; None takes any of at most :data:`MAX_PIXELS` pixels.
 
     Returns:
         float32 [C, H, W] and its validity [H, W]: no band is NaN or nodata (declared, or the file's own).
 
     Raises:
-        DatasetError: the file cannot be read, has another number of bands, or holds infinite values.
+        DatasetError: the file cannot be read, has another size or number of bands, or holds infinite values.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # PNG and JPEG have no place on Earth
             with rasterio.open(file, driver=_driver(file)) as raster:
-                array: FloatArray = raster.read().astype(np.float32)
+                _check_shape(file, raster, modality, size)
+                with np.errstate(over="ignore"):  # float64 nodata beyond float32 becomes infinite, here and below
+                    array: FloatArray = raster.read().astype(np.float32)
                 nodata = {value for value in (modality.nodata, raster.nodata) if value is not None}
-    except RasterioError as error:
-        raise DatasetError(f"{file} cannot be read ({error}): export the chip again.") from None
-    if len(array) != len(modality.bands):
+    except (RasterioError, OSError, MemoryError) as error:
+        reason = str(error).splitlines()[0]
+        raise DatasetError(f"{file} cannot be read ({reason}): export the chip again.") from None
+    valid: BoolArray = np.logical_not(np.isnan(array).any(axis=0))
+    with np.errstate(over="ignore"):
+        for value in nodata:
+            valid = np.logical_and(valid, np.all(array != np.float32(value), axis=0))
+    if (np.abs(array[:, valid]) > LARGEST).any():
         raise DatasetError(
-            f"{file} has {len(array)} bands, but modality '{modality.name}' declares {len(modality.bands)} "
+            f"{file} holds infinite pixel values: write NaN where there is no data, or declare 'nodata'."
+        )
+    return array, valid
+
+
+def _check_shape(file: Path, raster: Any, modality: ModalitySpec, size: tuple[int, int] | None) -> None:
+    """Before any pixel is read: a small file may claim to be huge."""
+    if raster.count != len(modality.bands):
+        raise DatasetError(
+            f"{file} has {raster.count} bands, but modality '{modality.name}' declares {len(modality.bands)} "
             f"({', '.join(modality.bands)}): export the declared bands or correct dataset.json."
         )
-    valid: BoolArray = np.logical_not(np.isnan(array).any(axis=0))
-    for value in nodata:
-        valid = np.logical_and(valid, np.all(array != np.float32(value), axis=0))
-    if np.isinf(array[:, valid]).any():
-        raise DatasetError(f"{file} holds infinite pixel values: write NaN where there is no data.")
-    return array, valid
+    if size is not None and raster.shape != size:
+        raise DatasetError(
+            f"{file} is {raster.width} x {raster.height} pixels, but its tile is declared as {size[1]} x {size[0]}: "
+            "resample the chip to the tile's grid or correct the annotation file."
+        )
+    if raster.width * raster.height > MAX_PIXELS:
+        raise DatasetError(
+            f"{file} is {raster.width} x {raster.height} pixels: cut it into tiles of at most {MAX_PIXELS:,} pixels."
+        )
+    if any(np.dtype(kind).kind == "c" for kind in raster.dtypes):
+        raise DatasetError(f"{file} holds complex numbers: export amplitude or phase as bands of their own.")
 
 
 def read_tile(dataset: DatasetSpec, modalities: Sequence[ModalitySpec], tile: Tile) -> ChipInput:
@@ -87,13 +118,7 @@ def read_tile(dataset: DatasetSpec, modalities: Sequence[ModalitySpec], tile: Ti
         file = dataset.chip_file(modality.name, tile)
         if file is None:
             continue
-        arrays[modality.name], valid[modality.name] = read_chip(file, modality)
-        height, width = valid[modality.name].shape
-        if (height, width) != (tile.height, tile.width):
-            raise DatasetError(
-                f"{file} is {width} x {height} pixels, but its tile is declared as {tile.width} x {tile.height}: "
-                "resample the chip to the tile's grid or correct the annotation file."
-            )
+        arrays[modality.name], valid[modality.name] = read_chip(file, modality, (tile.height, tile.width))
     return ChipInput(arrays, valid)
 
 
@@ -138,16 +163,28 @@ def network_input(
         bands.append(values)
         planes.append(valid[None].astype(np.float32))
     tensor = torch.from_numpy(np.concatenate([*bands, *planes]).astype(np.float32))
-    if image_size is not None and (height, width) != (image_size, image_size):
-        tensor = _resize(tensor, len(modalities), image_size)
+    if image_size is not None:
+        tensor = resample(tensor, modalities, (image_size, image_size))
     return tensor, (height, width)
 
 
-def _resize(tensor: torch.Tensor, planes: int, size: int) -> torch.Tensor:
-    bands, valid = tensor[:-planes], tensor[-planes:]
-    bands = F.interpolate(bands[None], size=(size, size), mode="bilinear", align_corners=False, antialias=True)[0]
-    valid = F.interpolate(valid[None], size=(size, size), mode="nearest")[0]
-    return torch.cat([bands, valid])
+def resample(tensor: torch.Tensor, modalities: Sequence[ModalitySpec], size: tuple[int, int]) -> torch.Tensor:
+    """Resample a network input [C + M, H, W] to a size (h, w).
+
+    Bands are averaged or interpolated (bilinear, antialiased) over their valid pixels alone; validity is that of the
+    nearest pixel.
+    """
+    if tuple(tensor.shape[1:]) == size:
+        return tensor
+    planes = tensor[-len(modalities) :]
+    weight = F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+    valid = F.interpolate(planes[None], size=size, mode="nearest-exact")[0] * (weight > 1e-3)
+    bands = F.interpolate(
+        tensor[None, : -len(modalities)], size=size, mode="bilinear", align_corners=False, antialias=True
+    )[0]
+    counts = torch.tensor([len(m.bands) for m in modalities])
+    share = torch.where(valid > 0, 1 / weight.clamp(min=1e-3), 0.0).repeat_interleave(counts, dim=0)
+    return torch.cat([bands * share, valid])
 
 
 def _driver(file: Path) -> str:

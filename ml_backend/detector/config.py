@@ -36,6 +36,11 @@ class DetectorConfig:
         freeze: parts whose weights stay: modality names (their backbone), ``neck``, ``rpn``, ``roi_head``.
         modality_dropout: chance that a modality other than the anchor is hidden from a training tile.
         radiometric_jitter: standard deviation of random gain and offset, in units of the modality's own std.
+        jitter_exempt: modalities whose values are left as they are, because they mean something in themselves.
+        scale_jitter: smallest and largest factor by which training tiles are resized before they are cropped or padded
+            to their size again (Ghiasi et al. 2021 take 0.1 to 2 for long schedules); 1, 1 leaves them.
+        copy_paste: chance that objects of another training tile are pasted onto a training tile.
+        min_instance_pixels: objects of fewer network pixels are ignored: neither learnt nor background.
         empty_share: share of training tiles drawn from those without objects, where there are any.
         eval_interval: steps between evaluations on ``val``; 0 evaluates once at the end. With more than one, the best
             weights are published.
@@ -61,6 +66,10 @@ class DetectorConfig:
     freeze: tuple[str, ...] = ()
     modality_dropout: float = 0.1
     radiometric_jitter: float = 0.1
+    jitter_exempt: tuple[str, ...] = ()
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
+    copy_paste: float = 0.0
+    min_instance_pixels: int = 4
     empty_share: float = 0.2
     eval_interval: int = 0
     save_interval: int = 25
@@ -76,6 +85,15 @@ class DetectorConfig:
         _require(self.image_size is None or self.image_size >= 32, "image_size", self.image_size, "give 32 or more")
         _require(0 <= self.modality_dropout < 1, "modality_dropout", self.modality_dropout, "give a share below 1")
         _require(0 <= self.empty_share < 1, "empty_share", self.empty_share, "give a share below 1")
+        scales = self.scale_jitter
+        _require(
+            len(scales) == 2 and 0.1 <= scales[0] <= scales[1] <= 4,
+            "scale_jitter",
+            scales,
+            "give a smallest and a largest factor from 0.1 to 4",
+        )
+        _require(0 <= self.copy_paste <= 1, "copy_paste", self.copy_paste, "give a chance from 0 to 1")
+        _require(self.min_instance_pixels >= 1, "min_instance_pixels", self.min_instance_pixels, "give 1 or more")
         _require(self.save_interval >= 1, "save_interval", self.save_interval, "give at least 1")
         _require(len(set(self.modalities)) == len(self.modalities), "modalities", self.modalities, "name each once")
 
@@ -95,6 +113,8 @@ class DetectorConfig:
                 )
         anchor = self.anchor or (dataset.anchor if dataset.anchor in modalities else modalities[0])
         _require(anchor in modalities, "anchor", anchor, f"name one of the used modalities {', '.join(modalities)}")
+        for name in self.jitter_exempt:
+            _require(name in known, "jitter_exempt", name, f"choose among {', '.join(known)}")
         for part in self.freeze:
             choices = (*modalities, *PARTS)
             _require(part in choices, "freeze", part, f"choose among {', '.join(choices)}")

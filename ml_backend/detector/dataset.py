@@ -13,7 +13,6 @@ Reading is cheap and touches no pixels; :mod:`ml_backend.detector.validation` ch
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,9 +20,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ml_backend.detector.annotations import CHIP_SUFFIXES, Instance, Tile, read_annotations, read_json
 from ml_backend.detector.errors import DatasetError
 
-CHIP_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+__all__ = ["DatasetSpec", "Instance", "ModalitySpec", "Tile", "read_annotations", "read_dataset", "read_json"]
+
 MODALITY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -32,6 +33,7 @@ class ModalitySpec:
     """A modality as declared in ``dataset.json``.
 
     ``mean`` and ``std`` are per band, in the modality's own units, over valid training pixels; empty until computed.
+    A modality measured in metres is a height: what matters is how it differs from its surroundings.
     """
 
     name: str
@@ -40,6 +42,12 @@ class ModalitySpec:
     nodata: float | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    unit: str = ""
+
+    @property
+    def is_height(self) -> bool:
+        """Whether the values are metres: elevation, relative elevation, canopy height."""
+        return self.unit == "m"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], source: Path) -> ModalitySpec:
@@ -48,22 +56,32 @@ class ModalitySpec:
         Raises:
             DatasetError: the name, the bands or the statistics are unusable.
         """
+        if not isinstance(data, dict):
+            raise DatasetError(f"{source}: a modality is no JSON object: it needs a name and its bands.")
         name = str(data.get("name", ""))
         if not MODALITY_NAME.fullmatch(name):
             raise DatasetError(
                 f"{source}: the modality name '{name}' is unusable: use lower-case letters, digits, '_' and '-'."
             )
-        bands = tuple(str(band) for band in data.get("bands") or ())
+        bands = _texts(data.get("bands"))
         if not bands:
             raise DatasetError(f"{source}: modality '{name}' declares no bands: list their names under 'bands'.")
-        mean, std = tuple(data.get("mean") or ()), tuple(data.get("std") or ())
-        if (mean or std) and not (len(mean) == len(std) == len(bands) and min(std) > 0):
+        mean, std = (_numbers(data.get(key) or []) for key in ("mean", "std"))
+        if mean is None or std is None or not (len(mean) == len(std) in (0, len(bands)) and min(std, default=1) > 0):
             raise DatasetError(
                 f"{source}: 'mean' and positive 'std' of modality '{name}' need one value for each of its "
                 f"{len(bands)} bands: correct them, or leave both out to have them computed."
             )
-        limits = data.get("range")
-        return cls(name, bands, tuple(limits) if limits else None, data.get("nodata"), mean, std)
+        limits = _numbers(data.get("range") or [])
+        if limits is None or len(limits) not in (0, 2) or limits != tuple(sorted(limits)):
+            raise DatasetError(
+                f"{source}: 'range' of modality '{name}' must be its smallest and largest value: correct it."
+            )
+        nodata = data.get("nodata")
+        if nodata is not None and type(nodata) is not float and (type(nodata) is not int or abs(nodata) > 1 << 63):
+            raise DatasetError(f"{source}: 'nodata' of modality '{name}' must be a number or null: correct it.")
+        unit = str(data.get("unit") or "")
+        return cls(name, bands, (limits[0], limits[1]) if limits else None, nodata, mean, std, unit)
 
     def to_json(self) -> dict[str, Any]:
         """The entry as written in ``dataset.json`` and in checkpoint cards."""
@@ -74,29 +92,8 @@ class ModalitySpec:
             "nodata": self.nodata,
             "mean": list(self.mean),
             "std": list(self.std),
+            "unit": self.unit,
         }
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One annotated object: COCO segmentation (polygon list or RLE), 0-based class, whether it is to be ignored."""
-
-    id: int
-    segmentation: Any
-    class_index: int
-    ignored: bool
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One image of a split, with the objects on it; ``width`` and ``height`` in pixels."""
-
-    id: int
-    file_name: str
-    width: int
-    height: int
-    region: str | None
-    instances: tuple[Instance, ...]
 
 
 @dataclass(frozen=True)
@@ -143,11 +140,17 @@ class DatasetSpec:
         return tuple(tile for tile in self.tiles(split) if any(self.chip_file(name, tile) for name in names))
 
     def chip_file(self, modality: str, tile: Tile) -> Path | None:
-        """The tile's chip of a modality, whatever its suffix; None when the tile lacks the modality."""
+        """The tile's chip of a modality, whatever its suffix; None when the tile lacks the modality.
+
+        Raises:
+            DatasetError: there is a folder in its place.
+        """
         folder = self.path / "chips" / modality
-        for name in (tile.file_name, *(str(Path(tile.file_name).with_suffix(s)) for s in CHIP_SUFFIXES)):
+        for name in (tile.file_name, *(f"{tile.stem}{suffix}" for suffix in CHIP_SUFFIXES)):
             if (folder / name).is_file():
                 return folder / name
+            if (folder / name).is_dir():
+                raise DatasetError(f"{folder / name} is a folder, but a chip is expected there: remove it.")
         return None
 
     def with_modalities(self, modalities: tuple[ModalitySpec, ...]) -> DatasetSpec:
@@ -160,26 +163,15 @@ class DatasetSpec:
         digest = hashlib.sha256()
         folders = [self.path / "annotations", *(self.path / "chips" / m.name for m in self.modalities)]
         files = [self.path / "dataset.json", *(f for folder in folders for f in sorted(folder.rglob("*")))]
-        for file in files:
-            if file.is_file():
-                digest.update(str(file.relative_to(self.path)).encode() + b"\0")
-                with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        try:
+            for file in files:
+                if file.is_file():
+                    digest.update(str(file.relative_to(self.path)).encode(errors="surrogateescape") + b"\0")
+                    with file.open("rb") as stream:
+                        digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise DatasetError(f"{error.filename} cannot be read ({error.strerror}): allow it, or remove it.") from None
         return digest.hexdigest()
-
-
-def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DatasetError: it is missing or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing: a dataset directory needs it ({what}).") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} is not valid JSON ({error}): write it again.") from None
 
 
 def read_dataset(path: Path | str) -> DatasetSpec:
@@ -193,14 +185,15 @@ def read_dataset(path: Path | str) -> DatasetSpec:
     data = read_json(source, "name, version, classes and modalities")
     if not isinstance(data, dict):
         raise DatasetError(f"{source} is no JSON object: it needs name, version, classes and modalities.")
-    classes = tuple(str(name) for name in data.get("classes") or ())
+    classes = _texts(data.get("classes"))
     if not classes or len(set(classes)) != len(classes):
         raise DatasetError(f"{source}: 'classes' must list at least one name, each once.")
-    modalities = tuple(ModalitySpec.from_json(entry, source) for entry in data.get("modalities") or ())
+    entries = data["modalities"] if isinstance(data.get("modalities"), list) else []
+    modalities = tuple(ModalitySpec.from_json(entry, source) for entry in entries)
     names = [m.name for m in modalities]
     if not names or len(set(names)) != len(names):
         raise DatasetError(f"{source}: 'modalities' must declare at least one modality, each once.")
-    anchors = [str(entry["name"]) for entry in data["modalities"] if entry.get("anchor")]
+    anchors = [str(entry["name"]) for entry in entries if entry.get("anchor")]
     if len(anchors) > 1:
         raise DatasetError(f"{source}: {' and '.join(anchors)} are both marked 'anchor': mark only one.")
     return DatasetSpec(
@@ -214,61 +207,15 @@ def read_dataset(path: Path | str) -> DatasetSpec:
     )
 
 
-def read_annotations(source: Path, classes: tuple[str, ...]) -> tuple[Tile, ...]:
-    """Read one COCO file into tiles, in the file's order.
-
-    Raises:
-        DatasetError: see :meth:`DatasetSpec.tiles`.
-    """
-    data = read_json(source, "COCO annotations")
-    images, annotations = (data.get("images"), data.get("annotations")) if isinstance(data, dict) else (None, None)
-    if not isinstance(images, list) or not isinstance(annotations, list):
-        raise DatasetError(f"{source} is not COCO: it needs the lists 'images' and 'annotations'.")
-    _check_entries(source, "images", images, ("id", "file_name", "width", "height"))
-    _check_entries(source, "annotations", annotations, ("id", "image_id", "category_id"))
-    instances: dict[int, list[Instance]] = {}
-    for image in images:
-        if image["id"] in instances:
-            raise DatasetError(f"{source} lists image id {image['id']} twice: give each tile its own id.")
-        instances[image["id"]] = []
-    names = [str(image["file_name"]) for image in images]
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DatasetError(f"{source}: file_name '{name}' leads out of the dataset: give it relative to the chips.")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DatasetError(f"{source} lists image '{twice}' twice: keep one entry per tile.")
-    for entry in annotations:
-        if not 1 <= entry["category_id"] <= len(classes):
-            raise DatasetError(
-                f"{source}: annotation {entry['id']} has category_id {entry['category_id']}, but dataset.json declares "
-                f"classes 1 to {len(classes)} ({', '.join(classes)}): correct it or declare the class."
-            )
-        if entry["image_id"] not in instances:
-            raise DatasetError(
-                f"{source}: annotation {entry['id']} belongs to image {entry['image_id']}, which is not listed: "
-                "add the image or remove the annotation."
-            )
-        ignored = bool(entry.get("iscrowd") or entry.get("ignore"))
-        instances[entry["image_id"]].append(
-            Instance(entry["id"], entry.get("segmentation"), entry["category_id"] - 1, ignored)
-        )
-    return tuple(
-        Tile(
-            image["id"],
-            str(image["file_name"]),
-            int(image["width"]),
-            int(image["height"]),
-            image.get("region"),
-            tuple(instances[image["id"]]),
-        )
-        for image in images
-    )
+def _texts(values: Any) -> tuple[str, ...]:
+    """A list of names as it stands in JSON; empty if that is not what it is."""
+    is_list = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
+    return tuple(values) if is_list else ()
 
 
-def _check_entries(source: Path, where: str, entries: list[Any], needed: tuple[str, ...]) -> None:
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise DatasetError(f"{source}: {where}[{number}] is no COCO entry: write an object.")
-        if missing := [name for name in needed if name not in entry]:
-            raise DatasetError(f"{source}: {where}[{number}] lacks '{missing[0]}': add it.")
+def _numbers(values: Any) -> tuple[float, ...] | None:
+    """Finite numbers as they stand in JSON; None if that is not what they are."""
+    if not isinstance(values, list | tuple):
+        return None
+    kinds = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return tuple(values) if kinds and all(abs(value) < 1e30 for value in values) else None

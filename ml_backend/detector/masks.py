@@ -40,6 +40,35 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> BoolArray:
     return polygons_mask(segmentation_polygons(segmentation), height, width)
 
 
+def rle_counts(counts: Any) -> list[int]:
+    """The run lengths of COCO's RLE, given as list or as its compressed text (pycocotools' rleFrString).
+
+    Raises:
+        ValueError: they are no run lengths.
+    """
+    if isinstance(counts, list):
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("run lengths must be whole numbers")
+        return counts
+    if not isinstance(counts, str):
+        raise ValueError("run lengths must be a list or text")
+    runs: list[int] = []
+    value = shift = 0
+    for byte in counts.encode("ascii"):
+        if not 48 <= byte < 112 or shift > 60:
+            raise ValueError("the text is no compressed RLE")
+        bits = byte - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            value -= (bits & 0x10) << (shift - 4)  # the sign
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift or any(run < 0 for run in runs):
+        raise ValueError("the text is no compressed RLE")
+    return runs
+
+
 def rings_mask(rings: Sequence[FloatArray], height: int, width: int) -> BoolArray:
     """The mask [H, W] of one polygon: first ring exterior, the rest holes."""
     return polygons_mask([shapely.Polygon(rings[0], rings[1:])], height, width)

@@ -13,7 +13,9 @@ import shapely
 from ml_backend.detector.chips import read_tile
 from ml_backend.detector.dataset import DatasetSpec, Instance, ModalitySpec, Tile
 from ml_backend.detector.errors import DatasetError
-from ml_backend.detector.masks import segmentation_mask, segmentation_polygons
+from ml_backend.detector.masks import rle_counts, segmentation_polygons
+
+FARTHEST = 1e7  # pixels from a tile's corner that an outline may reach
 
 
 def check_dataset(dataset: DatasetSpec, modalities: Sequence[str], splits: Iterable[str]) -> tuple[ModalitySpec, ...]:
@@ -39,9 +41,16 @@ def check_dataset(dataset: DatasetSpec, modalities: Sequence[str], splits: Itera
                 "add the folder with its chips, or remove the modality."
             )
     sums = {spec.name: _BandSums(len(spec.bands)) for spec in specs}
+    split_of: dict[str, str] = {}
     for split in splits:
         source = dataset.annotation_file(split)
         tiles = dataset.tiles(split)
+        for tile in tiles:
+            if (other := split_of.setdefault(tile.stem, split)) != split:
+                raise DatasetError(
+                    f"{source}: tile '{tile.file_name}' is in the {other} split, too: keep it in one of them, or "
+                    "measurements mean nothing."
+                )
         usable: list[Tile] = []
         for tile in tiles:
             for instance in tile.instances:
@@ -103,20 +112,31 @@ def _check_instance(source: Path, tile: Tile, instance: Instance) -> None:
 def _segmentation_problem(tile: Tile, segmentation: Any) -> str:
     """What is wrong with a COCO segmentation, as the end of a sentence; empty when nothing is."""
     if isinstance(segmentation, dict):
-        if list(segmentation.get("size", ())) != [tile.height, tile.width]:
-            return f"is an RLE of size {segmentation.get('size')} on a tile of [{tile.height}, {tile.width}]"
-        if "counts" not in segmentation:
-            return "is an RLE without counts"
-        return "" if segmentation_mask(segmentation, tile.height, tile.width).any() else "is empty"
+        return _rle_problem(tile, segmentation)
     if not isinstance(segmentation, list) or not segmentation:
         return "is empty"
-    if any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
-        return "needs at least three points (x, y, x, y, ...) in each polygon"
-    if not np.isfinite(np.concatenate([np.asarray(ring, dtype=float) for ring in segmentation])).all():
-        return "has a coordinate that is not a number"
+    for ring in segmentation:
+        if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2:
+            return "needs at least three points (x, y, x, y, ...) in each polygon"
+        if not all(type(value) in (int, float) and abs(value) < FARTHEST for value in ring):
+            return "has a coordinate that is not a number of pixels"
     for polygon in segmentation_polygons(segmentation):
         if not polygon.is_valid:
             return f"is not a valid polygon ({shapely.is_valid_reason(polygon)})"
         if not polygon.intersects(shapely.box(0, 0, tile.width, tile.height)):
             return "lies outside its tile"
     return ""
+
+
+def _rle_problem(tile: Tile, rle: dict[str, Any]) -> str:
+    if rle.get("size") != [tile.height, tile.width]:
+        return f"is an RLE of size {rle.get('size')} on a tile of [{tile.height}, {tile.width}]"
+    if "counts" not in rle:
+        return "is an RLE without counts"
+    try:
+        runs = rle_counts(rle["counts"])
+    except ValueError as error:
+        return f"is an unreadable RLE ({error})"
+    if sum(runs) != tile.height * tile.width:
+        return f"is an RLE of {sum(runs)} pixels on a tile of {tile.height * tile.width}"
+    return "" if sum(runs[1::2]) else "is empty"

@@ -190,7 +190,7 @@ def test_the_command_reports_what_is_there(file):
     assert caught.value.returncode == 1
 
 
-@pytest.mark.parametrize("name", ["peel", "crowns"])
+@pytest.mark.parametrize("name", ["peel", "crowns", "glacier"])
 def test_examples_fit_the_real_data(name, real_data, settings):
     spec = parse_campaign_file(Path(__file__).parents[2] / "examples" / f"{name}.toml")
     settings.THAWLOOP_DATA_ROOTS = [str(folder) for folder in spec.local_folders]

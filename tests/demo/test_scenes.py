@@ -109,11 +109,11 @@ def test_outline_narrows_into_a_tongue_downslope():
 
 
 def test_look_alikes_are_of_both_kinds():
-    from thawloop.demo.scenes import _place
+    from thawloop.demo.scenes import place
     from thawloop.demo.terrain import make_ground
 
     rng = np.random.default_rng(3)
-    forms = _place(make_ground(SIZE.shape, SIZE.pixel_size, rng), SIZE, rng)
+    forms = place(make_ground(SIZE.shape, SIZE.pixel_size, rng), SIZE, rng)
     kinds = [form.kind for form in forms]
     assert kinds.count(SLUMP) > kinds.count(BARE_PATCH) > 2
     assert kinds.count(GREEN_BOWL) > 2

@@ -71,6 +71,32 @@ def chip_is_virtual(root: Path) -> None:
     chip.write_text(f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{bands}</VRTDataset>')
 
 
+def folder_instead_of(name: str) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        (root / name).unlink()
+        (root / name).mkdir()
+
+    return spoil
+
+
+def claims_to_be_huge(root: Path) -> None:
+    """A file of some hundred bytes, a hundred gigabytes when read."""
+    size = {"width": 60_000, "height": 60_000, "count": 3, "dtype": "float32"}
+    options = {"driver": "GTiff", "sparse_ok": True, "tiled": True, "compress": "deflate"}
+    rasterio.open(root / "chips/rgb/train_0001.tif", "w", **options, **size).close()
+
+
+def complex_chip(root: Path) -> None:
+    with rasterio.open(
+        root / "chips/rgb/train_0001.tif", "w", driver="GTiff", width=64, height=64, count=3, dtype="complex64"
+    ) as raster:
+        raster.write(np.ones((3, 64, 64), dtype=np.complex64))
+
+
+def rle(counts: Any) -> Callable[[Path], None]:
+    return first_annotation(segmentation={"size": [64, 64], "counts": counts})
+
+
 SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a chip is a virtual raster": (chip_is_virtual, "cannot be read"),
     "an image lies outside": (
@@ -121,6 +147,68 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "image listed twice": (train_json(lambda d: d["images"].append({**d["images"][0], "id": 77})), "twice"),
     "image id twice": (train_json(lambda d: d["images"][1].update(id=1)), "image id 1 twice"),
     "no annotations": (train_json(lambda d: d["annotations"].clear()), "holds no annotations to learn from"),
+    "image id is text": (
+        train_json(lambda d: d["images"][0].update(id="a")),
+        r"images\[0\] has 'id' = 'a': write a whole",
+    ),
+    "image id is a list": (train_json(lambda d: d["images"][0].update(id=[1])), r"images\[0\] has 'id'"),
+    "class is text": (first_annotation(category_id="RTS"), r"annotations\[0\] has 'category_id' = 'RTS': write"),
+    "class is true": (first_annotation(category_id=True), "'category_id' = True"),
+    "file name is a number": (train_json(lambda d: d["images"][0].update(file_name=7)), "'file_name' = 7: write text"),
+    "file name is empty": (train_json(lambda d: d["images"][0].update(file_name="")), "names no file"),
+    "file name with NUL": (train_json(lambda d: d["images"][0].update(file_name="a\0b.tif")), "names no file"),
+    "image twice by suffix": (
+        train_json(lambda d: d["images"].append({**d["images"][0], "id": 77, "file_name": "train_0000.png"})),
+        r"lists image 'train_0000\.tif' twice",
+    ),
+    "image in two splits": (
+        lambda r: edit_json(r / "annotations/val.json", lambda d: d["images"][0].update(file_name="train_0000.tif")),
+        r"val\.json: tile 'train_0000\.tif' is in the train split, too",
+    ),
+    "image without width": (train_json(lambda d: d["images"][0].update(width=0)), "declared as 0 x 64 pixels"),
+    "image declared huge": (train_json(lambda d: d["images"][0].update(width=10**9)), "1000000000 x 64 pixels"),
+    "annotation id twice": (train_json(lambda d: d["annotations"][1].update(id=1)), "annotation id 1 twice"),
+    "category of another name": (
+        train_json(lambda d: d.update(categories=[{"id": 1, "name": "lake"}])),
+        "category 1 is named 'lake', but class 1 of dataset.json is 'RTS'",
+    ),
+    "a key twice": (
+        lambda r: (r / "dataset.json").write_text((r / "dataset.json").read_text().replace("{", '{"name": 1, ', 1)),
+        "holds the key 'name' twice",
+    ),
+    "JSON without end": (lambda r: (r / "dataset.json").write_text("[" * 100_000), "is not valid JSON"),
+    "JSON in Latin-1": (lambda r: (r / "dataset.json").write_bytes(b'{"name": "\xe9"}'), "is not valid JSON"),
+    "dataset.json is a folder": (folder_instead_of("dataset.json"), r"dataset\.json cannot be read"),
+    "classes are text": (dataset_json(lambda d: d.update(classes="RTS")), "'classes' must list"),
+    "bands are text": (dataset_json(lambda d: d["modalities"][0].update(bands="rgb")), "declares no bands"),
+    "a modality is text": (dataset_json(lambda d: d.update(modalities=["rgb"])), "a modality is no JSON object"),
+    "modalities are an object": (dataset_json(lambda d: d.update(modalities={"rgb": 1})), "at least one modality"),
+    "mean is NaN": (dataset_json(lambda d: d["modalities"][1].update(mean=[float("nan")], std=[1])), "'mean' and posi"),
+    "std is zero": (dataset_json(lambda d: d["modalities"][1].update(mean=[0], std=[0])), "'mean' and positive"),
+    "std is text": (dataset_json(lambda d: d["modalities"][1].update(mean=["0"], std=["1"])), "'mean' and positive"),
+    "mean without std": (dataset_json(lambda d: d["modalities"][1].update(mean=[0])), "'mean' and positive"),
+    "range of one": (dataset_json(lambda d: d["modalities"][1].update(range=[0])), "'range' of modality"),
+    "nodata is text": (dataset_json(lambda d: d["modalities"][1].update(nodata="none")), "'nodata' of modality"),
+    "a chip is a folder": (folder_instead_of("chips/rgb/train_0001.tif"), r"train_0001\.tif is a folder"),
+    "a chip claims to be huge": (claims_to_be_huge, r"rgb/train_0001\.tif is 60000 x 60000 pixels, but its tile"),
+    "a chip of complex numbers": (complex_chip, "holds complex numbers"),
+    "nodata that nobody declared": (
+        lambda r: edit_chip(r / "chips/rgb/train_0001.tif", lambda a: spoil_pixel(a, -3.4e38)),
+        "holds infinite pixel values",
+    ),
+    "an empty file": (lambda r: (r / "chips/rgb/train_0001.tif").write_bytes(b""), "cannot be read"),
+    "RLE too short": (rle([10, 5]), "is an RLE of 15 pixels on a tile of 4096"),
+    "RLE negative": (rle([5000, -904]), "unreadable RLE"),
+    "RLE of fractions": (rle([96.5, 3999.5]), "unreadable RLE"),
+    "RLE huge": (rle([10**30, 5]), "is an RLE of"),
+    "RLE text too short": (rle("zz"), "RLE"),
+    "RLE text cut off": (rle("o"), "unreadable RLE"),
+    "RLE text of others": (rle("\u1234"), "unreadable RLE"),
+    "RLE of nothing": (rle(None), "unreadable RLE"),
+    "outline is text": (first_annotation(segmentation=["0,0,1,1,2,2"]), "at least three points"),
+    "outline is a number": (first_annotation(segmentation=4), "is empty"),
+    "corner is text": (first_annotation(segmentation=[["0", 0, 9, 0, 9, 9]]), "not a number"),
+    "corner is far away": (first_annotation(segmentation=[[0, 0, 1e300, 0, 9, 9]]), "not a number of pixels"),
     "only ignored": (train_json(lambda d: [a.update(ignore=1) for a in d["annotations"]]), "holds no annotations"),
 }
 

@@ -66,6 +66,8 @@ def training_options(parser: argparse.ArgumentParser) -> None:
     add("--pretrained", metavar="FILE", help="MViTv2 weights for every backbone: a file or hf://owner/repository/file")
     add("--freeze", nargs="+", metavar="PART", help=f"keep the weights of: modalities, {', '.join(PARTS)}")
     add("--modality-dropout", type=float, help=f"share of hidden modalities (default: {DEFAULTS.modality_dropout})")
+    add("--scale-jitter", type=float, nargs=2, metavar=("LOW", "HIGH"), help="resize training tiles at random (off)")
+    add("--copy-paste", type=float, help=f"chance to paste objects of other tiles (default: {DEFAULTS.copy_paste:g})")
     add("--eval-interval", type=int, help="steps between evaluations on val, to keep the best (default: at the end)")
     add("--seed", type=int, help=f"seed of everything random (default: {DEFAULTS.seed})")
     add("--no-resume", action="store_true", help="discard an earlier training in --out instead of continuing it")

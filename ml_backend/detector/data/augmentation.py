@@ -1,17 +1,42 @@
-"""Changes of a training tile that leave its meaning alone, the same for all modalities and masks."""
+"""Changes of a training tile that leave its meaning alone, the same for all modalities and masks.
+
+Each is a pure function of the tile's content and a random generator.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml_backend.detector.chips import ChipInput
+from ml_backend.detector.chips import ChipInput, resample
 from ml_backend.detector.config import DetectorConfig
-from ml_backend.detector.dataset import ModalitySpec
+from ml_backend.detector.dataset import Instance, ModalitySpec
 from ml_backend.detector.masks import BoolArray
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A training tile as the network will see it.
+
+    Attributes:
+        pixels: float32 [C + M, H, W], see :mod:`ml_backend.detector.chips`.
+        instances: the objects and ignored regions.
+        masks: bool [n, H, W], theirs.
+    """
+
+    pixels: torch.Tensor
+    instances: tuple[Instance, ...]
+    masks: BoolArray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.pixels.shape[1], self.pixels.shape[2]
 
 
 def hide_modalities(chip: ChipInput, config: DetectorConfig, rng: np.random.Generator) -> ChipInput:
@@ -27,16 +52,58 @@ def hide_modalities(chip: ChipInput, config: DetectorConfig, rng: np.random.Gene
 
 
 def jitter(
-    inputs: torch.Tensor, modalities: tuple[ModalitySpec, ...], strength: float, rng: np.random.Generator
-) -> None:
-    """Random gain and offset per modality, in place, on normalised valid pixels of inputs [C + M, H, W]."""
-    start = 0
-    for position, modality in enumerate(modalities):
-        bands = inputs[start : start + len(modality.bands)]
+    sample: Sample, modalities: tuple[ModalitySpec, ...], config: DetectorConfig, rng: np.random.Generator
+) -> Sample:
+    """Random gain and offset per modality, on normalised valid pixels; exempt modalities stay as they are."""
+    pixels, strength = sample.pixels.clone(), config.radiometric_jitter
+    for position, (modality, bands) in enumerate(zip(modalities, band_slices(modalities), strict=True)):
         gain, offset = 1 + strength * rng.standard_normal(), strength * rng.standard_normal()
-        valid = inputs[position - len(modalities)]
-        bands.mul_(gain).add_(offset * valid)
-        start += len(modality.bands)
+        if modality.name not in config.jitter_exempt:
+            valid = pixels[position - len(modalities)]
+            pixels[bands] = pixels[bands] * gain + offset * valid
+    return replace(sample, pixels=pixels)
+
+
+def scale_jitter(
+    sample: Sample,
+    modalities: tuple[ModalitySpec, ...],
+    size: tuple[int, int],
+    scales: tuple[float, float],
+    rng: np.random.Generator,
+) -> Sample:
+    """Large-scale jitter (Ghiasi et al. 2021, section 3): resize, then crop or pad to a size (h, w).
+
+    The factor is log-uniform, so that halving is as likely as doubling. Where the tile is larger than `size`, a random
+    part of it is kept; where it is smaller, it lies at a random place in ground that no modality has data for.
+    """
+    factor = math.exp(rng.uniform(math.log(scales[0]), math.log(scales[1])))
+    scaled = (max(round(sample.size[0] * factor), 1), max(round(sample.size[1] * factor), 1))
+    shifts = [
+        int(rng.integers(min(0, have - want), max(0, have - want) + 1)) for have, want in zip(scaled, size, strict=True)
+    ]
+    pixels = _window(resample(sample.pixels, modalities, scaled).numpy(), shifts, size)
+    return Sample(
+        torch.from_numpy(pixels), sample.instances, _window(resize_nearest(sample.masks, scaled), shifts, size)
+    )
+
+
+def _window(array: npt.NDArray[Any], shifts: list[int], size: tuple[int, int]) -> npt.NDArray[Any]:
+    """The window [..., h, w] that begins at `shifts` (row, column; may be negative); 0 outside of the array."""
+    window = np.zeros((*array.shape[:-2], *size), dtype=array.dtype)
+    target, source = [], []
+    for shift, have, want in zip(shifts, array.shape[-2:], size, strict=True):
+        first, last = max(shift, 0), min(shift + want, have)
+        source.append(slice(first, last))
+        target.append(slice(first - shift, last - shift))
+    window[..., target[0], target[1]] = array[..., source[0], source[1]]
+    return window
+
+
+def turn(sample: Sample, rng: np.random.Generator) -> Sample:
+    """One of the eight symmetries of the square."""
+    symmetry = int(rng.integers(8))
+    pixels = torch.from_numpy(apply_symmetry(sample.pixels.numpy(), symmetry))
+    return Sample(pixels, sample.instances, apply_symmetry(sample.masks, symmetry))
 
 
 def apply_symmetry(array: npt.NDArray[Any], symmetry: int) -> npt.NDArray[Any]:
@@ -53,3 +120,9 @@ def resize_nearest(masks: BoolArray, size: tuple[int, int]) -> BoolArray:
         np.minimum((np.arange(n) + 0.5) * m / n, m - 1).astype(int) for n, m in zip(size, masks.shape[1:], strict=True)
     )
     return masks[:, rows][:, :, columns]
+
+
+def band_slices(modalities: tuple[ModalitySpec, ...]) -> list[slice]:
+    """Where each modality's bands lie in a network input."""
+    ends = np.cumsum([len(modality.bands) for modality in modalities]).tolist()
+    return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -7,6 +7,7 @@ Step ``i`` draws its tiles from a sequence fixed by the seed, and augments each 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from torch.utils.data import Dataset
 
 from ml_backend.detector.chips import ChipInput, network_input, read_tile
 from ml_backend.detector.config import DetectorConfig
-from ml_backend.detector.data.augmentation import apply_symmetry, hide_modalities, jitter, resize_nearest
+from ml_backend.detector.data.augmentation import (
+    Sample,
+    hide_modalities,
+    jitter,
+    resize_nearest,
+    scale_jitter,
+    turn,
+)
+from ml_backend.detector.data.pasting import paste
 from ml_backend.detector.data.samples import training_sample
 from ml_backend.detector.dataset import DatasetSpec, Tile
 from ml_backend.detector.masks import segmentation_mask
@@ -33,6 +42,7 @@ class TrainingBatches(Dataset[dict[str, Any]]):
         self.modalities = tuple(dataset.modality(name) for name in config.modalities)
         self.tiles = dataset.usable_tiles("train")
         self.order = draw_order(self.tiles, config)
+        self.givers = np.flatnonzero([any(not i.ignored for i in tile.instances) for tile in self.tiles])
         self._chips: OrderedDict[int, ChipInput] = OrderedDict()
         self._cached_bytes = 0
 
@@ -47,16 +57,33 @@ class TrainingBatches(Dataset[dict[str, Any]]):
     def _sample(self, position: int) -> tuple[torch.Tensor, Any]:
         rng = np.random.default_rng((self.config.seed, position))
         index = int(self.order[position])
-        tile = self.tiles[index]
         chip = hide_modalities(self._chip(index), self.config, rng)
-        inputs, (height, width) = network_input(chip, self.modalities, self.config.image_size)
-        jitter(inputs, self.modalities, self.config.radiometric_jitter, rng)
-        masks = [segmentation_mask(i.segmentation, height, width) for i in tile.instances]
+        sample = self._rescaled(self._read(index, chip), rng)
+        if self.config.copy_paste and rng.random() < self.config.copy_paste:
+            sample = self._with_pasted(sample, rng)
+        sample = turn(jitter(sample, self.modalities, self.config, rng), rng)
+        tile = replace(self.tiles[index], instances=sample.instances)
+        return sample.pixels, training_sample(tile, sample.masks, self.config.min_instance_pixels)
+
+    def _read(self, index: int, chip: ChipInput) -> Sample:
+        """A tile at the network's size."""
+        instances = self.tiles[index].instances
+        pixels, (height, width) = network_input(chip, self.modalities, self.config.image_size)
+        masks = [segmentation_mask(i.segmentation, height, width) for i in instances]
         stacked = np.stack(masks) if masks else np.zeros((0, height, width), dtype=bool)
-        stacked = resize_nearest(stacked, (inputs.shape[1], inputs.shape[2]))
-        symmetry = int(rng.integers(8))
-        inputs = torch.from_numpy(apply_symmetry(inputs.numpy(), symmetry))
-        return inputs, training_sample(tile, apply_symmetry(stacked, symmetry))
+        return Sample(pixels, instances, resize_nearest(stacked, (pixels.shape[1], pixels.shape[2])))
+
+    def _rescaled(self, sample: Sample, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Sample:
+        """Scale jitter, where it is on; `size` (h, w) also makes a tile fit another one."""
+        if self.config.scale_jitter == (1.0, 1.0) and size in (None, sample.size):
+            return sample
+        return scale_jitter(sample, self.modalities, size or sample.size, self.config.scale_jitter, rng)
+
+    def _with_pasted(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Some of the objects of a random tile, itself rescaled and turned, on top of this one."""
+        index = int(rng.choice(self.givers))
+        giver = turn(self._read(index, self._chip(index)), rng)
+        return paste(sample, self._rescaled(giver, rng, sample.size), self.modalities, rng)
 
     def _chip(self, index: int) -> ChipInput:
         """The tile's pixels, from memory where they fit."""

@@ -14,14 +14,14 @@ from ml_backend.detector.model.openmmlab import BitmapMasks, DetDataSample, Inst
 MIN_INSTANCE_PIXELS = 4
 
 
-def training_sample(tile: Tile, masks: BoolArray) -> Any:
+def training_sample(tile: Tile, masks: BoolArray, min_pixels: int = MIN_INSTANCE_PIXELS) -> Any:
     """mmdet's DetDataSample of a tile and the masks [n, H, W] of its instances, in their order.
 
-    Instances marked as ignored, or too small to be seen, count neither as object nor as background.
+    Instances marked as ignored, or of fewer than `min_pixels`, count neither as object nor as background.
     """
     height, width = masks.shape[1:]
     pixels = masks.sum(axis=(1, 2))
-    learnt = np.array([not i.ignored for i in tile.instances], dtype=bool) & (pixels >= MIN_INSTANCE_PIXELS)
+    learnt = np.array([not i.ignored for i in tile.instances], dtype=bool) & (pixels >= min_pixels)
     ignored = ~learnt & (pixels > 0)
     labels = np.array([i.class_index for i in tile.instances], dtype=np.int64)
     sample = DetDataSample(metainfo=image_meta((height, width), (height, width)))

@@ -14,7 +14,8 @@ with warnings.catch_warnings():
     import mmdet.models  # noqa: F401  (fills the registry)
     from mmdet.models.layers import multiclass_nms
     from mmdet.models.roi_heads import CascadeRoIHead, SingleRoIExtractor
-    from mmdet.registry import MODELS
+    from mmdet.models.task_modules import MaxIoUAssigner
+    from mmdet.registry import MODELS, TASK_UTILS
     from mmdet.structures import DetDataSample
     from mmdet.structures.bbox import bbox2roi
     from mmdet.structures.mask import BitmapMasks
@@ -28,12 +29,14 @@ MMLogger.get_instance("mmengine", logger_name="mmengine", log_level="WARNING")
 
 __all__ = [
     "MODELS",
+    "TASK_UTILS",
     "BitmapMasks",
     "CascadeRoIHead",
     "ConfigDict",
     "DetDataSample",
     "InstanceData",
     "MViT",
+    "MaxIoUAssigner",
     "MultiScaleBlock",
     "SingleRoIExtractor",
     "bbox2roi",

@@ -14,6 +14,7 @@ from thawloop.demo.terrain import Grid, Mask, fractal
 Line = NDArray[np.floating[Any]]
 
 SLUMP, BARE_PATCH, GREEN_BOWL = "slump", "bare patch", "green bowl"
+OVERGROWN = 0.5  # share of a split slump, from its headwall down, that only elevation shows; only colour shows the rest
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Landform:
         downslope: Unit vector (x, y).
         length: Of the scar, along the slope, pixels.
         depth: Of the headwall, metres.
+        is_split: Its upper part is overgrown and its lower part level: neither colour nor elevation shows all of it.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class Landform:
     downslope: tuple[float, float]
     length: float
     depth: float
+    is_split: bool = False
 
 
 def slump_outline(
@@ -151,8 +154,10 @@ def sink(elevation: Grid, form: Landform, window: Window) -> None:
     part = elevation[window.rows, window.columns]
     wall = np.clip(window.edge / 3.0, 0, 1) ** 0.8
     run_out = np.clip(1 - 1.25 * window.along, 0, 1) ** 0.7
+    if form.is_split:
+        run_out = np.clip((OVERGROWN + 0.05 - window.along) / 0.1, 0, 1)
     part -= np.where(window.inside, form.depth * wall * run_out, 0).astype(np.float32)
-    if form.kind == SLUMP:
+    if form.kind == SLUMP and not form.is_split:
         debris = np.clip((window.along - 0.8) / 0.2, 0, 1) * np.clip(window.edge / 4, 0, 1)
         part += np.where(window.inside, 1.2 * debris, 0).astype(np.float32)
 

@@ -18,19 +18,9 @@ from pyproj import Transformer
 from rasterio.transform import Affine, from_origin
 from scipy import ndimage
 
-from thawloop.demo.landforms import (
-    BARE_PATCH,
-    GREEN_BOWL,
-    SLUMP,
-    Landform,
-    Window,
-    blob_outline,
-    flow_lines,
-    sink,
-    slump_outline,
-    window_of,
-)
-from thawloop.demo.terrain import Grid, Ground, Mask, fractal, hillshade, make_ground
+from thawloop.demo.landforms import BARE_PATCH, GREEN_BOWL, SLUMP, Landform, blob_outline, slump_outline
+from thawloop.demo.painting import Conditions, paint
+from thawloop.demo.terrain import Grid, Ground, Mask, fractal, make_ground
 
 # Jesse Moraine, Banks Island: one of the densest swarms of thaw slumps on Earth.
 PLACE_LON, PLACE_LAT = -119.9, 72.7
@@ -38,17 +28,6 @@ SRID = 3413
 FILES = ("optical.tif", "dem.tif", "truth.geojson")
 NODATA_DEM = -9999.0
 REFLECTANCE_SCALE = 1e-4
-SUN_AZIMUTH, SUN_ALTITUDE = 165.0, 32.0
-
-# Reflectance of blue, green, red, near infrared.
-_SPARSE = np.array([0.062, 0.082, 0.100, 0.185])
-_LUSH = np.array([0.030, 0.062, 0.045, 0.340])
-_MUD = np.array([0.092, 0.117, 0.146, 0.185])
-_WET_MUD = np.array([0.060, 0.074, 0.090, 0.108])
-_HEADWALL = np.array([0.040, 0.045, 0.050, 0.056])
-_GRAVEL = np.array([0.135, 0.160, 0.185, 0.225])
-_WATER = np.array([0.050, 0.045, 0.028, 0.012])
-_SNOW = np.array([0.720, 0.740, 0.750, 0.680])
 
 
 @dataclass(frozen=True)
@@ -92,9 +71,9 @@ def generate(folder: Path, size: SceneSize | None = None, *, seed: int = 0) -> G
     size = size or SceneSize()
     rng = np.random.default_rng(seed)
     ground = make_ground(size.shape, size.pixel_size, rng)
-    forms = _place(ground, size, rng)
-    elevation, optical = _paint(ground, forms, size, rng)
-    transform = _transform(size)
+    forms = place(ground, size, rng)
+    elevation, optical = paint(ground, forms, size.pixel_size, rng, Conditions())
+    transform = transform_of(size)
     folder.mkdir(parents=True, exist_ok=True)
     optical_path, dem_path, truth_path = (folder / name for name in FILES)
     _write_optical(optical_path, optical, transform)
@@ -104,14 +83,14 @@ def generate(folder: Path, size: SceneSize | None = None, *, seed: int = 0) -> G
     return GeneratedScenes(optical_path, dem_path, truth_path, len(slumps), len(forms) - len(slumps))
 
 
-def _transform(size: SceneSize) -> Affine:
+def transform_of(size: SceneSize) -> Affine:
     """Upper left corner at the place, on a corner of the grid's tiles."""
     x, y = Transformer.from_crs(4326, SRID, always_xy=True).transform(PLACE_LON, PLACE_LAT)
     step = size.tile_size * size.pixel_size
     return from_origin(round(x / step) * step, round(y / step) * step, size.pixel_size, size.pixel_size)
 
 
-def _place(ground: Ground, size: SceneSize, rng: np.random.Generator) -> list[Landform]:
+def place(ground: Ground, size: SceneSize, rng: np.random.Generator) -> list[Landform]:
     """Slumps in swarms on slopes; look-alikes anywhere on land; none touches another."""
     smooth = ndimage.gaussian_filter(ground.elevation, 12)
     south, east = np.gradient(smooth, size.pixel_size)
@@ -185,65 +164,6 @@ def _is_free(form: Landform, taken: list[shapely.Geometry], size: SceneSize) -> 
         return False
     room = form.outline.buffer(4)
     return not any(room.intersects(other) for other in taken)
-
-
-def _paint(ground: Ground, forms: list[Landform], size: SceneSize, rng: np.random.Generator) -> tuple[Grid, Grid]:
-    """Elevation float32 [H, W] in metres and reflectance float32 [4, H, W]."""
-    elevation = ground.elevation.copy()
-    color = _mix(_SPARSE, _LUSH, ground.vegetation)
-    color = _over(
-        color, _GRAVEL[:, None, None] * (1 + 0.08 * fractal(size.shape, rng, slope=1.5, longest=30)), ground.bars
-    )
-    for form in forms:
-        window = window_of(form, size.shape)
-        if form.kind != BARE_PATCH:
-            sink(elevation, form, window)
-        if form.kind != GREEN_BOWL:
-            part = color[:, window.rows, window.columns]
-            color[:, window.rows, window.columns] = _bare(part, form, window, rng)
-    color = _over(color, np.broadcast_to(_WATER[:, None, None], color.shape), ground.water)
-    shade = hillshade(
-        ndimage.gaussian_filter(elevation, 0.6), size.pixel_size, azimuth=SUN_AZIMUTH, altitude=SUN_ALTITUDE
-    )
-    lit = 0.30 + 0.70 * shade / np.sin(np.radians(SUN_ALTITUDE))
-    color *= np.where(ground.water, 1.0, np.clip(lit, 0.3, 1.5)) ** 0.9
-    color = _snow(color, elevation, ground.water, rng)
-    color *= 1 + 0.045 * fractal(size.shape, rng, slope=0.8, longest=8)
-    color += rng.normal(0, 0.0022, color.shape)
-    color = ndimage.gaussian_filter(color, (0, 0.55, 0.55))  # the sensor's own blur
-    return elevation, np.clip(color, 0.001, 1).astype(np.float32)
-
-
-def _bare(part: Grid, form: Landform, window: Window, rng: np.random.Generator) -> Grid:
-    streaks = flow_lines(window, rng)
-    wet = np.clip(0.4 + 0.22 * streaks + 0.18 * fractal(window.shape, rng, slope=2, longest=24), 0, 1)
-    floor = _mix(_MUD, _WET_MUD, wet)
-    islands = (fractal(window.shape, rng, slope=2.4, longest=18) > 1.45) & (window.edge > 3)
-    floor = np.where(islands, 0.5 * part + 0.5 * floor, floor)
-    if form.kind == SLUMP:
-        exposed = np.clip(1 - np.abs(window.edge - 1.8) / 1.6, 0, 1) * np.clip((0.55 - window.along) / 0.2, 0, 1)
-        floor = floor * (1 - 0.8 * exposed) + _HEADWALL[:, None, None] * 0.8 * exposed
-    softness = np.clip(window.edge / (1.2 if form.kind == SLUMP else 2.5), 0, 1)
-    fade = softness * np.where(form.kind == SLUMP, 1 - 0.35 * np.clip((window.along - 0.75) / 0.25, 0, 1), 1)
-    return np.asarray(part * (1 - fade) + floor * fade, dtype=np.float32)
-
-
-def _snow(color: Grid, elevation: Grid, water: Mask, rng: np.random.Generator) -> Grid:
-    """A few late snow patches in hollows that face north."""
-    hollow = np.asarray(ndimage.gaussian_filter(elevation, 25)) - elevation
-    rows, columns = elevation.shape
-    chance = hollow / hollow.std() + fractal((rows, columns), rng, slope=2.5, longest=60)
-    patches = ndimage.binary_opening((chance > np.quantile(chance, 0.9985)) & ~water)
-    return _over(color, np.broadcast_to(_SNOW[:, None, None], color.shape), patches)
-
-
-def _mix(low: NDArray[np.float64], high: NDArray[np.float64], share: Grid) -> Grid:
-    return (low[:, None, None] * (1 - share) + high[:, None, None] * share).astype(np.float32)
-
-
-def _over(color: Grid, top: NDArray[np.floating], where: Mask) -> Grid:
-    share = ndimage.gaussian_filter(where.astype(np.float32), 0.8)
-    return np.asarray(color * (1 - share) + top * share, dtype=np.float32)
 
 
 def _write_optical(path: Path, color: Grid, transform: Affine) -> None:

@@ -1,0 +1,84 @@
+"""A dataset directory from a campaign file: every label it names is truth, nobody annotates, no model is trained."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from labeling.campaign_spec import SPLITS, CampaignSpec, LabelSpec
+from labeling.models import Campaign, Split
+from thawloop.core.errors import Refused
+from thawloop.releases.services import export, freeze_release
+from thawloop.training.services.campaigns import set_up_campaign
+
+Report = Callable[[float, str], None]
+
+
+def write_campaign_dataset(
+    spec: CampaignSpec, out: Path, *, force: bool = False, report: Report
+) -> dict[str, dict[str, int]]:
+    """Set a campaign up, take all its labels in as truth, freeze a release and write its dataset directory.
+
+    Args:
+        spec: What the campaign file says.
+        out: The folder to write.
+        force: Replace a dataset that is there.
+        report: Called with a fraction 0-1 and a message.
+
+    Returns:
+        Per split: tiles, empty tiles, instances, and tiles that have each of the modalities.
+
+    Raises:
+        Refused: the campaign exists in this database, something in its file cannot be done, or `out` cannot be written.
+    """
+    if Campaign.objects.filter(name=spec.name).exists():
+        raise Refused(
+            f"Campaign {spec.name} exists in this database, with labels of its own: export one of its releases "
+            f"(`manage.py export latest --campaign {spec.name} --format dataset --out DIR`), or unset DATABASE_URL to "
+            "make the dataset apart from it."
+        )
+    report(0.0, "rasters, tiles and labels")
+    made = set_up_campaign(all_truth(spec))
+    report(0.2, "release")
+    release = freeze_release(made.campaign, notes="All labels of the campaign file as truth.")
+    export(release, "dataset", out, force=force, progress=lambda share, message: report(0.2 + 0.8 * share, message))
+    return count_dataset(out)
+
+
+def all_truth(spec: CampaignSpec) -> CampaignSpec:
+    """The same campaign without annotators: label files that were held back are truth in their splits, too.
+
+    Raises:
+        Refused: the file names no labels, or none in one of the train and test splits.
+    """
+    files: dict[tuple[Path, str, str], set[str]] = {}
+    for labels in spec.labels:
+        for file in labels.files:
+            files.setdefault((file, labels.landform_class, labels.class_field), set()).update(labels.splits)
+    covered = set().union(*files.values()) if files else set()
+    for split in (Split.TRAIN, Split.TEST):
+        if split not in covered:
+            raise Refused(f"{spec.source}: no label file counts in the {split} split: add a `[[labels]]` table for it.")
+    truth = tuple(
+        LabelSpec((file,), "truth", landform_class, class_field, tuple(s for s in SPLITS if s in splits))
+        for (file, landform_class, class_field), splits in files.items()
+    )
+    return replace(spec, labels=truth)
+
+
+def count_dataset(folder: Path) -> dict[str, dict[str, int]]:
+    """What a dataset directory holds, per split."""
+    modalities = [entry["name"] for entry in json.loads((folder / "dataset.json").read_text())["modalities"]]
+    counts = {}
+    for split in SPLITS:
+        content = json.loads((folder / "annotations" / f"{split}.json").read_text())
+        names = [image["file_name"] for image in content["images"]]
+        with_objects = {entry["image_id"] for entry in content["annotations"]}
+        have = {name: sum((folder / "chips" / name / tile).exists() for tile in names) for name in modalities}
+        counts[split] = {
+            "tiles": len(names),
+            "empty": len(names) - len(with_objects),
+            "instances": len(content["annotations"]),
+            **have,
+        }
+    return counts
