@@ -160,7 +160,7 @@ def measure(
             used,
             classes=classes,
             regions=regions,
-            modalities=findings.modalities,
+            modalities=[[m.name for m in findings.dataset.modalities if m.name in own] for own in findings.modalities],
             truth=truth,
             predictions=predictions,
             max_detections=limit,
@@ -211,17 +211,19 @@ def _intervals(
 def _per_image(findings: Findings, matches: Matches, pairs: Pairs, threshold: float) -> dict[str, dict[str, Any]]:
     counts = counts_at(matches, threshold)
     hits = matches.hit[matches.at(MATCH_IOU)] & (matches.score >= threshold)
+    per_tile = np.bincount(matches.tile, minlength=len(findings.tiles))
+    detections = np.split(np.argsort(matches.tile, kind="stable"), np.cumsum(per_tile)[:-1])
     return {
         tile.file_name: {
             "tp": int(counts.tp[index]),
             "fp": int(counts.fp[index]),
             "fn": int(counts.fn[index]),
-            "iou": float(pairs.iou[hits & (matches.tile == index)].mean()) if counts.tp[index] else 0.0,
+            "iou": float(pairs.iou[own[hits[own]]].mean()) if counts.tp[index] else 0.0,
             "region": tile.region,
             "modalities": list(findings.modalities[index]),
-            **per_image_matches(matches, index),
+            **per_image_matches(matches, index, own),
         }
-        for index, tile in enumerate(findings.tiles)
+        for index, (tile, own) in enumerate(zip(findings.tiles, detections, strict=False))
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.evaluation.coco import IOUS
-from ml_backend.detector.evaluation.matching import Matches
+from ml_backend.detector.evaluation.matching import Ints, Matches
 from ml_backend.detector.evaluation.resampling import (
     RESAMPLES,
     Difference,
@@ -110,10 +110,9 @@ class Evaluation:
         return Thresholds(self.best_score_threshold, self.score_threshold)
 
 
-def per_image_matches(matches: Matches, tile: int) -> dict[str, Any]:
-    """One tile's part of the matches, as ``truths`` and ``detections`` of ``per_image``."""
+def per_image_matches(matches: Matches, tile: int, own: Ints) -> dict[str, Any]:
+    """One tile's part of the matches, as ``truths`` and ``detections`` of ``per_image``; ``own`` are its detections."""
     bits = 1 << np.arange(len(matches.ious))
-    own = matches.tile == tile
     hit, ignored = bits @ matches.hit[:, own], bits @ matches.ignored[:, own]
     columns = (matches.label[own], matches.score[own], hit, ignored)
     return {
@@ -166,6 +165,8 @@ def compare_evaluations(
         raise DatasetError(
             f"The two evaluations are of different tiles ('{other[0]}' is in one only): evaluate both on one split."
         )
+    if not names:
+        raise DatasetError("The two evaluations hold no tiles: evaluate both on a split that has some.")
     first, second = stored_matches(a, names), stored_matches(b, names)
     if a.classes != b.classes or not np.array_equal(first.truths, second.truths):
         raise DatasetError("The two evaluations are of different annotations: evaluate both on one dataset version.")

@@ -47,7 +47,7 @@ def test_sizes_are_pycocotools_area_ranges(crowded: DatasetSpec, crowded_answers
     truth, predictions = to_coco(crowded.tiles("train"), crowded_answers, crowded.classes)
     bins = [ANY_SIZE, (0, 99), (100, 199), (200, 1e10)]
     own = mean_of_classes(coco_scores(truth, predictions, 100, sizes=bins).ap)  # [size, IoU]
-    assert own.T == pytest.approx(pycocotools(truth, predictions, sizes=bins, ious=IOUS))
+    assert pytest.approx(pycocotools(truth, predictions, sizes=bins, ious=IOUS)) == own.T
 
 
 def test_the_challenge_counts_ten_per_tile_and_drops_specks(crowded: DatasetSpec, crowded_answers: Answers) -> None:

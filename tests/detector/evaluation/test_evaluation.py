@@ -13,7 +13,6 @@ from ml_backend.detector.chips import read_tile
 from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.evaluation import METRICS
 from ml_backend.detector.evaluation.result import DETAILS
-
 from tests.detector.evaluation.answers import detection, guesses, judge, truths
 
 
@@ -164,6 +163,14 @@ def test_nothing_annotated_or_nothing_found_is_said_without_nan(own_dataset_dir:
     assert silent.intervals["ap"] == (0, 0)
 
 
+def test_a_split_without_tiles_is_said_without_nan(own_dataset_dir: Path) -> None:
+    file = own_dataset_dir / "annotations/train.json"
+    file.write_text(json.dumps({"images": [], "annotations": []}))
+    result = judge(read_dataset(own_dataset_dir), [], resamples=20)
+    json.dumps(result.to_json(), allow_nan=False)
+    assert (result.n_tiles, result.ap, result.f1, result.pixel_iou, result.per_image) == (0, 0, 0, None, {})
+
+
 def test_classes_that_the_dataset_does_not_declare_are_left_out(dataset: DatasetSpec) -> None:
     tiles = dataset.tiles("train")
     answers = [[detection(m, 0.5) for m in truths(t)] + [detection(m, 0.9, "lake") for m in truths(t)] for t in tiles]
@@ -179,7 +186,7 @@ def test_break_downs_add_up(crowded: DatasetSpec, crowded_answers: list[list[Det
         assert sum(row["instances"] for row in rows) == result.n_instances
     for kind in ("region", "modalities"):
         assert sum(row["tiles"] for row in result.breakdowns[kind]) == result.n_tiles
-    assert [row["name"] for row in result.breakdowns["modalities"]] == ["relative_elevation+rgb", "rgb"]
+    assert [row["name"] for row in result.breakdowns["modalities"]] == ["rgb", "rgb+relative_elevation"]
     assert [row["name"] for row in result.breakdowns["class"]] == ["RTS", "lake", "gully"]
     assert result.breakdowns["class"][2]["instances"] == 0
     assert result.to_json()["breakdowns"]["class"][2]["ap50"] is None
