@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TrainingDivergedError,
         TrainingStoppedError,
     )
-    from ml_backend.detector.evaluation import Evaluation, evaluate
+    from ml_backend.detector.evaluation import Evaluation, compare_evaluations, evaluate
     from ml_backend.detector.inference import Detection, Detector, TileResult, load
     from ml_backend.detector.training import TrainResult, train
 
@@ -49,6 +49,7 @@ _HOME = {
     "TrainResult": "training",
     "TrainingDivergedError": "errors",
     "TrainingStoppedError": "errors",
+    "compare_evaluations": "evaluation",
     "evaluate": "evaluation",
     "inspect": "checkpoint",
     "load": "inference",
@@ -75,6 +76,7 @@ __all__ = [
     "TrainResult",
     "TrainingDivergedError",
     "TrainingStoppedError",
+    "compare_evaluations",
     "evaluate",
     "inspect",
     "load",

@@ -4,25 +4,49 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_backend.detector.checkpoint import replace_file
-from ml_backend.detector.commands.options import Arguments, add_command, common_options, dataset_options, metrics_text
+from ml_backend.detector.commands.options import Arguments, add_command, common_options, dataset_options, whole_number
 from ml_backend.detector.commands.progress import Bar
+
+if TYPE_CHECKING:
+    from ml_backend.detector.evaluation import Evaluation
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    judged = add_command(commands, "evaluate", _evaluate, "Measure a checkpoint on a split: mask AP, AP50, AP30, F1.")
+    judged = add_command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "Measure a checkpoint on a split: AP of outlines and boxes, F1 and calibration, with intervals.",
+    )
     dataset_options(judged)
-    judged.add_argument("--max-detections", type=int, default=100, help="instances counted per tile (default: 100)")
+    judged.add_argument(
+        "--max-detections", type=whole_number(1), default=100, help="instances counted per tile (default: 100)"
+    )
+    judged.add_argument(
+        "--bootstrap",
+        type=whole_number(0),
+        default=1000,
+        metavar="N",
+        help="draws of tiles for the intervals; 0 leaves them out (default: 1000)",
+    )
+    judged.add_argument("--seed", type=whole_number(0), default=0, help="of the draws (default: 0)")
     judged.add_argument("--out", type=Path, metavar="FILE", help="also write everything, per image too, as JSON")
+    judged.add_argument(
+        "--report", type=Path, metavar="FILE", help="also write an HTML page with curves and pictures; needs no network"
+    )
     common_options(judged)
 
 
 def _evaluate(arguments: Arguments) -> None:
     from ml_backend.detector.evaluation import evaluate
 
+    for file in (arguments.out, arguments.report):
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
     progress = Bar(arguments.json)
     result = evaluate(
         arguments.dataset,
@@ -31,8 +55,28 @@ def _evaluate(arguments: Arguments) -> None:
         device=arguments.device,
         progress=progress,
         max_detections=arguments.max_detections,
+        resamples=arguments.bootstrap,
+        seed=arguments.seed,
+        report=arguments.report,
     )
     progress.close()
     if arguments.out:
         replace_file(arguments.out, json.dumps(result.to_json(), indent=2).encode())
-    print(json.dumps(result.to_json(), indent=2) if arguments.json else metrics_text(result.summary()))
+    print(json.dumps(result.to_json(), indent=2) if arguments.json else evaluation_table(result))
+
+
+def evaluation_table(result: Evaluation) -> str:
+    """Metric, value and 95 % interval, one a line, in groups; what cannot be said is left out."""
+    from ml_backend.detector.evaluation import METRICS
+
+    lines, group = [f"{result.n_instances} instances on {result.n_tiles} tiles"], ""
+    for name, metric in METRICS.items():
+        value, interval = getattr(result, name), result.intervals.get(name)
+        if value is None:
+            continue
+        if metric.group != group:
+            group = metric.group
+            lines += ["", f"{group:<44}value" + ("  95 % interval" if result.intervals else "")]
+        between = f"  {interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+        lines.append(f"  {metric.label:<42}{value:.3f}{between}")
+    return "\n".join(lines)

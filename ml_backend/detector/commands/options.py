@@ -30,6 +30,18 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON and no progress")
 
 
+def whole_number(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number that is at least this."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"give at least {least}")
+        return value
+
+    return number
+
+
 def metrics_text(metrics: dict[str, Any]) -> str:
     """The main figures of an evaluation in one line."""
     names = ("ap", "ap50", "ap75", "ap30", "ar", "f1", "precision", "recall", "best_score_threshold")

@@ -1,6 +1,7 @@
 """The command line: what a newcomer types, what it prints, and its exit codes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,8 @@ def test_evaluate_predict_and_info(
 ) -> None:
     both = ["--dataset", str(dataset_dir), "--checkpoint", str(trained.checkpoint), "--device", "cpu"]
     assert main(["evaluate", *both, "--split", "val", "--out", str(tmp_path / "quality.json")]) == 0
-    assert "ap50 " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert re.search(r"mask AP50 +\d\.\d{3}  \d\.\d{3} to \d\.\d{3}\n", printed)
     assert len(json.loads((tmp_path / "quality.json").read_text())["per_image"]) == 3
     assert main(["predict", *both, "--split", "train", "--out", str(tmp_path / "found.json"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
@@ -63,6 +65,18 @@ def test_evaluate_predict_and_info(
     assert summary["instances"] == sum(len(tile["detections"]) for tile in tiles) > 0
     assert main(["info", str(trained.checkpoint)]) == 0
     assert "modality    rgb (anchor): red, green, blue" in capsys.readouterr().out
+
+
+def test_evaluate_writes_a_report_and_plain_json(
+    dataset_dir: Path, trained: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "new/report.html"
+    arguments = ["--dataset", str(dataset_dir), "--checkpoint", str(trained.checkpoint), "--device", "cpu"]
+    assert main(["evaluate", *arguments, "--report", str(page), "--bootstrap", "0", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert printed["intervals"] == {}
+    assert set(printed["breakdowns"]) == {"region", "size", "class", "modalities"}
+    assert page.read_text().startswith("<!doctype html>")
 
 
 def test_refusals_are_one_sentence_on_stderr_and_exit_1(
@@ -100,6 +114,8 @@ def test_refusals_are_one_sentence_on_stderr_and_exit_1(
         ["train"],
         ["train", "--dataset", "d", "--out", "o", "--size", "huge"],
         ["finetune", "--dataset", "d", "--out", "o", "--from", "rgb"],
+        ["evaluate", "--dataset", "d", "--checkpoint", "c", "--bootstrap", "-1"],
+        ["evaluate", "--dataset", "d", "--checkpoint", "c", "--max-detections", "0"],
     ],
 )
 def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
