@@ -25,6 +25,7 @@ from ml_backend.detector.inference.symmetry import symmetries
 from ml_backend.detector.inference.windows import DEFAULT_WINDOW, Window, plan_windows, valid_pixels, window_around
 from ml_backend.detector.masks import FloatArray
 
+Progress = Callable[[float, str], None]
 log = logging.getLogger(__name__)
 
 
@@ -82,6 +83,7 @@ class Detector:
         window: int | None = None,
         overlap: int | None = None,
         tta: str = "none",
+        progress: Progress | None = None,
     ) -> list[TileResult]:
         """Predict tiles.
 
@@ -96,6 +98,7 @@ class Detector:
                 (:mod:`.merging`); None takes :attr:`window`.
             overlap: pixels that neighbouring windows share at least; None takes a fourth of the window.
             tta: test-time augmentation, see :mod:`.network`: ``none``, ``flips`` (4 views) or ``d4`` (8 views).
+            progress: told the share done and a line of text after every forward pass.
 
         Returns:
             One result per chip, in order.
@@ -112,6 +115,7 @@ class Detector:
         plans = [self._plan(chip, plan_windows(size, own, shared)) for chip, size in zip(chips, sizes, strict=True)]
         views = [_View(chip, part) for chip, parts in enumerate(plans) for part in parts]
         tiles = [_Tile() for _ in chips]
+        say = progress or (lambda share, text: None)
 
         def look(batch: Sequence[_View]) -> None:
             started = time.perf_counter()
@@ -127,6 +131,8 @@ class Detector:
                 several = len(plans[view.chip]) > 1
                 tile.weights.append(self._valid_pixels(part.of(chips[view.chip])) if several else 1)
                 tile.seconds += seconds
+            done = sum(len(tile.found) for tile in tiles)
+            say(done / len(views), f"window {done}/{len(views)}")
 
         self._each_batch(views, batch_size, look)
 

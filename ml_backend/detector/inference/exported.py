@@ -1,9 +1,9 @@
 """Detectors whose parts with weights are ONNX graphs, run by ONNX Runtime on the CPU.
 
 A folder that ``export`` wrote holds one graph per part of the detector and the checkpoint's card with an entry
-``export``. What has no weights (anchors, box decoding, NMS, RoIAlign, pasting of masks) stays mmdet's: the same model is
-built, and its parts compute through their graphs. So the same :class:`Detector` predicts, and everything that takes a
-checkpoint takes such a folder. The graphs take any number of tiles, but of the one size they were made for.
+``export``. What has no weights (anchors, box decoding, NMS, RoIAlign, pasting of masks) stays mmdet's: the same model
+is built, and its parts compute through their graphs. So the same :class:`Detector` predicts, and everything that takes
+a checkpoint takes such a folder. The graphs take any number of tiles, but of the one size they were made for.
 """
 
 from __future__ import annotations

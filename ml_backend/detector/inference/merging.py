@@ -3,10 +3,9 @@
 Two windows see the same pixels in the strip that they share, so only there can they agree or disagree. Two instances
 of one class are the same slump when, inside the strip,
 
-- their masks overlap with IoU of .5 or more (a slump seen twice, or the two halves of one that crosses the strip); or
-- the smaller lies in the larger, and either both go on beyond the strip (a slump whose arms one window sees apart), or
-  the smaller is nothing but a piece at its window's edge. This counts only for an instance that has no equal in the
-  other window, so that a slump beside or inside a larger one stays itself.
+- their masks overlap with an IoU of .5 or more (a slump seen twice, or one that goes across), or
+- a connected part of one overlaps so with a connected part of the other (a slump whose arms one window sees apart), or
+- one is nothing but a scrap at its window's edge, most of it lies in the other, and it has no equal there.
 
 Slumps that touch have no common pixels and stay two. Sameness is passed on: a slump may lie in many windows.
 """
@@ -15,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -44,11 +45,6 @@ class Piece:
         """Whether it reaches an edge of its window that is not the tile's: there may be more of it."""
         return any(self.instance.within(*_corners(band)).any() for band in self._inner_edges())
 
-    def goes_on(self, shared: Window) -> bool:
-        """Whether it reaches such an edge inside the strip that it shares with another window."""
-        bands = (band.shared(shared) for band in self._inner_edges())
-        return any(self.instance.within(*_corners(band)).any() for band in bands if band)
-
     def _inner_edges(self) -> Iterable[Window]:
         own, tile = self.window, self.tile
         if own.left > tile.left:
@@ -61,19 +57,31 @@ class Piece:
             yield Window(own.left, own.bottom - EDGE, own.right, own.bottom)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Pair:
-    """Two pieces that share pixels of a strip: how many, and of how many that each has there."""
+    """Two pieces, and their masks [h, w] in the strip that their windows share."""
 
     first: int
     second: int
-    shared: Window
-    common: int
-    areas: tuple[int, int]
+    masks: tuple[BoolArray, BoolArray]
 
-    @property
-    def iou(self) -> float:
-        return self.common / (sum(self.areas) - self.common)
+    def agree(self) -> bool:
+        """Whether the masks, or any two connected parts of them, overlap with the IoU that makes them the same."""
+        one, other = self.masks
+        if _iou(np.count_nonzero(one & other), np.count_nonzero(one), np.count_nonzero(other)) >= SAME_IOU:
+            return True
+        parts, other_parts = ndimage.label(one)[0], ndimage.label(other)[0]
+        areas, other_areas = np.bincount(parts.ravel()), np.bincount(other_parts.ravel())
+        both = one & other
+        touching, common = np.unique(np.stack([parts[both], other_parts[both]]), axis=1, return_counts=True)
+        return bool((_iou(common, areas[touching[0]], other_areas[touching[1]]) >= SAME_IOU).any())
+
+    def scrap(self, pieces: Sequence[Piece]) -> int | None:
+        """Which of both, if any, is a scrap of the other."""
+        small = 0 if np.count_nonzero(self.masks[0]) <= np.count_nonzero(self.masks[1]) else 1
+        index, pixels = (self.first, self.second)[small], np.count_nonzero(self.masks[small])
+        within = np.count_nonzero(self.masks[0] & self.masks[1]) >= CONTAINED * pixels
+        return index if within and pieces[index].cut and pieces[index].instance.pixels == pixels else None
 
 
 def merge(found: Sequence[tuple[Window, Sequence[Instance]]], size: tuple[int, int]) -> list[Instance]:
@@ -108,21 +116,20 @@ def merge(found: Sequence[tuple[Window, Sequence[Instance]]], size: tuple[int, i
 def _same(pieces: Sequence[Piece]) -> list[tuple[int, int]]:
     """The pairs of pieces that show the same slump: see the module's docstring."""
     pairs = list(_pairs(pieces))
-    same = [(pair.first, pair.second) for pair in pairs if pair.iou >= SAME_IOU]
+    agreeing = [pair.agree() for pair in pairs]
+    same = [(pair.first, pair.second) for pair, agrees in zip(pairs, agreeing, strict=True) if agrees]
     equals = {(one, pieces[other].window) for pair in same for one, other in (pair, pair[::-1])}
-    for pair in pairs:
-        small, large = (pair.first, pair.second) if pair.areas[0] <= pair.areas[1] else (pair.second, pair.first)
-        if pair.common < CONTAINED * min(pair.areas) or (small, pieces[large].window) in equals:
-            continue
-        if not pieces[small].goes_on(pair.shared):
-            continue
-        is_fragment = pieces[small].instance.pixels == min(pair.areas)
-        if is_fragment or pieces[large].goes_on(pair.shared):
-            same.append((small, large))
+    for pair, agrees in zip(pairs, agreeing, strict=True):
+        scrap = None if agrees else pair.scrap(pieces)
+        if scrap is not None:
+            other = pair.second if scrap == pair.first else pair.first
+            if (scrap, pieces[other].window) not in equals:
+                same.append((scrap, other))
     return same
 
 
 def _pairs(pieces: Sequence[Piece]) -> Iterable[_Pair]:
+    """The pieces of two windows that have common pixels and one class."""
     boxes = shapely.box(*np.array([piece.instance.box for piece in pieces], dtype=float).T)
     for first, second in shapely.STRtree(boxes).query(boxes, predicate="intersects").T.tolist():
         one, other = pieces[first], pieces[second]
@@ -131,10 +138,13 @@ def _pairs(pieces: Sequence[Piece]) -> Iterable[_Pair]:
         shared = one.window.shared(other.window)
         if shared is None:
             continue
-        masks = one.instance.within(*_corners(shared)), other.instance.within(*_corners(shared))
-        common = int(np.count_nonzero(masks[0] & masks[1]))
-        if common:
-            yield _Pair(first, second, shared, common, (int(masks[0].sum()), int(masks[1].sum())))
+        masks = (one.instance.within(*_corners(shared)), other.instance.within(*_corners(shared)))
+        if (masks[0] & masks[1]).any():
+            yield _Pair(first, second, masks)
+
+
+def _iou(common: Any, one: Any, other: Any) -> Any:
+    return common / (one + other - common)
 
 
 def _joined(group: Sequence[Piece]) -> Instance:
