@@ -82,6 +82,7 @@ class Graph:
             raise CheckpointError(f"{file} is truncated or altered (its checksum is not in {CARD}): copy it again.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors: what it could not simplify helps nobody
         # threads that spin while torch computes would take its cores
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,7 @@ from ml_backend.detector import (
     Detector,
     DetectorConfig,
     ModalitySpec,
-    TrainResult,
-    load,
-    read_dataset,
 )
-from ml_backend.detector.chips import read_tile
 from ml_backend.detector.inference import network
 from ml_backend.detector.inference.instances import Instance
 from ml_backend.detector.inference.merging import merge
@@ -190,23 +185,6 @@ def test_windows_without_data_are_not_looked_at_and_count_nothing(monkeypatch: p
     assert result.embedding.tolist() == [1, 1]
     stand_in().predict([ChipInput({"ids": np.full_like(ids, np.nan)}, {})], window=64, overlap=16)
     assert network_.windows == 4
-
-
-@pytest.fixture(scope="module")
-def detector(trained: TrainResult) -> Detector:
-    return load(trained.checkpoint, "cpu")
-
-
-@pytest.fixture(scope="module")
-def mosaic(dataset_dir: Path) -> ChipInput:
-    """Four tiles side by side: 128 x 128 pixels, with all modalities."""
-    dataset = read_dataset(dataset_dir)
-    chips = [read_tile(dataset, dataset.modalities, tile) for tile in dataset.tiles("train")]
-    whole = [chip for chip in chips if len(chip.arrays) == 2][:4]
-    rows = [[whole[0], whole[1]], [whole[2], whole[3]]]
-    return ChipInput(
-        {name: np.block([[chip.arrays[name] for chip in row] for row in rows]) for name in whole[0].arrays}, {}
-    )
 
 
 def test_a_window_is_what_a_tile_of_its_own_would_be(detector: Detector, mosaic: ChipInput) -> None:
