@@ -14,6 +14,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import transform_geom
+from shapely.affinity import affine_transform
 
 from ml_backend.detector.chips import ChipInput, read_chip
 from ml_backend.detector.dataset import ModalitySpec
@@ -85,9 +86,9 @@ def feature_collection(found: Iterable[tuple[str, Place, Sequence[Detection]]]) 
 
 
 def _geometry(detection: Detection, place: Place) -> dict[str, Any]:
-    rings = [[place.transform * (float(x), float(y)) for x, y in ring] for ring in detection.rings]
-    polygon = shapely.geometry.mapping(shapely.Polygon(rings[0], rings[1:]))
-    world = transform_geom(place.crs, "EPSG:4326", polygon, antimeridian_cutting=True, precision=PRECISION)
+    pixels = shapely.Polygon(detection.rings[0], detection.rings[1:])
+    there = shapely.geometry.mapping(affine_transform(pixels, place.transform.to_shapely()))
+    world = transform_geom(place.crs, "EPSG:4326", there, antimeridian_cutting=True, precision=PRECISION)
     outward = shapely.orient_polygons(shapely.geometry.shape(world))
     geometry: dict[str, Any] = shapely.geometry.mapping(outward)
     return geometry
