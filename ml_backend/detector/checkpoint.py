@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ml_backend.detector.calibration import Calibration
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.errors import CheckpointError
@@ -45,6 +46,11 @@ class Checkpoint:
     def modalities(self) -> tuple[ModalitySpec, ...]:
         """The modalities it takes, in input order, with their normalisation."""
         return tuple(ModalitySpec.from_json(entry, self.path / CARD) for entry in self.card["modalities"])
+
+    @property
+    def calibration(self) -> Calibration:
+        """The score threshold and temperature that validation gave."""
+        return Calibration.from_metrics(self.card.get("metrics") or {})
 
     def weights(self) -> dict[str, Any]:
         """The tensors by name.

@@ -122,6 +122,35 @@ def read_tile(dataset: DatasetSpec, modalities: Sequence[ModalitySpec], tile: Ti
     return ChipInput(arrays, valid)
 
 
+def chip_size(chip: ChipInput, modalities: Sequence[ModalitySpec]) -> tuple[int, int]:
+    """(height, width) of a tile, once it is clear that all it has of the modalities agrees on it.
+
+    Raises:
+        DatasetError: it has none of the modalities, or one has the wrong shape.
+    """
+    known = [modality for modality in modalities if modality.name in chip.arrays]
+    if not known:
+        raise DatasetError(
+            f"The tile has none of the model's modalities ({', '.join(m.name for m in modalities)}): "
+            "read at least one, or leave the tile out."
+        )
+    height, width = chip.arrays[known[0].name].shape[-2:]
+    for modality in known:
+        array, expected = chip.arrays[modality.name], (len(modality.bands), height, width)
+        if array.shape != expected:
+            raise DatasetError(
+                f"Modality '{modality.name}' has shape {array.shape} instead of {expected} (bands, height, "
+                "width): resample all modalities of a tile to one grid."
+            )
+        valid = chip.valid.get(modality.name)
+        if valid is not None and valid.shape != expected[1:]:
+            raise DatasetError(
+                f"The validity of modality '{modality.name}' has shape {valid.shape} instead of {expected[1:]} "
+                "(height, width): give one value per pixel."
+            )
+    return height, width
+
+
 def network_input(
     chip: ChipInput, modalities: Sequence[ModalitySpec], image_size: int | None = None
 ) -> tuple[torch.Tensor, tuple[int, int]]:
@@ -138,24 +167,13 @@ def network_input(
     Raises:
         DatasetError: no modality of the model is there, or one has the wrong shape.
     """
-    known = {m.name: chip.arrays[m.name] for m in modalities if m.name in chip.arrays}
-    if not known:
-        raise DatasetError(
-            f"The tile has none of the model's modalities ({', '.join(m.name for m in modalities)}): "
-            "read at least one, or leave the tile out."
-        )
-    height, width = next(iter(known.values())).shape[-2:]
+    height, width = chip_size(chip, modalities)
     bands, planes = [], []
     for modality in modalities:
         values: FloatArray = np.zeros((len(modality.bands), height, width), dtype=np.float32)
         valid: BoolArray = np.zeros((height, width), dtype=bool)
-        if modality.name in known:
-            array = known[modality.name]
-            if array.shape != values.shape:
-                raise DatasetError(
-                    f"Modality '{modality.name}' has shape {array.shape} instead of {values.shape} (bands, height, "
-                    "width): resample all modalities of a tile to one grid."
-                )
+        if modality.name in chip.arrays:
+            array = chip.arrays[modality.name]
             given = chip.valid.get(modality.name, True)
             valid = np.logical_and(np.isfinite(array).all(axis=0), given)
             mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (modality.mean, modality.std))

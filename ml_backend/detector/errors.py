@@ -23,6 +23,14 @@ class DeviceError(DetectorError):
     """The requested device does not exist or has too little memory."""
 
 
+class ExportError(DetectorError):
+    """A checkpoint cannot be exported, or what was exported computes something else."""
+
+
+class PromptError(DetectorError):
+    """A box that somebody drew is no box on the tile, or its class is unknown."""
+
+
 class TrainingDivergedError(DetectorError):
     """The loss became NaN or infinite; the last good checkpoint is kept."""
 

@@ -1,5 +1,7 @@
 """Tiles in, instances with outlines and uncertainty out."""
 
-from ml_backend.detector.inference.detector import Detection, Detector, TileResult, load, load_weights
+from ml_backend.detector.inference.detector import Detector
+from ml_backend.detector.inference.loading import load, load_weights
+from ml_backend.detector.inference.results import Detection, TileResult
 
 __all__ = ["Detection", "Detector", "TileResult", "load", "load_weights"]

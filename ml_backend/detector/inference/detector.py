@@ -2,87 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ml_backend.detector.calibration import Calibration
-from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
-from ml_backend.detector.chips import ChipInput, network_input
+from ml_backend.detector.chips import ChipInput, chip_size, network_input
 from ml_backend.detector.config import DetectorConfig
-from ml_backend.detector.data.samples import image_meta
 from ml_backend.detector.dataset import ModalitySpec
-from ml_backend.detector.devices import choose_device
-from ml_backend.detector.errors import CheckpointError, DeviceError
-from ml_backend.detector.masks import FloatArray, mask_rings
-from ml_backend.detector.model.build import build_model
-from ml_backend.detector.model.openmmlab import DetDataSample
+from ml_backend.detector.errors import DeviceError, PromptError
+from ml_backend.detector.inference import network
+from ml_backend.detector.inference.instances import Instance, instances_of
+from ml_backend.detector.inference.merging import merge
+from ml_backend.detector.inference.prompts import Box, check_boxes
+from ml_backend.detector.inference.results import Detection, TileResult
+from ml_backend.detector.inference.symmetry import symmetries
+from ml_backend.detector.inference.windows import DEFAULT_WINDOW, Window, plan_windows, valid_pixels, window_around
+from ml_backend.detector.masks import FloatArray
+
+Progress = Callable[[float, str], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Detection:
-    """One instance on a tile.
+class _View:
+    """A window of one of the chips."""
 
-    Attributes:
-        rings: closed rings float32 [N, 2] (x right, y down) in pixel corners, so the tile is [0, W] x [0, H]; the first
-            is the exterior, the rest are holes.
-        class_name: one of the checkpoint's classes.
-        score: 0..1, from the cascade's averaged logits.
-        stage_scores: each stage's own score of that class.
-        stage_boxes: float32 [3, 4], each stage's box, xyxy in tile pixels.
-        mask_entropy: mean binary entropy of the mask probabilities in the box, 0 (sure) to 1.
-        class_entropy: entropy of the class distribution over its maximum, 0 (sure) to 1.
-        probability: chance that it is right at IoU .5, from the score and the temperature fitted on validation; None
-            when the checkpoint has none.
-    """
-
-    rings: list[FloatArray]
-    class_name: str
-    score: float
-    stage_scores: tuple[float, ...]
-    stage_boxes: FloatArray
-    mask_entropy: float
-    class_entropy: float
-    probability: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "rings": [ring.tolist() for ring in self.rings],
-            "class_name": self.class_name,
-            "score": self.score,
-            "stage_scores": list(self.stage_scores),
-            "stage_boxes": self.stage_boxes.tolist(),
-            "mask_entropy": self.mask_entropy,
-            "class_entropy": self.class_entropy,
-            "probability": self.probability,
-        }
+    chip: int
+    window: Window
 
 
-@dataclass(frozen=True)
-class TileResult:
-    """What the detector says about one tile.
+@dataclass
+class _Tile:
+    """What is known of a chip so far: instances per window, and the sums that make the embedding."""
 
-    Attributes:
-        detections: best first.
-        embedding: float32 [D], mean of the deepest fused features over pixels where any modality is valid.
-        seconds: its share of the batch's time.
-    """
-
-    detections: tuple[Detection, ...]
-    embedding: FloatArray
-    seconds: float
+    found: list[tuple[Window, list[Instance]]] = field(default_factory=list)
+    embeddings: list[FloatArray] = field(default_factory=list)
+    weights: list[int] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 class Detector:
-    """A model ready to predict; keeps its weights on the device."""
+    """A model ready to predict; keeps its weights on the device.
+
+    Attributes:
+        window: (height, width) of the largest tile that goes through the network whole; larger ones are cut.
+    """
 
     def __init__(
         self,
@@ -91,6 +62,7 @@ class Detector:
         classes: Sequence[str],
         modalities: Sequence[ModalitySpec],
         device: torch.device,
+        window: tuple[int, int] = (DEFAULT_WINDOW, DEFAULT_WINDOW),
         calibration: Calibration = Calibration(),  # noqa: B008  (immutable)
     ) -> None:
         self.model = model
@@ -99,6 +71,8 @@ class Detector:
         self.classes = tuple(classes)
         self.modalities = tuple(modalities)
         self.device = device
+        self.window = window
+        self._fitting: dict[tuple[int, int], int] = {}  # tiles of a size that the GPU's memory held at once
 
     def predict(
         self,
@@ -109,128 +83,184 @@ class Detector:
         tolerance: float = 0.5,
         min_pixels: int = 10,
         batch_size: int = 8,
+        window: int | None = None,
+        overlap: int | None = None,
+        tta: str = "none",
+        progress: Progress | None = None,
     ) -> list[TileResult]:
         """Predict tiles.
 
         Args:
             chips: tiles of any size; those of equal size go through the network together.
             score_threshold: instances below are left out (the network itself drops those below 0.05).
-            max_detections: at most this many instances per tile (the network itself keeps 100).
+            max_detections: at most this many instances per window of a tile (the network itself keeps 100).
             tolerance: outlines may be simplified by this many pixels.
             min_pixels: instances of fewer pixels are left out.
-            batch_size: tiles per forward pass.
+            batch_size: tiles per forward pass; halved by itself where the GPU's memory does not hold so many.
+            window: a larger tile is cut into windows of this many pixels, and what they find is joined
+                (:mod:`.merging`); None takes :attr:`window`.
+            overlap: pixels that neighbouring windows share at least; None takes a fourth of the window.
+            tta: test-time augmentation, see :mod:`.network`: ``none``, ``flips`` (4 views) or ``d4`` (8 views).
+            progress: told the share done and a line of text after every forward pass.
 
         Returns:
             One result per chip, in order.
 
         Raises:
             DatasetError: a chip has none of the model's modalities or contradictory shapes.
-            DeviceError: the GPU's memory does not suffice.
+            ConfigError: window, overlap or augmentation make no sense.
+            DeviceError: the GPU's memory does not hold a single tile.
         """
-        prepared = [network_input(chip, self.modalities, self.config.image_size) for chip in chips]
-        results: dict[int, TileResult] = {}
+        seen_as = symmetries(tta)
+        sizes = [chip_size(chip, self.modalities) for chip in chips]
+        own = self.window if window is None else (window, window)
+        shared = min(own) // 4 if overlap is None else overlap
+        plans = [self._plan(chip, plan_windows(size, own, shared)) for chip, size in zip(chips, sizes, strict=True)]
+        views = [_View(chip, part) for chip, parts in enumerate(plans) for part in parts]
+        tiles = [_Tile() for _ in chips]
+        say = progress or (lambda share, text: None)
+
+        def look(batch: Sequence[_View]) -> None:
+            started = time.perf_counter()
+            prepared = [self._prepare(chips[view.chip], view.window) for view in batch]
+            found, embeddings = network.find(self.model, prepared, seen_as)
+            seconds = (time.perf_counter() - started) / len(batch)
+            for view, instances, embedding in zip(batch, found, embeddings, strict=True):
+                tile, part = tiles[view.chip], view.window
+                moved = [instance.moved(part.left, part.top) for instance in instances_of(instances)]
+                tile.found.append((part, moved))
+                tile.embeddings.append(embedding)
+                # only where there is something to weigh against, because it takes time
+                several = len(plans[view.chip]) > 1
+                tile.weights.append(self._valid_pixels(part.of(chips[view.chip])) if several else 1)
+                tile.seconds += seconds
+            done = sum(len(tile.found) for tile in tiles)
+            say(done / len(views), f"window {done}/{len(views)}")
+
+        self._each_batch(views, batch_size, look)
+
+        def outlined(tile: _Tile, size: tuple[int, int]) -> TileResult:
+            started = time.perf_counter()
+            instances = tile.found[0][1] if len(tile.found) == 1 else merge(tile.found, size)
+            kept = [i for i in instances if i.score >= score_threshold and i.pixels >= min_pixels]
+            most = max_detections * len(tile.found)
+            detections = tuple(self._outline(instance, tolerance) for instance in kept[:most])
+            seconds = tile.seconds + time.perf_counter() - started
+            return TileResult(detections, _mean(tile.embeddings, tile.weights), seconds)
+
+        return [outlined(tile, size) for tile, size in zip(tiles, sizes, strict=True)]
+
+    def segment(
+        self,
+        chip: ChipInput,
+        boxes: Sequence[Box],
+        *,
+        class_name: str | None = None,
+        tolerance: float = 0.5,
+        tta: str = "none",
+    ) -> list[Detection]:
+        """Say what is in boxes that somebody drew: for interactive use.
+
+        The masks are those of the boxes as given (clipped to the tile); nothing is suppressed. The cascade's stages
+        start from the given boxes too; what they make of them is in ``stage_boxes``.
+
+        Args:
+            chip: a tile of any size; of a large one only windows around the boxes are looked at.
+            boxes: x1, y1, x2, y2 in tile pixels.
+            class_name: what it is; None takes the most probable class. The score is that class's.
+            tolerance: outlines may be simplified by this many pixels.
+            tta: as in :meth:`predict`.
+
+        Returns:
+            One detection per box, in order; without rings where the box holds nothing.
+
+        Raises:
+            PromptError: a box is not a box or lies outside the tile, or the class is unknown.
+            DatasetError: see :meth:`predict`.
+            DeviceError: see :meth:`predict`.
+        """
+        if class_name is not None and class_name not in self.classes:
+            raise PromptError(f"The class '{class_name}' is unknown to the model: use {', '.join(self.classes)}.")
+        seen_as = symmetries(tta)
+        size = chip_size(chip, self.modalities)
+        checked = check_boxes(boxes, size)
+        by_window: dict[Window, list[int]] = {}
+        for index, box in enumerate(checked.tolist()):
+            by_window.setdefault(window_around(box, size, self.window), []).append(index)
+        answers: dict[int, Detection] = {}
+
+        def look(batch: Sequence[_View]) -> None:
+            for view in batch:
+                part, indices = view.window, by_window[view.window]
+                origin = np.array([part.left, part.top] * 2, dtype=np.float32)
+                given = torch.from_numpy(checked[indices] - origin)
+                label = None if class_name is None else torch.full((len(given),), self.classes.index(class_name))
+                (found,) = network.judge(self.model, [self._prepare(chip, part)], [given], [label], seen_as)
+                for index, instance in zip(indices, instances_of(found), strict=True):
+                    answers[index] = self._outline(instance.moved(part.left, part.top), tolerance)
+
+        self._each_batch([_View(0, part) for part in by_window], 1, look)
+        return [answers[index] for index in range(len(boxes))]
+
+    def _outline(self, instance: Instance, tolerance: float) -> Detection:
+        chance = self.calibration.probability(instance.score)
+        return replace(instance.detection(self.classes, tolerance), probability=chance)
+
+    def _plan(self, chip: ChipInput, windows: list[Window]) -> list[Window]:
+        """Leave out windows without data; one stays in any case."""
+        if len(windows) == 1:
+            return windows
+        return [window for window in windows if self._valid_pixels(window.of(chip))] or windows[:1]
+
+    def _valid_pixels(self, chip: ChipInput) -> int:
+        return valid_pixels(chip, tuple(modality.name for modality in self.modalities))
+
+    def _prepare(self, chip: ChipInput, window: Window) -> network.Prepared:
+        return network_input(window.of(chip), self.modalities, self.config.image_size)
+
+    def _each_batch(self, views: Sequence[_View], batch_size: int, look: Callable[[Sequence[_View]], None]) -> None:
+        """Look at all views in evaluation mode, with smaller batches from where the memory does not suffice."""
         was_training = self.model.training
         self.model.eval()
         try:
-            for batch in _equal_sizes(prepared, batch_size):
-                started = time.perf_counter()
-                instances, embeddings = self._forward([prepared[i] for i in batch])
-                outlined = [
-                    self._detections(found, score_threshold, max_detections, tolerance, min_pixels)
-                    for found in instances
-                ]
-                seconds = (time.perf_counter() - started) / len(batch)
-                for i, detections, embedding in zip(batch, outlined, embeddings, strict=True):
-                    results[i] = TileResult(detections, embedding, seconds)
-        except torch.cuda.OutOfMemoryError:
-            raise DeviceError(
-                f"The GPU's memory does not hold {batch_size} tiles at once: predict with a smaller batch size."
-            ) from None
+            for size, same in _by_size(views):
+                start = 0
+                while start < len(same):
+                    batch = same[start : start + min(batch_size, self._fitting.get(size, batch_size))]
+                    try:
+                        look(batch)
+                    except torch.cuda.OutOfMemoryError:
+                        self._halve(size, len(batch))
+                    else:
+                        start += len(batch)
         finally:
             self.model.train(was_training)
-        return [results[i] for i in range(len(chips))]
 
-    @torch.inference_mode()
-    def _forward(self, prepared: Sequence[tuple[Tensor, tuple[int, int]]]) -> tuple[list[Any], FloatArray]:
-        """Run the network on tiles of one size: instances per tile, embeddings [B, D]."""
-        model: Any = self.model
-        samples = [
-            DetDataSample(metainfo=image_meta(own, (inputs.shape[1], inputs.shape[2]))) for inputs, own in prepared
-        ]
-        batch = model.data_preprocessor({"inputs": [inputs for inputs, _ in prepared], "data_samples": samples})
-        fused = model.backbone(batch["inputs"])
-        pyramid = model.neck(fused)
-        proposals = model.rpn_head.predict(pyramid, batch["data_samples"], rescale=False)
-        instances = model.roi_head.predict(pyramid, proposals, batch["data_samples"], rescale=True)
-        covered = batch["inputs"][:, -len(self.modalities) :].amax(dim=1, keepdim=True)
-        weight = F.adaptive_avg_pool2d(covered, fused[-1].shape[-2:])
-        embeddings = (fused[-1] * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp(min=1e-6)
-        array: FloatArray = embeddings.float().cpu().numpy()
-        return [found.detach().cpu() for found in instances], array
-
-    def _detections(
-        self, found: Any, score_threshold: float, max_detections: int, tolerance: float, min_pixels: int
-    ) -> tuple[Detection, ...]:
-        """Outline the instances (best first already) of one tile."""
-        detections: list[Detection] = []
-        arrays = {key: found[key].numpy() for key in found.keys()}  # noqa: SIM118  (InstanceData iterates otherwise)
-        for i in range(len(arrays["scores"])):
-            if len(detections) == max_detections or arrays["scores"][i] < score_threshold:
-                break
-            if np.count_nonzero(arrays["masks"][i]) < min_pixels:
-                continue
-            detections.append(
-                Detection(
-                    rings=mask_rings(arrays["masks"][i].astype(bool), tolerance),
-                    class_name=self.classes[int(arrays["labels"][i])],
-                    score=float(arrays["scores"][i]),
-                    stage_scores=tuple(arrays["stage_scores"][i].tolist()),
-                    stage_boxes=arrays["stage_boxes"][i].astype(np.float32),
-                    mask_entropy=float(arrays["mask_entropy"][i]),
-                    class_entropy=float(arrays["class_entropy"][i]),
-                    probability=self.calibration.probability(float(arrays["scores"][i])),
-                )
-            )
-        return tuple(detections)
+    def _halve(self, size: tuple[int, int], failed: int) -> None:
+        what = f"of {size[1]} x {size[0]} pixels"
+        if failed == 1:
+            raise DeviceError(
+                f"The GPU's memory does not hold a single tile {what}: predict with a smaller window or on the CPU."
+            ) from None
+        self._fitting[size] = failed // 2
+        torch.cuda.empty_cache()
+        log.warning(
+            "The GPU's memory does not hold %d tiles %s at once: going on with a batch size of %d.",
+            failed, what, self._fitting[size],
+        )  # fmt: skip
 
 
-def _equal_sizes(prepared: Sequence[tuple[Tensor, tuple[int, int]]], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of equal size: a tile's result must not depend on padding towards its neighbours'."""
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for index, (inputs, own) in enumerate(prepared):
-        by_size.setdefault((*inputs.shape, *own), []).append(index)
-    for indices in by_size.values():
-        for start in range(0, len(indices), batch_size):
-            yield indices[start : start + batch_size]
+def _by_size(views: Iterable[_View]) -> Iterator[tuple[tuple[int, int], list[_View]]]:
+    """Views of equal size: a tile's result must not depend on padding towards its neighbours'."""
+    groups: dict[tuple[int, int], list[_View]] = {}
+    for view in views:
+        groups.setdefault(view.window.size, []).append(view)
+    yield from groups.items()
 
 
-def load(checkpoint: Checkpoint | Path | str, device: str = "auto") -> Detector:
-    """Load a checkpoint and keep it in memory.
-
-    Raises:
-        CheckpointError: it is missing, damaged, or its weights do not fit its card.
-        DeviceError: the device does not exist.
-    """
-    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
-    target = choose_device(device)
-    model = build_model(opened.config, opened.modalities, len(opened.classes))
-    load_weights(model, opened.weights(), opened.path)
-    model.to(target).eval()
-    calibration = Calibration.from_metrics(opened.card.get("metrics") or {})
-    return Detector(model, opened.config, opened.classes, opened.modalities, target, calibration)
-
-
-def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
-    """Put weights into a model of the same architecture.
-
-    Raises:
-        CheckpointError: names or shapes differ.
-    """
-    own = model.state_dict()
-    wrong = sorted(set(own) ^ set(weights)) or sorted(n for n in own if own[n].shape != weights[n].shape)
-    if wrong:
-        raise CheckpointError(
-            f"{source} does not fit the model it describes ({len(wrong)} tensors differ, first '{wrong[0]}'): "
-            "use the version of ThawLoop that wrote it, or train again."
-        )
-    model.load_state_dict(weights)
+def _mean(embeddings: Sequence[FloatArray], weights: Sequence[int]) -> FloatArray:
+    if len(embeddings) == 1:
+        return embeddings[0]
+    mean: Any = np.average(embeddings, axis=0, weights=weights if any(weights) else None)
+    array: FloatArray = mean.astype(np.float32)
+    return array

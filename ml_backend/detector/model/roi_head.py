@@ -53,6 +53,19 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
     ) -> list[Any]:
         """Run the cascade and keep its trace; boxes stay in network pixels until :meth:`predict_mask`, as in mmdet."""
         boxes = [result.bboxes for result in rpn_results_list]
+        return [
+            self.keep_best(logits, stage_boxes, rcnn_test_cfg)
+            for logits, stage_boxes in self.refine(x, boxes, batch_img_metas)
+        ]
+
+    def refine(
+        self, x: tuple[Tensor, ...], boxes: list[Tensor], batch_img_metas: list[dict[str, Any]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Send boxes [p, 4] (xyxy, network pixels) of every image through the stages.
+
+        Returns:
+            Per image the stages' class logits [p, stages, K + 1] and regressed boxes [p, stages, 4].
+        """
         counts = [len(b) for b in boxes]
         logits_of_stage, boxes_of_stage = [], []
         for stage in range(self.num_stages):
@@ -66,27 +79,30 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
             logits_of_stage.append(out["cls_score"].split(counts))
             boxes_of_stage.append(boxes)
         return [
-            self._keep_best(
+            (
                 torch.stack([logits[i] for logits in logits_of_stage], dim=1),
                 torch.stack([stage_boxes[i] for stage_boxes in boxes_of_stage], dim=1),
-                rcnn_test_cfg,
             )
             for i in range(len(counts))
         ]
 
-    def _keep_best(self, logits: Tensor, stage_boxes: Tensor, cfg: Any) -> Any:
+    def keep_best(self, logits: Tensor, stage_boxes: Tensor, cfg: Any) -> Any:
         """Suppress duplicates among one image's proposals: logits [p, stages, K + 1], stage_boxes [p, stages, 4]."""
         probability = logits.mean(dim=1).softmax(dim=1)
         kept, labels, indices = multiclass_nms(
             stage_boxes[:, -1], probability, cfg.score_thr, cfg.nms, cfg.max_per_img, return_inds=True
         )
         proposal = indices // (probability.shape[1] - 1)
-        stages = logits.softmax(dim=2)[proposal]  # [n, stages, K + 1]
-        final = probability[proposal].clamp(min=1e-12)
+        return self.describe(kept[:, :4], labels, kept[:, 4], logits[proposal], stage_boxes[proposal])
+
+    def describe(self, boxes: Tensor, labels: Tensor, scores: Tensor, logits: Tensor, stage_boxes: Tensor) -> Any:
+        """Instances of one image, with what the stages thought of them: boxes [n, 4], logits [n, stages, K + 1]."""
+        stages = logits.softmax(dim=2)
+        final = logits.mean(dim=1).softmax(dim=1).clamp(min=1e-12)
         result = InstanceData()
-        result.bboxes, result.scores, result.labels = kept[:, :4], kept[:, 4], labels
+        result.bboxes, result.scores, result.labels = boxes, scores, labels
         result.stage_scores = stages.gather(2, labels[:, None, None].expand(-1, stages.shape[1], 1))[..., 0]
-        result.stage_boxes = stage_boxes[proposal]
+        result.stage_boxes = stage_boxes
         result.class_entropy = -(final * final.log()).sum(dim=1) / torch.log(torch.tensor(float(final.shape[1])))
         return result
 
@@ -98,15 +114,28 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
         rescale: bool = False,
     ) -> list[Any]:
         """Average the stages' masks and paste them; same meaning as mmdet's method."""
-        counts = [len(result) for result in results_list]
+        probabilities = self.mask_probabilities(x, [result.bboxes for result in results_list])
+        return self.paste(probabilities, batch_img_metas, results_list, rescale)
+
+    def mask_probabilities(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
+        """The stages' averaged masks [n, K, m, m] of every image, in boxes [n, 4] (xyxy, network pixels)."""
+        counts = [len(b) for b in boxes]
         if not sum(counts):
-            for result in results_list:
-                result.mask_entropy = result.scores.new_zeros(0)
-            return list(super().predict_mask(x, batch_img_metas, results_list, rescale))
-        rois = bbox2roi([result.bboxes for result in results_list])
+            return [b.new_zeros(0, self.mask_head[-1].num_classes, 1, 1) for b in boxes]
+        rois = bbox2roi(boxes)
         stages = [self._mask_forward(stage, x, rois)["mask_preds"].sigmoid() for stage in range(self.num_stages)]
-        # per image [n, K, m, m], kept off 0 and 1 where logarithms are infinite
-        probabilities = torch.split(torch.stack(stages).mean(dim=0).clamp(1e-6, 1 - 1e-6), counts)
+        return list(torch.split(torch.stack(stages).mean(dim=0), counts))
+
+    def paste(
+        self,
+        probabilities: list[Tensor],
+        batch_img_metas: list[dict[str, Any]],
+        results_list: list[Any],
+        rescale: bool = False,
+    ) -> list[Any]:
+        """Add ``mask_entropy`` and the masks [n, H, W] to the results, from :meth:`mask_probabilities`."""
+        # kept off 0 and 1, where logarithms are infinite
+        probabilities = [probability.clamp(1e-6, 1 - 1e-6) for probability in probabilities]
         for result, probability, meta in zip(results_list, probabilities, batch_img_metas, strict=True):
             own = probability[torch.arange(len(result), device=result.labels.device), result.labels]
             entropy = -(own * own.log2() + (1 - own) * (1 - own).log2())

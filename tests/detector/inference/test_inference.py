@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import shapely
+import torch
 
 from ml_backend.detector import (
     CheckpointError,
@@ -21,20 +23,8 @@ from ml_backend.detector import (
     TrainResult,
     inspect,
     load,
-    read_dataset,
 )
-from ml_backend.detector.chips import read_tile
-
-
-@pytest.fixture(scope="module")
-def detector(trained: TrainResult) -> Detector:
-    return load(trained.checkpoint, "cpu")
-
-
-@pytest.fixture(scope="module")
-def chips(dataset_dir: Path) -> list[ChipInput]:
-    dataset = read_dataset(dataset_dir)
-    return [read_tile(dataset, dataset.modalities, tile) for tile in dataset.tiles("train")[:4]]
+from ml_backend.detector.inference import network
 
 
 def same(a: TileResult, b: TileResult) -> bool:
@@ -170,6 +160,40 @@ def test_damaged_checkpoints_are_refused(damage: str, trained: TrainResult, tmp_
     with pytest.raises(CheckpointError, match=message) as refusal:
         load(folder, "cpu")
     assert str(folder) in str(refusal.value)
+
+
+class SmallMemory:
+    """Stands in for a GPU that holds only so many tiles."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.tried = room, []
+
+    def __call__(self, model: Any, tiles: list[Any], seen_as: Any) -> tuple[list[Any], np.ndarray]:
+        self.tried.append(len(tiles))
+        if len(tiles) > self.room:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return real_find(model, tiles, seen_as)
+
+
+real_find = network.find
+
+
+def test_a_batch_too_large_for_the_gpu_is_halved_and_that_remembered(
+    detector: Detector, chips: list[ChipInput], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = SmallMemory(room=2)
+    monkeypatch.setattr(network, "find", memory)
+    monkeypatch.setattr(detector, "_fitting", {})
+    results = detector.predict(chips[:5], batch_size=5)
+    assert len(results) == 5
+    assert memory.tried == [5, 2, 2, 1]
+    assert "does not hold 5 tiles of 64 x 64 pixels at once: going on with a batch size of 2" in caplog.text
+    memory.tried.clear()
+    detector.predict(chips[:4], batch_size=5)
+    assert memory.tried == [2, 2]
+    memory.room = 0
+    with pytest.raises(DeviceError, match="does not hold a single tile of 64 x 64 pixels"):
+        detector.predict(chips[:2])
 
 
 def test_unknown_devices_are_refused(trained: TrainResult) -> None:

@@ -1,0 +1,170 @@
+"""Exporting a checkpoint for serving on CPUs: ONNX graphs, written only when they compute what the checkpoint does."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ml_backend.detector.checkpoint import CARD, open_checkpoint, replace_file
+from ml_backend.detector.chips import ChipInput, chip_size, network_input
+from ml_backend.detector.errors import CheckpointError, ConfigError, ExportError
+from ml_backend.detector.inference.detector import Detector
+from ml_backend.detector.inference.exported import PARTS, STAGES, flattened, graph_file
+from ml_backend.detector.inference.loading import load
+from ml_backend.detector.inference.parity import Parity, compare
+from ml_backend.detector.masks import FloatArray
+from ml_backend.detector.model.openmmlab import bbox2roi
+
+Progress = Callable[[float, str], None]
+
+
+def export(
+    checkpoint: Path | str,
+    out: Path | str,
+    *,
+    size: tuple[int, int] | None = None,
+    chips: Sequence[ChipInput] = (),
+    progress: Progress | None = None,
+) -> Parity:
+    """Write a checkpoint as ONNX graphs that :func:`load` takes.
+
+    Args:
+        checkpoint: folder of the checkpoint.
+        out: folder to write; it must not exist.
+        size: (height, width) of the tiles that will be predicted; None takes that of the chips or the training.
+        chips: tiles of that size to compare on; without any, generated ones.
+        progress: told the share done and what comes next.
+
+    Returns:
+        How well both agree; also written into the card.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or already exported.
+        ExportError: ``out`` exists, ONNX is not installed, or the graphs do not compute what the checkpoint does.
+    """
+    opened, folder, say = open_checkpoint(checkpoint), Path(out), progress or (lambda share, text: None)
+    if "export" in opened.card:
+        raise CheckpointError(f"{opened.path} is exported already: give the checkpoint it came from.")
+    if folder.exists():
+        raise ExportError(f"{folder} exists: give the name of a new folder.")
+    detector = load(opened, "cpu")
+    detector.window = size or (chip_size(chips[0], detector.modalities) if chips else detector.window)
+    seen = list(chips) or _generated(detector, detector.window)
+    _check_sizes(seen, detector)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        draft = Path(temporary) / "export"
+        draft.mkdir()
+        examples = _examples(detector, seen)
+        for number, part in enumerate(PARTS):
+            say(number / (len(PARTS) + 1), f"exporting {part}")
+            _write_graph(detector.model.get_submodule(part), examples[part], draft / graph_file(part))
+        card = {**opened.card, "export": _entry(draft, detector.window)}
+        replace_file(draft / CARD, json.dumps(card, indent=2).encode())
+        say(len(PARTS) / (len(PARTS) + 1), f"comparing on {len(seen)} tiles")
+        source = "tiles of a dataset" if chips else "generated tiles"
+        parity = compare(detector, load(draft, "cpu"), examples, seen, source)
+        parity.require()
+        card["export"]["parity"] = asdict(parity)
+        replace_file(draft / CARD, json.dumps(card, indent=2).encode())
+        draft.rename(folder)
+    say(1.0, f"done: {folder}")
+    return parity
+
+
+def _check_sizes(chips: Sequence[ChipInput], detector: Detector) -> None:
+    for chip in chips:
+        height, width = chip_size(chip, detector.modalities)
+        if (height, width) != detector.window:
+            raise ConfigError(
+                f"A tile to compare on has {width} x {height} pixels, but the export is for {detector.window[1]} x "
+                f"{detector.window[0]}: give another --size or another dataset."
+            )
+
+
+def _entry(draft: Path, tile: tuple[int, int]) -> dict[str, Any]:
+    files = [draft / graph_file(part) for part in PARTS]
+    return {
+        "format": "onnx",
+        "tile": list(tile),
+        "graphs": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
+        "torch": torch.__version__,
+        "onnx": importlib.metadata.version("onnx"),
+        "onnxruntime": importlib.metadata.version("onnxruntime"),
+    }
+
+
+def _generated(detector: Detector, tile: tuple[int, int], count: int = 4) -> list[ChipInput]:
+    """Tiles of blurred noise around the training's mean; the last lacks all modalities but the first."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(0)
+    chips = []
+    for number in range(count):
+        arrays: dict[str, FloatArray] = {}
+        for modality in detector.modalities[: 1 if number == count - 1 else None]:
+            noise = gaussian_filter(rng.standard_normal((len(modality.bands), *tile)), (0, 4, 4))
+            scale, shift = np.array(modality.std)[:, None, None], np.array(modality.mean)[:, None, None]
+            arrays[modality.name] = (noise / noise.std() * scale + shift).astype(np.float32)
+        chips.append(ChipInput(arrays, {}))
+    return chips
+
+
+@torch.inference_mode()
+def _examples(detector: Detector, chips: Sequence[ChipInput]) -> dict[str, tuple[Tensor, ...]]:
+    """What each part gets on its way from two tiles to boxes and masks (one would be taken for a fixed batch size)."""
+    model: Any = detector.model
+    inputs = [network_input(chip, detector.modalities, detector.config.image_size)[0] for chip in (chips[0], chips[-1])]
+    batch = model.data_preprocessor({"inputs": inputs})["inputs"]
+    maps = model.backbone(batch)
+    pyramid = model.neck(maps)
+    height, width = inputs[0].shape[1:]
+    corners = torch.tensor([[x, y] for x in (0.1, 0.3) for y in (0.1, 0.4)]) * torch.tensor([width, height])
+    rois = bbox2roi([torch.cat([corners, corners * 2], dim=1)] * 2)
+    head = model.roi_head
+    examples = {"backbone": (batch,), "neck": tuple(maps), "rpn_head": tuple(pyramid)}
+    for stage in STAGES:
+        for kind, extractors in (("bbox", head.bbox_roi_extractor), ("mask", head.mask_roi_extractor)):
+            extractor = extractors[stage]
+            examples[f"roi_head.{kind}_head.{stage}"] = (extractor(pyramid[: extractor.num_inputs], rois),)
+    return examples
+
+
+def _write_graph(module: nn.Module, example: tuple[Tensor, ...], file: Path) -> None:
+    """Export one part; the first axis of all its tensors may vary.
+
+    Raises:
+        ExportError: torch's exporter is not installed, or cannot express the part.
+    """
+    count = torch.export.Dim("count", min=1, max=2**20)
+    inputs = tuple(tensor.detach().clone() for tensor in example)
+    try:
+        with redirect_stdout(StringIO()):  # the exporter narrates
+            program = torch.onnx.export(
+                flattened(module).eval(),
+                (inputs,),
+                dynamo=True,
+                optimize=False,  # ONNX Runtime does that when it loads the graph, and in seconds
+                dynamic_shapes=(tuple({0: count} for _ in inputs),),
+                verbose=False,
+            )
+    except ImportError as error:
+        raise ExportError(
+            f"Exporting needs packages that are missing ({error}): pip install onnx onnxscript."
+        ) from None
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ExportError(f"{file.stem} cannot be written as ONNX ({str(error).splitlines()[0]}).") from error
+    assert program is not None
+    program.save(str(file))

@@ -1,0 +1,50 @@
+"""From a checkpoint, or what ``export`` made of one, to a detector in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
+from ml_backend.detector.devices import choose_device
+from ml_backend.detector.errors import CheckpointError
+from ml_backend.detector.inference.detector import Detector
+from ml_backend.detector.inference.windows import DEFAULT_WINDOW
+from ml_backend.detector.model.build import build_model
+
+
+def load(checkpoint: Checkpoint | Path | str, device: str = "auto") -> Detector:
+    """Load a checkpoint, or the folder that ``export`` wrote, and keep it in memory.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or its weights do not fit its card.
+        DeviceError: the device does not exist, or is none that an exported model runs on.
+    """
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
+    if "export" in opened.card:
+        from ml_backend.detector.inference.exported import load_exported
+
+        return load_exported(opened, device)
+    target = choose_device(device)
+    model = build_model(opened.config, opened.modalities, len(opened.classes))
+    load_weights(model, opened.weights(), opened.path)
+    model.to(target).eval()
+    side = int(opened.card.get("tile_size") or DEFAULT_WINDOW)
+    return Detector(model, opened.config, opened.classes, opened.modalities, target, (side, side), opened.calibration)
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+    """Put weights into a model of the same architecture.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    own = model.state_dict()
+    wrong = sorted(set(own) ^ set(weights)) or sorted(n for n in own if own[n].shape != weights[n].shape)
+    if wrong:
+        raise CheckpointError(
+            f"{source} does not fit the model it describes ({len(wrong)} tensors differ, first '{wrong[0]}'): "
+            "use the version of ThawLoop that wrote it, or train again."
+        )
+    model.load_state_dict(weights)

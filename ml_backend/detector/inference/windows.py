@@ -1,0 +1,101 @@
+"""Cutting a tile of any size into overlapping windows that the network has room for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml_backend.detector.chips import ChipInput
+from ml_backend.detector.errors import ConfigError
+
+SMALLEST = 32
+DEFAULT_WINDOW = 512
+# Two windows need some common pixels to agree on, and more than half of them shared would only be slow.
+SMALLEST_OVERLAP = 4
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of a tile, in pixels; right and bottom are exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return (self.bottom - self.top, self.right - self.left)
+
+    def shared(self, other: Window) -> Window | None:
+        """What both cover."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        right, bottom = min(self.right, other.right), min(self.bottom, other.bottom)
+        return Window(left, top, right, bottom) if left < right and top < bottom else None
+
+    def of(self, chip: ChipInput) -> ChipInput:
+        """The part of a chip in it: views, nothing is copied."""
+        rows, columns = slice(self.top, self.bottom), slice(self.left, self.right)
+        return ChipInput(
+            {name: array[:, rows, columns] for name, array in chip.arrays.items()},
+            {name: valid[rows, columns] for name, valid in chip.valid.items()},
+        )
+
+
+def plan_windows(size: tuple[int, int], window: tuple[int, int], overlap: int) -> list[Window]:
+    """Cover a tile with windows, spread evenly, that share at least ``overlap`` pixels with their neighbours.
+
+    Args:
+        size: (height, width) of the tile.
+        window: (height, width) of the windows; a side of the tile that is not longer is not cut.
+        overlap: in pixels.
+
+    Raises:
+        ConfigError: the window is too small, or the overlap is none or more than half of it.
+    """
+    if min(window) < SMALLEST:
+        raise ConfigError(f"A window of {window[1]} x {window[0]} pixels makes no sense: give {SMALLEST} or more.")
+    if not SMALLEST_OVERLAP <= overlap <= min(window) // 2:
+        raise ConfigError(
+            f"An overlap of {overlap} pixels makes no sense for windows of {window[1]} x {window[0]}: "
+            f"give {SMALLEST_OVERLAP} to {min(window) // 2}."
+        )
+    rows, columns = (_starts(length, own, overlap) for length, own in zip(size, window, strict=True))
+    return [
+        Window(left, top, min(left + window[1], size[1]), min(top + window[0], size[0]))
+        for top in rows
+        for left in columns
+    ]
+
+
+def _starts(length: int, window: int, overlap: int) -> list[int]:
+    if length <= window:
+        return [0]
+    count = math.ceil((length - overlap) / (window - overlap))
+    return [int(start) for start in np.linspace(0, length - window, count).round()]
+
+
+def valid_pixels(chip: ChipInput, modalities: tuple[str, ...]) -> int:
+    """How many pixels have data in any of the modalities."""
+    planes = [
+        np.logical_and(np.isfinite(array).all(axis=0), chip.valid.get(name, True))
+        for name, array in chip.arrays.items()
+        if name in modalities
+    ]
+    return int(np.count_nonzero(np.any(planes, axis=0))) if planes else 0
+
+
+def window_around(box: tuple[float, float, float, float], size: tuple[int, int], window: tuple[int, int]) -> Window:
+    """The window with a box (xyxy) in its middle, moved into the tile; as large as the box where that is larger."""
+    top, height = _span_around(box[1], box[3], size[0], window[0])
+    left, width = _span_around(box[0], box[2], size[1], window[1])
+    return Window(left, top, left + width, top + height)
+
+
+def _span_around(low: float, high: float, length: int, window: int) -> tuple[int, int]:
+    side = min(length, max(window, math.ceil(high) - math.floor(low)))
+    start = min(max(round((low + high - side) / 2), math.ceil(high) - side), math.floor(low))
+    return min(max(start, 0), length - side), side
