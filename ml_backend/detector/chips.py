@@ -74,7 +74,7 @@ def read_chip(file: Path, modality: ModalitySpec, size: tuple[int, int] | None =
                     array: FloatArray = raster.read().astype(np.float32)
                 nodata = {value for value in (modality.nodata, raster.nodata) if value is not None}
     except (RasterioError, OSError, MemoryError) as error:
-        reason = str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
         raise DatasetError(f"{file} cannot be read ({reason}): export the chip again.") from None
     valid: BoolArray = np.logical_not(np.isnan(array).any(axis=0))
     with np.errstate(over="ignore"):

@@ -1,6 +1,7 @@
 """Bad datasets are refused before training, in one sentence that names the file and the remedy."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,35 @@ def test_training_refuses_before_it_starts(case: str, own_dataset_dir: Path, tmp
 def test_unknown_modality_is_refused(own_dataset_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(DetectorError, match=r"asks for modality 'ndvi'.*declares rgb, relative_elevation"):
         train(own_dataset_dir, tmp_path / "out", DetectorConfig(modalities=("rgb", "ndvi")))
+
+
+def test_an_empty_validation_split_is_allowed(own_dataset_dir: Path) -> None:
+    edit_json(own_dataset_dir / "annotations/val.json", lambda d: d.update(images=[], annotations=[]))
+    dataset = read_dataset(own_dataset_dir)
+    assert len(check_dataset(dataset, BOTH, ["train", "val"])) == 2
+    assert dataset.usable_tiles("val") == ()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("name", ["dataset.json", "annotations/train.json", "chips/rgb/train_0001.tif"])
+def test_files_that_may_not_be_read_are_named(name: str, own_dataset_dir: Path) -> None:
+    (own_dataset_dir / name).chmod(0)
+    with pytest.raises(DatasetError, match=f"{name} cannot be read .Permission denied"):
+        check_dataset(read_dataset(own_dataset_dir), BOTH, ["train"])
+
+
+def test_a_name_with_dots_is_no_suffix(own_dataset_dir: Path) -> None:
+    for folder in BOTH:
+        (own_dataset_dir / f"chips/{folder}/train_0000.tif").rename(own_dataset_dir / f"chips/{folder}/c001.r002.tif")
+        (own_dataset_dir / f"chips/{folder}/train_0001.tif").rename(own_dataset_dir / f"chips/{folder}/c001.r003.tif")
+    names = iter(["c001.r002", "c001.r003"])
+    edit_json(
+        own_dataset_dir / "annotations/train.json",
+        lambda d: [image.update(file_name=next(names)) for image in d["images"][:2]],
+    )
+    dataset = read_dataset(own_dataset_dir)
+    files = [dataset.chip_file("rgb", tile) for tile in dataset.tiles("train")]
+    assert [file.name for file in files if file][:2] == ["c001.r002.tif", "c001.r003.tif"]
 
 
 def test_statistics_are_those_of_valid_training_pixels(dataset_dir: Path) -> None:

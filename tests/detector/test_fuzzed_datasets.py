@@ -69,7 +69,7 @@ def why_refused(folder: Path) -> str | None:
 
 
 @settings(
-    max_examples=int(os.environ.get("FUZZ", 150)),
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -86,7 +86,7 @@ def test_any_value_anywhere_is_read_or_refused_in_a_sentence(own_dataset_dir: Pa
 
 
 @settings(
-    max_examples=int(os.environ.get("FUZZ", 80)),
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
