@@ -43,6 +43,11 @@ def _require_average_pooling(pool_mode: int) -> None:
         raise NotImplementedError("RoIAlign with max pooling has no torchvision kernel; use pool_mode='avg'")
 
 
+def _at_least_float32(tensor: Tensor) -> torch.dtype:
+    """bfloat16 has no kernel, and its 8 bits could not tell neighbouring pixels of a RoI apart beyond 256."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
 def roi_align_forward(
     input: Tensor,
     rois: Tensor,
@@ -58,9 +63,10 @@ def roi_align_forward(
 ) -> None:
     """Write RoIAlign of ``input`` [N, C, H, W] at ``rois`` [R, 5] (image index, xyxy) into ``output`` [R, C, h, w]."""
     _require_average_pooling(pool_mode)
+    dtype = _at_least_float32(input)
     output.copy_(
         torch.ops.torchvision.roi_align(
-            input, rois.to(input.dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
+            input.to(dtype), rois.to(dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
         )
     )
 
@@ -80,10 +86,11 @@ def roi_align_backward(
 ) -> None:
     """Write the gradient with respect to RoIAlign's input into ``grad_input`` [N, C, H, W]."""
     _require_average_pooling(pool_mode)
+    dtype = _at_least_float32(grad_output)
     grad_input.copy_(
         torch.ops.torchvision._roi_align_backward(
-            grad_output,
-            rois.to(grad_output.dtype),
+            grad_output.to(dtype),
+            rois.to(dtype),
             spatial_scale,
             aligned_height,
             aligned_width,
