@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from ml_backend.detector.evaluation import Evaluation, evaluate
     from ml_backend.detector.inference import Detection, Detector, TileResult, load
-    from ml_backend.detector.training import TrainResult, train
+    from ml_backend.detector.training import StagesResult, TrainResult, train, train_in_stages
 
 # OpenMP reads this when torch loads it. By default its threads spin while they wait for each other, and when other
 # processes want the same cores they mostly wait: on 2 busy cores a training step took over 14 s instead of 2 s.
@@ -45,6 +45,7 @@ _HOME = {
     "DeviceError": "errors",
     "Evaluation": "evaluation",
     "ModalitySpec": "dataset",
+    "StagesResult": "training",
     "TileResult": "inference",
     "TrainResult": "training",
     "TrainingDivergedError": "errors",
@@ -55,6 +56,7 @@ _HOME = {
     "open_checkpoint": "checkpoint",
     "read_dataset": "dataset",
     "train": "training",
+    "train_in_stages": "training",
 }
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "DeviceError",
     "Evaluation",
     "ModalitySpec",
+    "StagesResult",
     "TileResult",
     "TrainResult",
     "TrainingDivergedError",
@@ -81,6 +84,7 @@ __all__ = [
     "open_checkpoint",
     "read_dataset",
     "train",
+    "train_in_stages",
 ]
 
 

@@ -11,7 +11,7 @@ from ml_backend.detector import TrainResult, inspect
 from ml_backend.detector.commands import main
 
 QUICK = ["--iterations", "1", "--batch-size", "2", "--device", "cpu"]
-COMMANDS = ("train", "pretrain", "finetune", "evaluate", "predict", "info")
+COMMANDS = ("train", "pretrain", "finetune", "stages", "evaluate", "predict", "info")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -100,6 +100,7 @@ def test_refusals_are_one_sentence_on_stderr_and_exit_1(
         ["train"],
         ["train", "--dataset", "d", "--out", "o", "--size", "huge"],
         ["finetune", "--dataset", "d", "--out", "o", "--from", "rgb"],
+        ["stages", "--dataset", "d", "--out", "o", "--slow", "rgb"],
     ],
 )
 def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
