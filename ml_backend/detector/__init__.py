@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from ml_backend.detector.evaluation import Evaluation, compare_evaluations, evaluate
     from ml_backend.detector.inference import Detection, Detector, TileResult, load
-    from ml_backend.detector.training import TrainResult, train
+    from ml_backend.detector.training import StagesResult, TrainResult, train, train_in_stages
 
 # OpenMP reads this when torch loads it. By default its threads spin while they wait for each other, and when other
 # processes want the same cores they mostly wait: on 2 busy cores a training step took over 14 s instead of 2 s.
@@ -49,6 +49,7 @@ _HOME = {
     "ExportError": "errors",
     "ModalitySpec": "dataset",
     "PromptError": "errors",
+    "StagesResult": "training",
     "TileResult": "inference",
     "TrainResult": "training",
     "TrainingDivergedError": "errors",
@@ -60,6 +61,7 @@ _HOME = {
     "open_checkpoint": "checkpoint",
     "read_dataset": "dataset",
     "train": "training",
+    "train_in_stages": "training",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "ExportError",
     "ModalitySpec",
     "PromptError",
+    "StagesResult",
     "TileResult",
     "TrainResult",
     "TrainingDivergedError",
@@ -89,6 +92,7 @@ __all__ = [
     "open_checkpoint",
     "read_dataset",
     "train",
+    "train_in_stages",
 ]
 
 

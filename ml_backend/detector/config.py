@@ -13,6 +13,7 @@ from ml_backend.detector.errors import ConfigError
 SIZES = ("nano", "tiny", "small", "base")
 FUSIONS = ("residual_cross_attention", "cross_attention", "conv", "channel_attention", "cbam", "stack")
 PARTS = ("neck", "rpn", "roi_head")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class DetectorConfig:
         modalities: names of the modalities used; empty means all of the dataset, in its order.
         anchor: the modality that the others are added to; empty means the dataset's, or the first used.
         iterations: optimizer steps.
-        batch_size: tiles per step.
+        batch_size: tiles that go through the network together.
+        accumulate: forward passes per optimizer step; a step learns from ``batch_size * accumulate`` tiles.
         learning_rate: peak of the schedule (AdamW; linear warmup, cosine decay). The paper's is 1.6e-4 for long
             schedules from pretrained weights; the default suits short ones from scratch.
         weight_decay: AdamW's, not applied to norms, biases and relative positions.
@@ -34,6 +36,10 @@ class DetectorConfig:
         seed: of weights, data order, augmentation and RoI sampling.
         image_size: network input in pixels (tiles are resampled to it); None keeps the tiles' own size.
         freeze: parts whose weights stay: modality names (their backbone), ``neck``, ``rpn``, ``roi_head``.
+        slow: parts that learn slower, each with the factor of its learning rate; in JSON ``{"rgb": 0.1}``.
+        precision: ``bfloat16`` computes in mixed precision, ``float32`` in full; ``auto`` is the first on GPUs that
+            have it and the second elsewhere.
+        ema: decay of the weights' moving average, which is what is evaluated and published then; 0 is none.
         modality_dropout: chance that a modality other than the anchor is hidden from a training tile.
         radiometric_jitter: standard deviation of random gain and offset, in units of the modality's own std.
         jitter_exempt: modalities whose values are left as they are, because they mean something in themselves.
@@ -44,6 +50,7 @@ class DetectorConfig:
         empty_share: share of training tiles drawn from those without objects, where there are any.
         eval_interval: steps between evaluations on ``val``; 0 evaluates once at the end. With more than one, the best
             weights are published.
+        patience: evaluations in a row without a better mask AP50 that end the training; 0 is never.
         save_interval: steps between private resume states.
         pretrained: MViTv2 weights that every backbone starts from: a file or ``hf://owner/repository/file`` (see
             :mod:`ml_backend.detector.model.pretrained`); empty starts from random ones.
@@ -74,7 +81,12 @@ class DetectorConfig:
     eval_interval: int = 0
     save_interval: int = 25
     pretrained: str = ""
+    accumulate: int = 1
+    slow: tuple[tuple[str, float], ...] = ()
+    precision: str = "auto"
     activation_checkpointing: bool = False
+    ema: float = 0.0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         _require(self.size in SIZES, "size", self.size, f"choose one of {', '.join(SIZES)}")
@@ -95,7 +107,21 @@ class DetectorConfig:
         _require(0 <= self.copy_paste <= 1, "copy_paste", self.copy_paste, "give a chance from 0 to 1")
         _require(self.min_instance_pixels >= 1, "min_instance_pixels", self.min_instance_pixels, "give 1 or more")
         _require(self.save_interval >= 1, "save_interval", self.save_interval, "give at least 1")
+        _require(self.accumulate >= 1, "accumulate", self.accumulate, "give at least 1")
+        _require(self.precision in PRECISIONS, "precision", self.precision, f"choose one of {', '.join(PRECISIONS)}")
+        _require(0 <= self.ema < 1, "ema", self.ema, "give a decay below 1, such as 0.999, or 0 for none")
+        _require(self.patience >= 0, "patience", self.patience, "give 0 or more")
+        _require(not self.patience or self.eval_interval > 0, "patience", self.patience, "give eval_interval too")
+        for part, factor in self.slow:
+            _require(factor > 0, "slow", f"{part}={factor}", "give a positive factor, or freeze the part")
+            _require(part not in self.freeze, "slow", f"{part}={factor}", "freeze the part or slow it, not both")
+        _require(len(dict(self.slow)) == len(self.slow), "slow", self.slow, "name each part once")
         _require(len(set(self.modalities)) == len(self.modalities), "modalities", self.modalities, "name each once")
+
+    @property
+    def step_tiles(self) -> int:
+        """Tiles that one optimizer step learns from."""
+        return self.batch_size * self.accumulate
 
     def resolve(self, dataset: DatasetSpec) -> DetectorConfig:
         """Fill in the dataset's modalities and anchor where none were named.
@@ -115,14 +141,15 @@ class DetectorConfig:
         _require(anchor in modalities, "anchor", anchor, f"name one of the used modalities {', '.join(modalities)}")
         for name in self.jitter_exempt:
             _require(name in known, "jitter_exempt", name, f"choose among {', '.join(known)}")
-        for part in self.freeze:
-            choices = (*modalities, *PARTS)
-            _require(part in choices, "freeze", part, f"choose among {', '.join(choices)}")
+        choices = (*modalities, *PARTS)
+        for key, parts in (("freeze", self.freeze), ("slow", tuple(dict(self.slow)))):
+            for part in parts:
+                _require(part in choices, key, part, f"choose among {', '.join(choices)}")
         return replace(self, modalities=modalities, anchor=anchor)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; :meth:`from_json` is the inverse."""
-        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        data: dict[str, Any] = json.loads(json.dumps({**asdict(self), "slow": dict(self.slow)}))
         return data
 
     @classmethod
@@ -139,7 +166,20 @@ class DetectorConfig:
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         }
+        if "slow" in data:
+            values["slow"] = _factors(data["slow"])
         return cls(**values)
+
+
+def _factors(slow: Any) -> tuple[tuple[str, float], ...]:
+    """Parts with their factors, from a JSON object or from pairs."""
+    try:
+        pairs = slow.items() if isinstance(slow, Mapping) else slow
+        return tuple((str(part), float(factor)) for part, factor in pairs)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f'The configuration value slow = {slow!r} makes no sense: give a factor per part, as {{"rgb": 0.1}}.'
+        ) from None
 
 
 def _require(condition: bool, key: str, value: object, remedy: str) -> None:

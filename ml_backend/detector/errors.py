@@ -37,3 +37,7 @@ class TrainingDivergedError(DetectorError):
 
 class TrainingStoppedError(DetectorError):
     """Training was asked to stop; the same call continues it."""
+
+
+class AnotherProcessFailedError(DetectorError):
+    """In a training of several processes, another one has told the user what went wrong."""

@@ -1,4 +1,4 @@
-"""``python -m ml_backend.detector``: train, pretrain, finetune, evaluate, predict, export and inspect detectors.
+"""``python -m ml_backend.detector``: train, evaluate, predict with, export and inspect detectors.
 
 Exit codes: 0 done, 1 refused or failed (one sentence on stderr), 2 wrong usage. One module per family of commands;
 each has ``add(commands)``, which declares its commands and their options.
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ml_backend.detector.commands import evaluation, export, info, prediction, training
-from ml_backend.detector.errors import DetectorError
+from ml_backend.detector.errors import AnotherProcessFailedError, DetectorError
 
 FAMILIES = (training, evaluation, prediction, export, info)
 
@@ -22,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command: Callable[[argparse.Namespace], None] = arguments.command
         command(arguments)
+    except AnotherProcessFailedError:
+        return 1
     except DetectorError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

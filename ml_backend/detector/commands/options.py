@@ -26,8 +26,18 @@ def dataset_options(parser: argparse.ArgumentParser, checkpoint: bool = True) ->
 
 def common_options(parser: argparse.ArgumentParser) -> None:
     """Where to compute, and how to answer."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON and no progress")
+    device_option(parser)
+    json_option(parser)
+
+
+def device_option(options: argparse._ActionsContainer) -> None:
+    """Where to compute."""
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def json_option(options: argparse._ActionsContainer) -> None:
+    """How to answer."""
+    options.add_argument("--json", action="store_true", help="print the result as JSON and no progress")
 
 
 def whole_number(least: int) -> Callable[[str], int]:

@@ -34,11 +34,18 @@ CACHE_BYTES = 1 << 30
 
 
 class TrainingBatches(Dataset[dict[str, Any]]):
-    """Batches of one training: ``batches[i]`` is what step ``i`` sees, in mmdet's format."""
+    """Batches of one training: ``batches[i]`` is what step ``i`` sees, in mmdet's format.
 
-    def __init__(self, dataset: DatasetSpec, config: DetectorConfig) -> None:
+    Args:
+        dataset: where the tiles are.
+        config: how many there are per step, and how they are changed.
+        slots: which of a step's tiles to give; all by default. Processes that train together share a step so.
+    """
+
+    def __init__(self, dataset: DatasetSpec, config: DetectorConfig, slots: range | None = None) -> None:
         self.dataset = dataset
         self.config = config
+        self.slots = range(config.step_tiles) if slots is None else slots
         self.modalities = tuple(dataset.modality(name) for name in config.modalities)
         self.tiles = dataset.usable_tiles("train")
         self.order = draw_order(self.tiles, config)
@@ -50,8 +57,8 @@ class TrainingBatches(Dataset[dict[str, Any]]):
         return self.config.iterations
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        first = step * self.config.batch_size
-        samples = [self._sample(first + slot) for slot in range(self.config.batch_size)]
+        first = step * self.config.step_tiles
+        samples = [self._sample(first + slot) for slot in self.slots]
         return {"inputs": [inputs for inputs, _ in samples], "data_samples": [sample for _, sample in samples]}
 
     def _sample(self, position: int) -> tuple[torch.Tensor, Any]:
@@ -102,7 +109,7 @@ def draw_order(tiles: tuple[Tile, ...], config: DetectorConfig) -> npt.NDArray[n
     rng = np.random.default_rng((config.seed, len(tiles)))
     has_objects = np.array([any(not i.ignored for i in tile.instances) for tile in tiles])
     groups = {True: np.flatnonzero(has_objects), False: np.flatnonzero(~has_objects)}
-    total = config.iterations * config.batch_size
+    total = config.iterations * config.step_tiles
     full = rng.random(total) >= (config.empty_share if len(groups[False]) else 0.0)
     order = np.empty(total, dtype=np.int64)
     for kind, members in groups.items():

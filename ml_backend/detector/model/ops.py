@@ -43,8 +43,9 @@ def _require_average_pooling(pool_mode: int) -> None:
         raise NotImplementedError("RoIAlign with max pooling has no torchvision kernel; use pool_mode='avg'")
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+def _at_least_float32(tensor: Tensor) -> torch.dtype:
+    """bfloat16 has no kernel, and its 8 bits could not tell neighbouring pixels of a RoI apart beyond 256."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def roi_align_forward(
@@ -66,10 +67,10 @@ def roi_align_forward(
     round the corners of boxes to whole pixels and more.
     """
     _require_average_pooling(pool_mode)
-    wide = _wide(input)
+    dtype = _at_least_float32(input)
     output.copy_(
         torch.ops.torchvision.roi_align(
-            wide, rois.to(wide.dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
+            input.to(dtype), rois.to(dtype), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
         )
     )
 
@@ -89,11 +90,11 @@ def roi_align_backward(
 ) -> None:
     """Write the gradient with respect to RoIAlign's input into ``grad_input`` [N, C, H, W]."""
     _require_average_pooling(pool_mode)
-    wide = _wide(grad_output)
+    dtype = _at_least_float32(grad_output)
     grad_input.copy_(
         torch.ops.torchvision._roi_align_backward(
-            wide,
-            rois.to(wide.dtype),
+            grad_output.to(dtype),
+            rois.to(dtype),
             spatial_scale,
             aligned_height,
             aligned_width,

@@ -24,15 +24,12 @@ class RunFolder:
         self._state = path / "state.pth"
         self._result = path / "result.json"
 
-    def claim(self, identity: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
+    def claim(self, identity: Mapping[str, Any], resume: bool) -> None:
         """Make the folder this training's own.
 
         Args:
             identity: what tells trainings apart, as JSON.
             resume: whether an earlier part of the same training may be continued.
-
-        Returns:
-            The result when this very training is already finished.
 
         Raises:
             ConfigError: the folder holds another training, and ``resume`` does not allow to discard it.
@@ -50,6 +47,9 @@ class RunFolder:
                 "give another output folder, or discard it with resume=False (--no-resume)."
             )
         replace_file(self._identity, text.encode())
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result, once the training has ended."""
         if self._result.is_file() and (self.checkpoint / CARD).is_file():
             result: dict[str, Any] = json.loads(self._result.read_text(encoding="utf-8"))
             return result
@@ -61,11 +61,11 @@ class RunFolder:
         torch.save(dict(state), temporary)
         temporary.replace(self._state)
 
-    def load_state(self, device: torch.device) -> dict[str, Any] | None:
-        """The resume state, or None; only tensors and plain data are accepted, nothing is executed."""
+    def load_state(self) -> dict[str, Any] | None:
+        """The resume state, on the CPU, or None; only tensors and plain data are accepted, nothing is executed."""
         if not self._state.is_file():
             return None
-        state: dict[str, Any] = torch.load(self._state, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
         return state
 
     def finish(self, result: Mapping[str, Any]) -> None:

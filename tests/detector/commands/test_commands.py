@@ -12,7 +12,7 @@ from ml_backend.detector import TrainResult, inspect
 from ml_backend.detector.commands import main
 
 QUICK = ["--iterations", "1", "--batch-size", "2", "--device", "cpu"]
-COMMANDS = ("train", "pretrain", "finetune", "evaluate", "predict", "info")
+COMMANDS = ("train", "pretrain", "finetune", "stages", "evaluate", "predict", "info")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -116,6 +116,7 @@ def test_refusals_are_one_sentence_on_stderr_and_exit_1(
         ["finetune", "--dataset", "d", "--out", "o", "--from", "rgb"],
         ["evaluate", "--dataset", "d", "--checkpoint", "c", "--bootstrap", "-1"],
         ["evaluate", "--dataset", "d", "--checkpoint", "c", "--max-detections", "0"],
+        ["stages", "--dataset", "d", "--out", "o", "--slow", "rgb"],
     ],
 )
 def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

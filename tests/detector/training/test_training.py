@@ -261,6 +261,13 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
         {"modality_dropout": 1.0},
         {"modalities": ["rgb", "rgb"]},
         {"colour": "red"},
+        {"accumulate": 0},
+        {"precision": "float8"},
+        {"ema": 1.0},
+        {"patience": 3},
+        {"slow": {"rgb": 0}},
+        {"slow": {"rgb": "slowly"}},
+        {"slow": {"rgb": 0.5}, "freeze": ["rgb"]},
     ],
 )
 def test_senseless_settings_are_refused_by_name(settings: dict[str, object]) -> None:
@@ -269,5 +276,14 @@ def test_senseless_settings_are_refused_by_name(settings: dict[str, object]) -> 
 
 
 def test_settings_survive_json() -> None:
-    config = DetectorConfig(modalities=("rgb", "ndvi"), anchor="ndvi", freeze=("rgb",), image_size=256)
-    assert DetectorConfig.from_json(config.to_json()) == config
+    config = DetectorConfig(
+        modalities=("rgb", "ndvi"), anchor="ndvi", freeze=("rgb",), slow=(("ndvi", 0.1), ("neck", 0.5)), image_size=256
+    )
+    assert DetectorConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert config.to_json()["slow"] == {"ndvi": 0.1, "neck": 0.5}
+    assert hash(config) == hash(DetectorConfig.from_json(config.to_json()))
+
+
+def test_settings_of_earlier_versions_still_mean_the_same() -> None:
+    earlier = {"size": "nano", "modalities": ["rgb"], "anchor": "rgb", "iterations": 3}
+    assert DetectorConfig.from_json(earlier) == DetectorConfig(modalities=("rgb",), anchor="rgb", iterations=3)

@@ -1,0 +1,145 @@
+"""The options of a training, in the groups that ``--help`` shows, and the settings they make."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ml_backend.detector.commands.options import Arguments, device_option, json_option
+from ml_backend.detector.config import FUSIONS, PARTS, PRECISIONS, SIZES, DetectorConfig
+from ml_backend.detector.dataset import read_json
+from ml_backend.detector.errors import ConfigError
+
+DEFAULTS = DetectorConfig()
+
+
+def training_options(parser: argparse.ArgumentParser, modalities: bool = True) -> None:
+    """Everything a training may be told.
+
+    Args:
+        parser: of the command.
+        modalities: whether it may use several.
+    """
+    add = parser.add_argument
+    add("--dataset", type=Path, required=True, metavar="DIR", help="dataset directory")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of this training; the result is in it")
+    add("--config", type=Path, metavar="FILE", help="JSON with any of the settings; options given here win")
+    add("--no-resume", action="store_true", help="discard an earlier training in --out instead of continuing it")
+    json_option(parser)
+    _model(parser.add_argument_group("model", "What is trained."), modalities)
+    _data(parser.add_argument_group("data", "What else is made of training tiles; symmetries and jitter always are."))
+    _schedule(parser.add_argument_group("schedule", "How long, how fast, and which weights are kept."))
+    _parts(parser.add_argument_group("parts", "What moves less, or not at all; mostly of use after pretraining."))
+    _resources(
+        parser.add_argument_group(
+            "resources",
+            "Where to compute, in how much memory. With several GPUs, start it by "
+            "'torchrun --nproc-per-node N -m ml_backend.detector': a step's tiles are shared by N processes.",
+        )
+    )
+
+
+def _model(group: argparse._ArgumentGroup, modalities: bool) -> None:
+    add = group.add_argument
+    add("--size", choices=SIZES, help=f"model size (default: {DEFAULTS.size})")
+    add("--image-size", type=int, metavar="PX", help="resample tiles to this size (default: their own)")
+    add("--pretrained", metavar="FILE", help="MViTv2 weights for every backbone: a file or hf://owner/repository/file")
+    if modalities:
+        add("--modalities", nargs="+", metavar="M", help="modalities to use (default: all of the dataset)")
+        add("--anchor", metavar="M", help="modality the others are added to (default: the dataset's)")
+        add("--fusion", choices=FUSIONS, help=f"how modalities are joined (default: {DEFAULTS.fusion})")
+        add(
+            "--modality-dropout",
+            type=float,
+            metavar="SHARE",
+            help=f"how often a modality is hidden, to learn to do without (default: {DEFAULTS.modality_dropout})",
+        )
+
+
+def _data(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--scale-jitter", type=float, nargs=2, metavar=("LOW", "HIGH"), help="resize tiles at random (default: off)")
+    add("--copy-paste", type=float, metavar="P", help="chance to paste objects of other tiles (default: off)")
+
+
+def _schedule(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--iterations", type=int, metavar="N", help=f"optimizer steps (default: {DEFAULTS.iterations})")
+    add("--batch-size", type=int, metavar="N", help=f"tiles at once (default: {DEFAULTS.batch_size})")
+    add(
+        "--accumulate",
+        type=int,
+        metavar="N",
+        help=f"batches per step: a large batch in the memory of a small one (default: {DEFAULTS.accumulate})",
+    )
+    add("--learning-rate", type=float, metavar="R", help=f"peak learning rate (default: {DEFAULTS.learning_rate:g})")
+    add("--warmup", type=int, metavar="N", help=f"steps of rising learning rate (default: {DEFAULTS.warmup})")
+    add("--ema", type=float, metavar="D", help="publish the weights' moving average with this decay, such as 0.999")
+    add("--eval-interval", type=int, metavar="N", help="steps between evaluations on val, to keep the best weights")
+    add("--patience", type=int, metavar="N", help="stop after N evaluations without a better mask AP50")
+    add("--save-interval", type=int, metavar="N", help=f"steps between saves (default: {DEFAULTS.save_interval})")
+    add("--seed", type=int, metavar="N", help=f"of everything random (default: {DEFAULTS.seed})")
+
+
+def _parts(group: argparse._ArgumentGroup) -> None:
+    names = f"a modality (its backbone), {', '.join(PARTS)}"
+    group.add_argument("--freeze", nargs="+", metavar="PART", help=f"keep the weights of {names}")
+    group.add_argument(
+        "--slow",
+        action="append",
+        type=_part_factor,
+        metavar="PART=FACTOR",
+        help="multiply the learning rate of a part, such as rgb=0.1; repeat for each",
+    )
+
+
+def _resources(group: argparse._ArgumentGroup) -> None:
+    device_option(group)
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="bfloat16 is faster and smaller on GPUs that have it, which auto finds out (default: auto)",
+    )
+    group.add_argument(
+        "--activation-checkpointing",
+        action="store_const",
+        const=True,
+        help="compute twice instead of remembering: less memory, more time",
+    )
+
+
+def _part_factor(text: str) -> tuple[str, float]:
+    part, _, factor = text.partition("=")
+    try:
+        return part, float(factor)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form PART=FACTOR") from None
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    """The value of ``--from``."""
+    name, separator, path = text.partition("=")
+    if not separator or not name or not path:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form MODALITY=CHECKPOINT")
+    return name, Path(path)
+
+
+def read_settings(file: Path | None, option: str = "--config") -> dict[str, Any]:
+    """Settings from a JSON file, if there is one.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    if file is None:
+        return {}
+    settings = read_json(file, f"the {option} file")
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{file} must hold a JSON object of settings.")
+    return settings
+
+
+def settings_of(arguments: Arguments) -> dict[str, Any]:
+    """The settings in --config and, before them, those of options."""
+    given = {key: getattr(arguments, key, None) for key in DEFAULTS.to_json()}
+    return {**read_settings(arguments.config), **{key: value for key, value in given.items() if value is not None}}

@@ -1,0 +1,89 @@
+"""The gradient of one step: over as many forward passes as the configuration wants, or the GPU's memory needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.errors import DeviceError
+from ml_backend.detector.training.precision import autocast
+from ml_backend.detector.training.team import Team
+
+Batch = dict[str, Any]
+
+
+class GradientOfStep:
+    """Forward and backward of a step's tiles, at most ``micro`` of them at once.
+
+    Where a GPU runs out of memory, ``micro`` is halved and the step repeated: the tiles of a step, and so the schedule
+    and the data order, stay the same. What is random in a forward pass (RoI sampling, stochastic depth) depends only on
+    the step and on the first tile's place in it, so that a resumed training repeats it, and so that several processes
+    do together what one does with as many forward passes.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: DetectorConfig, team: Team, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.model, self.config, self.team, self.device, self.dtype = model, config, team, device, dtype
+        self.slots = team.slots(config.step_tiles)
+        self.micro = min(config.batch_size, len(self.slots))
+        self._parallel = team.parallel(model, device)
+
+    def __call__(self, step: int, batch: Batch, say: Callable[[str], None]) -> Tensor:
+        """Leave the gradient in the parameters.
+
+        Args:
+            step: which one.
+            batch: this process's tiles of it, as lists.
+            say: told when the memory did not suffice.
+
+        Returns:
+            The mean loss over the tiles of all processes.
+
+        Raises:
+            DeviceError: the GPU's memory does not hold a single tile.
+        """
+        while True:
+            self.model.zero_grad(set_to_none=True)
+            try:
+                return self.team.mean(self._accumulate(step, batch))
+            except torch.cuda.OutOfMemoryError:
+                self._refuse_if_hopeless()
+            # outside of the except clause, whose traceback would keep the activations
+            torch.cuda.empty_cache()
+            self.micro = -(-self.micro // 2)
+            passes = -(-len(self.slots) // self.micro)
+            say(f"out of memory: goes on with {self.micro} tiles at once, {passes} times per step")
+
+    def _accumulate(self, step: int, batch: Batch) -> Tensor:
+        tiles = len(self.slots)
+        total = torch.zeros((), device=self.device)
+        for first in range(0, tiles, self.micro):
+            end = min(first + self.micro, tiles)
+            torch.manual_seed(self.config.seed * 1_000_003 + step + self.slots[first] * 15_485_863)
+            with self.team.unsynchronised(self._parallel, more=end < tiles):
+                loss = self._loss({key: values[first:end] for key, values in batch.items()}) * ((end - first) / tiles)
+                self.team.touched(self.model, loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _loss(self, batch: Batch) -> Tensor:
+        model: Any = self.model
+        data = model.data_preprocessor(batch, training=True)
+        with autocast(self.device, self.dtype):
+            losses = self._parallel(**data, mode="loss")
+        loss: Tensor = model.parse_losses(losses)[0]
+        return loss
+
+    def _refuse_if_hopeless(self) -> None:
+        """One tile is the least; and processes that wait for each other's gradients cannot repeat a step alone."""
+        if self.micro > 1 and self.team.size == 1:
+            return
+        raise DeviceError(
+            f"The GPU's memory does not hold a batch of {self.micro} tiles: use a batch size of "
+            f"{max(1, self.config.batch_size // 2)} or a smaller image size."
+        ) from None

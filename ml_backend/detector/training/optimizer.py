@@ -1,0 +1,50 @@
+"""What moves the weights: AdamW by groups, and the learning rate over time."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.training.parts import part_modules
+
+NO_DECAY = ("bias", "norm", "rel_pos")
+
+
+def learning_rate(step: int, config: DetectorConfig) -> float:
+    """Linear warmup, then a cosine down to a hundredth of the peak."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.iterations - config.warmup)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def make_optimizer(model: nn.Module, config: DetectorConfig) -> torch.optim.Optimizer:
+    """AdamW over what is not frozen, without weight decay on norms, biases and relative positions.
+
+    Each group has its ``factor`` of the learning rate: 1, or what the configuration's ``slow`` says.
+    """
+    slowed = {
+        parameter: factor
+        for part, factor in config.slow
+        for module in part_modules(model, (part,), config)
+        for parameter in module.parameters()
+    }
+    members: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, config.weight_decay): [], (1.0, 0.0): []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = 0.0 if any(part in name for part in NO_DECAY) else config.weight_decay
+            members.setdefault((slowed.get(parameter, 1.0), decay), []).append(parameter)
+    groups = [
+        {"params": parameters, "weight_decay": decay, "factor": factor}
+        for (factor, decay), parameters in members.items()
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, config: DetectorConfig) -> None:
+    """Give every group its learning rate of this step."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["factor"] * learning_rate(step, config)

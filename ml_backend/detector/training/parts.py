@@ -1,0 +1,52 @@
+"""The parts of a model that a configuration can name: to freeze them, or to let them learn slower."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.errors import ConfigError
+
+MODULES = {"neck": "neck", "rpn": "rpn_head", "roi_head": "roi_head"}
+
+
+def part_modules(model: nn.Module, parts: tuple[str, ...], config: DetectorConfig) -> list[nn.Module]:
+    """The modules of parts named as in :class:`DetectorConfig`.
+
+    Raises:
+        ConfigError: a modality has no backbone of its own, because the fusion stacks all bands into one.
+    """
+    modules = dict(model.named_modules())
+    found = []
+    for part in parts:
+        path = MODULES.get(part, f"backbone.branches.{part}")
+        if path not in modules:
+            raise ConfigError(
+                f"The part '{part}' cannot be frozen or slowed with fusion = '{config.fusion}', which has one backbone "
+                "for all modalities: leave it out or choose another fusion."
+            )
+        found.append(modules[path])
+    return found
+
+
+def freeze(model: nn.Module, config: DetectorConfig) -> None:
+    """Stop the gradient of the configured parts.
+
+    Raises:
+        ConfigError: nothing would be left to train.
+    """
+    for module in part_modules(model, config.freeze, config):
+        module.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"The configuration freezes all parts ({', '.join(config.freeze)}): leave one to train.")
+
+
+def set_training_mode(model: nn.Module, config: DetectorConfig) -> None:
+    """Training mode, but for frozen parts, whose random depth would be noise that nothing learns from.
+
+    A frozen backbone costs no memory for gradients: neither its input nor its weights ask for one, so torch keeps no
+    activations. Frozen neck and heads still pass the gradient on to what comes before them.
+    """
+    model.train()
+    for module in part_modules(model, config.freeze, config):
+        module.eval()

@@ -1,0 +1,184 @@
+"""Training in stages: a detector per modality alone, then all together from those."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ml_backend.detector.checkpoint import replace_file
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.dataset import read_dataset
+from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.model.fusion import FUSION_STRATEGIES
+from ml_backend.detector.training.loop import train
+from ml_backend.detector.training.result import Progress, TrainResult
+from ml_backend.detector.training.team import join_team
+
+FINETUNE = "finetune"
+SUMMARY = "stages.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of the chain.
+
+    Attributes:
+        name: of its folder: ``pretrain-MODALITY`` or ``finetune``.
+        config: what it trains.
+    """
+
+    name: str
+    config: DetectorConfig
+
+    @property
+    def work(self) -> int:
+        """How long it takes, compared with other stages: backbone passes over tiles."""
+        return self.config.iterations * self.config.step_tiles * len(self.config.modalities)
+
+
+@dataclass(frozen=True)
+class StagesResult:
+    """A finished training in stages.
+
+    Attributes:
+        stages: what each stage gave, by its name, in order; the last is the multimodal detector.
+    """
+
+    stages: dict[str, TrainResult]
+
+    @property
+    def final(self) -> TrainResult:
+        """The multimodal detector."""
+        return self.stages[FINETUNE]
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages together."""
+        return sum(result.seconds for result in self.stages.values())
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """Of the hungriest stage."""
+        return max(result.peak_memory_mb for result in self.stages.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "checkpoint": str(self.final.checkpoint),
+            "metrics": self.final.metrics,
+            "seconds": self.seconds,
+            "peak_memory_mb": self.peak_memory_mb,
+            "stages": {name: result.to_json() for name, result in self.stages.items()},
+        }
+
+
+def train_in_stages(
+    dataset_dir: Path | str,
+    out_dir: Path | str,
+    config: DetectorConfig,
+    *,
+    pretrain: DetectorConfig | Mapping[str, DetectorConfig] | None = None,
+    sources: Mapping[str, Path | str] | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    resume: bool = True,
+) -> StagesResult:
+    """Pretrain a detector on each modality alone, then join them and train all together.
+
+    Every stage is a :func:`train` in a folder of its own below ``out_dir``, so the same call continues an interrupted
+    chain exactly and does not repeat finished stages.
+
+    Args:
+        dataset_dir: see :mod:`ml_backend.detector.dataset`.
+        out_dir: gets ``pretrain-MODALITY/``, ``finetune/`` and, in the end, ``stages.json``.
+        config: of the fine-tuning.
+        pretrain: of the pretraining, for all modalities or by modality; ``modalities`` and ``anchor`` are set here. By
+            default, and for modalities that are left out, it is ``config`` without its ``freeze`` and ``slow``.
+        sources: ``{modality: unimodal checkpoint}`` that exist already; these modalities are not pretrained.
+        device: see :func:`train`; so ``should_stop`` and ``resume``.
+        progress: called with the share done of the whole, and a line of text that begins with the stage.
+
+    Raises:
+        DetectorError: as :func:`train`; or there is only one modality.
+    """
+    given = dict(sources or {})
+    with join_team() as team:
+        stages = team.together(lambda: plan_stages(dataset_dir, config, pretrain, tuple(given)))
+        results: dict[str, TrainResult] = {}
+        for stage in stages:
+            last = stage.name == FINETUNE
+            results[stage.name] = train(
+                dataset_dir,
+                Path(out_dir) / stage.name,
+                stage.config,
+                init=given if last else None,
+                device=device,
+                progress=_part_of(progress, stages, stage) if progress else None,
+                should_stop=should_stop,
+                resume=resume,
+            )
+            if not last:
+                given[stage.config.anchor] = results[stage.name].checkpoint
+        result = StagesResult(results)
+        team.first(lambda: replace_file(Path(out_dir) / SUMMARY, json.dumps(result.to_json(), indent=2).encode()))
+    return result
+
+
+def plan_stages(
+    dataset_dir: Path | str,
+    config: DetectorConfig,
+    pretrain: DetectorConfig | Mapping[str, DetectorConfig] | None = None,
+    given: tuple[str, ...] = (),
+) -> tuple[Stage, ...]:
+    """The stages of :func:`train_in_stages`, in order.
+
+    A fusion of stacked bands has one backbone, which starts as the anchor's: only that modality is pretrained for it.
+
+    Args:
+        dataset_dir: see :mod:`ml_backend.detector.dataset`.
+        config: of the fine-tuning.
+        pretrain: of the pretraining.
+        given: modalities that need none.
+
+    Raises:
+        ConfigError: there is only one modality, or settings are given for one that is not used.
+    """
+    joint = config.resolve(read_dataset(dataset_dir))
+    if len(joint.modalities) < 2:
+        raise ConfigError(
+            f"Training in stages joins several modalities, but only '{joint.anchor}' is used: train it alone "
+            "(pretrain), or name more modalities."
+        )
+    by_modality = pretrain if isinstance(pretrain, Mapping) else {}
+    for name in by_modality:
+        if name not in joint.modalities:
+            raise ConfigError(
+                f"Pretraining settings are given for '{name}', but the training uses {', '.join(joint.modalities)}: "
+                "leave them out or add the modality."
+            )
+    general = pretrain if isinstance(pretrain, DetectorConfig) else replace(joint, freeze=(), slow=())
+    stacked = FUSION_STRATEGIES[joint.fusion].level == "data"
+    return (
+        *(
+            Stage(f"pretrain-{name}", replace(by_modality.get(name, general), modalities=(name,), anchor=name))
+            for name in ((joint.anchor,) if stacked else joint.modalities)
+            if name not in given
+        ),
+        Stage(FINETUNE, joint),
+    )
+
+
+def _part_of(progress: Progress, stages: tuple[Stage, ...], stage: Stage) -> Progress:
+    """Progress of one stage, told as progress of the whole."""
+    number = stages.index(stage)
+    total = sum(s.work for s in stages)
+    before = sum(s.work for s in stages[:number])
+
+    def tell(share: float, text: str) -> None:
+        progress((before + share * stage.work) / total, f"[{number + 1}/{len(stages)} {stage.name}] {text}")
+
+    return tell

@@ -1,0 +1,152 @@
+"""Processes that train one model together, as torchrun starts them; without torchrun, one process and no ceremony.
+
+The first process alone writes, evaluates and reports. What may fail is done by :meth:`Team.together` or
+:meth:`Team.first`, so that a failure of one ends all, and the first says why.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ml_backend.detector.errors import AnotherProcessFailedError, ConfigError, DetectorError, DeviceError
+
+T = TypeVar("T")
+# a process that ends closes its connections at once; this is for the others' wait while the first evaluates
+PATIENCE = timedelta(hours=12)
+
+
+class Team:
+    """One process's view of the processes that train together."""
+
+    def __init__(self, rank: int, size: int, local_rank: int) -> None:
+        self.rank, self.size, self._local_rank = rank, size, local_rank
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes, evaluates and reports."""
+        return self.rank == 0
+
+    def device(self, chosen: torch.device) -> torch.device:
+        """This process's own device: on a GPU machine, one GPU each."""
+        if self.size == 1 or chosen.type != "cuda":
+            return chosen
+        if self._local_rank >= torch.cuda.device_count():
+            raise DeviceError(
+                f"torchrun started more processes than this machine's {torch.cuda.device_count()} CUDA devices: use "
+                f"--nproc-per-node {torch.cuda.device_count()}, or --device cpu."
+            )
+        own = torch.device("cuda", self._local_rank)
+        torch.cuda.set_device(own)
+        return own
+
+    def slots(self, tiles: int) -> range:
+        """This process's share of the tiles of a step.
+
+        Raises:
+            ConfigError: they cannot be shared equally.
+        """
+        if tiles % self.size:
+            raise ConfigError(
+                f"The {tiles} tiles of a step (batch_size * accumulate) cannot be shared by {self.size} processes: "
+                f"give a batch size that is a multiple of {self.size}."
+            )
+        share = tiles // self.size
+        return range(self.rank * share, (self.rank + 1) * share)
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Do something in every process; when it fails in one, all end, and the first process says why."""
+        if self.size == 1:
+            return work()
+        failure: DetectorError | None = None
+        try:
+            result = work()
+        except DetectorError as error:
+            failure = error
+        texts: list[str | None] = [None] * self.size
+        dist.all_gather_object(texts, str(failure) if failure else None)
+        failed = next((rank for rank, text in enumerate(texts) if text is not None), None)
+        if failed is None:
+            return result
+        if not self.leads:
+            raise AnotherProcessFailedError(texts[failed])
+        raise failure or DetectorError(f"Process {failed} of {self.size}: {texts[failed]}")
+
+    def first(self, work: Callable[[], T]) -> T | None:
+        """Do something in the first process, while the others wait and get None."""
+        return self.together(lambda: work() if self.leads else None)
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        if self.size == 1:
+            return flag
+        shared = torch.tensor(int(flag))
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return bool(shared)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of all processes' values."""
+        if self.size == 1:
+            return value
+        shared = value.detach().clone()
+        dist.all_reduce(shared, dist.ReduceOp.SUM)
+        return shared / self.size
+
+    def parallel(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """The model, with gradients averaged over all processes."""
+        if self.size == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+    def touched(self, model: nn.Module, loss: Tensor) -> Tensor:
+        """The loss, made to depend on all weights: the processes wait for the gradient of each, also where one of them
+        saw nothing that a part learns from (no proposal left for a stage)."""
+        if self.size == 1:
+            return loss
+        return loss + 0.0 * sum(p.flatten()[0] for p in model.parameters() if p.requires_grad)
+
+    def unsynchronised(self, model: nn.Module, more: bool) -> AbstractContextManager[Any]:
+        """Keep gradients to oneself while there are more forward passes to come before the optimizer's step."""
+        return model.no_sync() if more and isinstance(model, DistributedDataParallel) else nullcontext()
+
+
+@contextmanager
+def join_team() -> Iterator[Team]:
+    """Join the processes that torchrun started together with this one; inside another ``join_team``, the same team."""
+    if not dist.is_available() or not (dist.is_initialized() or dist.is_torchelastic_launched()):
+        yield Team(0, 1, 0)
+        return
+    joined = not dist.is_initialized()
+    if joined:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+    except RuntimeError as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError) or not _lost_connection(error):
+            raise
+        text = (
+            "A process of this training ended or stopped answering: its own message says why; the same command "
+            "continues from the last saved state."
+        )
+        raise (DeviceError if dist.get_rank() == 0 else AnotherProcessFailedError)(text) from None
+    finally:
+        if joined:
+            dist.destroy_process_group()
+
+
+def _lost_connection(error: RuntimeError) -> bool:
+    """Whether it is about the other processes; gloo has no exception of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def is_first_process() -> bool:
+    """Whether to print: yes, but in the other processes of torchrun."""
+    return not dist.is_torchelastic_launched() or os.environ.get("RANK", "0") == "0"
