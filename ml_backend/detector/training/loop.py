@@ -125,6 +125,7 @@ class _Training:
         self.progress = progress or (lambda share, text: None)
         self.should_stop = should_stop or (lambda: False)
         self.evaluates = dataset.has_split("val") and bool(dataset.usable_tiles("val"))
+        self.tile_size = max(max(tile.width, tile.height) for tile in dataset.tiles("train"))
         torch.manual_seed(config.seed)
         self.model = build_model(config, dataset.modalities, len(dataset.classes))
         start.apply(self.model, config, dataset.modalities)
@@ -201,7 +202,8 @@ class _Training:
             )
 
     def _evaluate(self) -> dict[str, Any]:
-        detector = Detector(self.model, self.config, self.dataset.classes, self.dataset.modalities, self.device)
+        window = (self.tile_size, self.tile_size)
+        detector = Detector(self.model, self.config, self.dataset.classes, self.dataset.modalities, self.device, window)
         return evaluate_detector(
             detector, self.dataset, "val", progress=lambda share, text: self._report(text, share)
         ).summary()
@@ -267,6 +269,7 @@ class _Training:
             "classes": list(self.dataset.classes),
             "modalities": [m.to_json() for m in self.dataset.modalities],
             "anchor": self.config.anchor,
+            "tile_size": self.tile_size,
             "metrics": metrics,
             "iterations": step,
             "dataset": {
