@@ -6,7 +6,9 @@ Every way predicts the same generated tiles through `Detector.predict`, outlines
 elevation), random weights. A trained detector finds a handful of slumps on a tile, an untrained one 100: the heads keep
 10 at most, so that the masks weigh what they would. Ways take turns, several rounds each, and the median counts; ratios
 are against plain eager PyTorch in the same run, because milliseconds depend on the machine. Milliseconds of processor
-time (all threads together) hold on a busy machine too. `--only`, `--skip-compile` and `--skip-export` leave parts out.
+time (all threads together) hold on a busy machine too. To stay within minutes, only `nano` is also compiled (its
+backbone: what follows has shapes of its own on every tile), and large batches of `tiny` are run once. `--only`,
+`--batch`, `--skip-compile` and `--skip-export` leave parts out.
 """
 
 from __future__ import annotations
@@ -69,11 +71,10 @@ def ways(opened: Checkpoint, folder: Path, pixels: int, options: argparse.Namesp
     last = load(opened, "cpu")
     last.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     yield "channels_last", last
-    if not options.skip_compile:
+    if not options.skip_compile and opened.config.size == "nano":
         compiled = load(opened, "cpu")
         model: Any = compiled.model
-        for part in (model.backbone, model.neck, model.rpn_head, *model.roi_head.bbox_head, *model.roi_head.mask_head):
-            part.compile(dynamic=False)
+        model.backbone.compile(dynamic=False)
         yield "torch.compile", compiled
     if not options.skip_export:
         out = folder / f"onnx-{pixels}"
@@ -81,11 +82,11 @@ def ways(opened: Checkpoint, folder: Path, pixels: int, options: argparse.Namesp
         yield "ONNX Runtime", load(out)
 
 
-def race(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Median wall and processor seconds of every way; they take turns, and a first round does not count."""
+def race(runs: dict[str, Callable[[], object]], rounds: int, warm: bool) -> dict[str, tuple[float, float]]:
+    """Median wall and processor seconds of every way; they take turns. Unless warm, a first round does not count."""
     wall: dict[str, list[float]] = {way: [] for way in runs}
     cpu: dict[str, list[float]] = {way: [] for way in runs}
-    for number in range(rounds + 1):
+    for number in range(warm, rounds + 1):
         for way, run in runs.items():
             start, start_cpu = time.perf_counter(), time.process_time()
             run()
@@ -106,10 +107,11 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             for detector in ready.values():
                 model: Any = detector.model
                 model.roi_head.test_cfg.max_per_img = FOUND
-            for batch in batches:
+            for batch in [options.batch] if options.batch else batches:
                 chips = tiles(pixels, batch)
                 runs = {way: partial(detector.predict, chips, batch_size=batch) for way, detector in ready.items()}
-                times = race(runs, options.rounds)
+                once = size == "tiny" and batch > 1 and not options.batch
+                times = race(runs, 1 if once else options.rounds, warm=once)
                 for way, (wall, cpu) in times.items():
                     yield {
                         "size": size,
@@ -129,6 +131,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--only", help="nano, tiny, tiny-256 or tiny-512")
+    parser.add_argument("--batch", type=int, help="only this batch size")
     parser.add_argument("--skip-compile", action="store_true")
     parser.add_argument("--skip-export", action="store_true")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

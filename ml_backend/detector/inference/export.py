@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from ml_backend.detector.masks import FloatArray
 from ml_backend.detector.model.openmmlab import bbox2roi
 
 Progress = Callable[[float, str], None]
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export(
@@ -57,6 +59,8 @@ def export(
     opened, folder, say = open_checkpoint(checkpoint), Path(out), progress or (lambda share, text: None)
     if "export" in opened.card:
         raise CheckpointError(f"{opened.path} is exported already: give the checkpoint it came from.")
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise ExportError(f"Exporting needs {', '.join(missing)}: pip install {' '.join(missing)}.")
     if folder.exists():
         raise ExportError(f"{folder} exists: give the name of a new folder.")
     detector = load(opened, "cpu")
@@ -146,7 +150,7 @@ def _write_graph(module: nn.Module, example: tuple[Tensor, ...], file: Path) -> 
     """Export one part; the first axis of all its tensors may vary.
 
     Raises:
-        ExportError: torch's exporter is not installed, or cannot express the part.
+        ExportError: torch's exporter cannot express the part.
     """
     count = torch.export.Dim("count", min=1, max=2**20)
     inputs = tuple(tensor.detach().clone() for tensor in example)
@@ -160,10 +164,6 @@ def _write_graph(module: nn.Module, example: tuple[Tensor, ...], file: Path) -> 
                 dynamic_shapes=(tuple({0: count} for _ in inputs),),
                 verbose=False,
             )
-    except ImportError as error:
-        raise ExportError(
-            f"Exporting needs packages that are missing ({error}): pip install onnx onnxscript."
-        ) from None
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(f"{file.stem} cannot be written as ONNX ({str(error).splitlines()[0]}).") from error
     assert program is not None

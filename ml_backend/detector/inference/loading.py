@@ -10,7 +10,7 @@ from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.inference.detector import Detector
-from ml_backend.detector.inference.windows import DEFAULT_WINDOW
+from ml_backend.detector.inference.windows import DEFAULT_WINDOW, SMALLEST
 from ml_backend.detector.model.build import build_model
 
 
@@ -30,7 +30,7 @@ def load(checkpoint: Checkpoint | Path | str, device: str = "auto") -> Detector:
     model = build_model(opened.config, opened.modalities, len(opened.classes))
     load_weights(model, opened.weights(), opened.path)
     model.to(target).eval()
-    side = int(opened.card.get("tile_size") or DEFAULT_WINDOW)
+    side = max(SMALLEST, int(opened.card.get("tile_size", DEFAULT_WINDOW)))  # older cards do not say
     return Detector(model, opened.config, opened.classes, opened.modalities, target, (side, side), opened.calibration)
 
 

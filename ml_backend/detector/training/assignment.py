@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ class Assignment:
         """What tells this training from others, as JSON."""
         return {"config": self.config.to_json(), "dataset": self.checksum, "init": self.start.lineage()}
 
+    @cached_property
+    def tile_size(self) -> int:
+        """Pixels of the longest side of a training tile: what the detector will look at in one piece."""
+        return max(max(tile.width, tile.height) for tile in self.dataset.tiles("train"))
+
     def begin(self, model: nn.Module) -> dict[str, Any]:
         """Put published or earlier weights into a fresh model, as asked, and say for its card which these were.
 
@@ -92,6 +98,7 @@ class Assignment:
             "classes": list(self.dataset.classes),
             "modalities": [m.to_json() for m in self.dataset.modalities],
             "anchor": self.config.anchor,
+            "tile_size": self.tile_size,
             "metrics": metrics,
             "iterations": iterations,
             "dataset": {"name": self.dataset.name, "version": self.dataset.version, "checksum": self.checksum},

@@ -186,8 +186,9 @@ class _Training:
         )
 
     def _evaluate(self) -> dict[str, Any]:
-        dataset = self.assignment.dataset
-        detector = Detector(self._judged, self.config, dataset.classes, dataset.modalities, self.assignment.device)
+        dataset, device = self.assignment.dataset, self.assignment.device
+        window = (self.assignment.tile_size, self.assignment.tile_size)
+        detector = Detector(self._judged, self.config, dataset.classes, dataset.modalities, device, window)
         return evaluate_detector(
             detector, dataset, "val", progress=lambda share, text: self._report(text, share)
         ).summary()

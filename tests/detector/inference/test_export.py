@@ -53,7 +53,7 @@ def test_an_export_that_differs_is_refused() -> None:
 
 
 def test_what_cannot_be_exported_is_refused_at_once(
-    trained: TrainResult, chips: list[ChipInput], tmp_path: Path
+    trained: TrainResult, chips: list[ChipInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ExportError, match="exists: give the name of a new folder"):
         export(trained.checkpoint, tmp_path)
@@ -61,6 +61,9 @@ def test_what_cannot_be_exported_is_refused_at_once(
         export(tmp_path, tmp_path / "out")
     with pytest.raises(ConfigError, match="has 64 x 64 pixels, but the export is for 96 x 128"):
         export(trained.checkpoint, tmp_path / "out", size=(128, 96), chips=chips[:1])
+    monkeypatch.setattr(exporting, "NEEDED", ("onnx", "no_such_package"))
+    with pytest.raises(ExportError, match="Exporting needs no_such_package: pip install no_such_package"):
+        export(trained.checkpoint, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

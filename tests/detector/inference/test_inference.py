@@ -111,7 +111,7 @@ def test_resampled_input_answers_in_tile_pixels(trained: TrainResult, chips: lis
     (small,) = detector.predict(chips[:1], min_pixels=0)
     detector.config = replace(detector.config, image_size=64)
     doubled = ChipInput({name: a.repeat(2, 1).repeat(2, 2) for name, a in chips[0].arrays.items()}, {})
-    (large,) = detector.predict([doubled], min_pixels=0)
+    (large,) = detector.predict([doubled], min_pixels=0, window=128)
     boxes = [np.stack([d.stage_boxes for d in result.detections[:5]]) for result in (small, large)]
     # antialiased halving of doubled pixels is not the identity, so boxes agree to within a few pixels
     assert np.abs(boxes[1].mean(axis=(0, 1)) - 2 * boxes[0].mean(axis=(0, 1))).max() < 16
@@ -129,6 +129,7 @@ def test_the_card_says_what_the_model_is(trained: TrainResult) -> None:
     assert len(card["dataset"]["checksum"]) == 64
     assert card["metrics"] == trained.metrics
     assert card["weights"]["parameters"] > 1e6
+    assert card["tile_size"] == 64
     assert inspect(trained.checkpoint / "model.safetensors") == card
 
 

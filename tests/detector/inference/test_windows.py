@@ -202,10 +202,17 @@ def test_a_window_is_what_a_tile_of_its_own_would_be(detector: Detector, mosaic:
     assert large.embedding.shape == alone.embedding.shape
 
 
+def test_tiles_larger_than_those_of_the_training_are_cut_by_default(detector: Detector, mosaic: ChipInput) -> None:
+    assert detector.window == (64, 64)
+    (cut,), (default,) = detector.predict([mosaic], window=64, overlap=16), detector.predict([mosaic])
+    assert [d.to_json() for d in cut.detections] == [d.to_json() for d in default.detections]
+    assert np.array_equal(cut.embedding, default.embedding)
+
+
 def test_a_tile_not_larger_than_the_window_is_not_touched(detector: Detector, mosaic: ChipInput) -> None:
-    (whole,), (default,) = detector.predict([mosaic], window=128), detector.predict([mosaic])
-    assert [d.to_json() for d in whole.detections] == [d.to_json() for d in default.detections]
-    assert np.array_equal(whole.embedding, default.embedding)
+    (whole,), (small,) = detector.predict([mosaic], window=128), detector.predict([mosaic], window=500)
+    assert [d.to_json() for d in whole.detections] == [d.to_json() for d in small.detections]
+    assert np.array_equal(whole.embedding, small.embedding)
 
 
 def test_windows_that_make_no_sense_are_refused(detector: Detector, mosaic: ChipInput) -> None:
