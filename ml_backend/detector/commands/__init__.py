@@ -10,10 +10,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from ml_backend.detector.commands import evaluation, info, prediction, training
+from ml_backend.detector.commands import compare, evaluation, info, prediction, training
 from ml_backend.detector.errors import DetectorError
 
-FAMILIES = (training, evaluation, prediction, info)
+FAMILIES = (training, evaluation, prediction, compare, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
