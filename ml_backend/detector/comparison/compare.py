@@ -12,7 +12,8 @@ from typing import Any
 
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.comparison.plan import ComparisonConfig, plan_runs
-from ml_backend.detector.comparison.schedule import Progress, Schedule
+from ml_backend.detector.comparison.run import Progress
+from ml_backend.detector.comparison.schedule import Schedule
 from ml_backend.detector.comparison.table import Row, read_rows
 from ml_backend.detector.comparison.verdict import verdict
 from ml_backend.detector.dataset import DatasetSpec, read_dataset

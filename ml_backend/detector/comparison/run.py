@@ -1,16 +1,12 @@
-"""One training of a comparison in a process of its own: ``python -m ml_backend.detector.comparison.run FOLDER``.
+"""One training of a comparison, in the process that :mod:`ml_backend.detector.comparison.worker` made for it.
 
-A process of its own because on a CPU its largest resident memory is what the training needed, and because an
-out-of-memory kill must not take the comparison with it. FOLDER/spec.json says what to do; progress goes to stdout as
-one JSON list [share, text] per line; FOLDER/result.json is written last, FOLDER/failure.txt when it was refused.
+FOLDER/spec.json says what to do; FOLDER/result.json is written last, FOLDER/failure.txt when it was refused.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +16,9 @@ from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.errors import DetectorError
 
+Progress = Callable[[float, str], None]
 TRAINING_SHARE = 0.95
-SPEC, RESULT, EVALUATION, FAILURE = "spec.json", "result.json", "evaluation.json", "failure.txt"
+SPEC, RESULT, EVALUATION, FAILURE, LOG = "spec.json", "result.json", "evaluation.json", "failure.txt", "log.txt"
 
 
 @dataclass(frozen=True)
@@ -44,12 +41,11 @@ class Spec:
         return cls(**{**data, "config": DetectorConfig.from_json(data["config"])})
 
 
-def main(folder: Path) -> int:
-    """Do what FOLDER/spec.json says; 0 when done, 1 when refused."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def main(folder: Path, progress: Progress) -> int:
+    """Do what spec.json in the folder says; 0 when done, 1 when refused."""
     spec = Spec.from_json(json.loads((folder / SPEC).read_text(encoding="utf-8")))
     try:
-        result = execute(spec, folder)
+        result = execute(spec, folder, progress)
     except DetectorError as error:
         replace_file(folder / FAILURE, str(error).encode())
         return 1
@@ -57,7 +53,7 @@ def main(folder: Path) -> int:
     return 0
 
 
-def execute(spec: Spec, folder: Path) -> dict[str, Any]:
+def execute(spec: Spec, folder: Path, progress: Progress) -> dict[str, Any]:
     """Train, evaluate and measure; continues an interrupted training."""
     from ml_backend.detector.comparison.complexity import count_flops, parameter_count
     from ml_backend.detector.devices import choose_device, peak_memory_mb
@@ -73,16 +69,16 @@ def execute(spec: Spec, folder: Path) -> dict[str, Any]:
         spec.config,
         init=dict(spec.init) or None,
         device=spec.device,
-        progress=lambda share, text: _say(TRAINING_SHARE * share, text),
+        progress=lambda share, text: progress(TRAINING_SHARE * share, text),
     )
-    _say(TRAINING_SHARE, f"evaluating {spec.split}")
+    progress(TRAINING_SHARE, f"evaluating {spec.split}")
     judged = evaluate(spec.dataset, trained.checkpoint, split=spec.split, device=spec.device)
     replace_file(folder / EVALUATION, json.dumps(judged.to_json(), indent=2).encode())
     detector = load(trained.checkpoint, "cpu")
     tile = read_dataset(spec.dataset).tiles(spec.split)[0]
     sides = (spec.config.image_size or side for side in (tile.height, tile.width))
     height, width = (-(-side // PAD_DIVISOR) * PAD_DIVISOR for side in sides)
-    _say(1.0, "done")
+    progress(1.0, "done")
     return {
         "test": judged.summary(),
         "val": trained.metrics,
@@ -93,18 +89,3 @@ def execute(spec: Spec, folder: Path) -> dict[str, Any]:
         "parameters": parameter_count(detector),
         "flops": count_flops(detector, height, width),
     }
-
-
-def _say(share: float, text: str) -> None:
-    sys.stdout.write(json.dumps([share, text]) + "\n")
-    sys.stdout.flush()
-
-
-def _end_with_parent() -> None:
-    """Stop when the comparison that started this is gone: its next start would write into the same folder."""
-    sys.stdin.read()
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

@@ -7,18 +7,19 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.comparison.plan import Run
-from ml_backend.detector.comparison.run import FAILURE, RESULT, SPEC, Spec
+from ml_backend.detector.comparison.run import FAILURE, LOG, RESULT, SPEC, Progress, Spec
 
-Progress = Callable[[float, str], None]
 SOURCE_ROOT = Path(__file__).resolve().parents[3]
-LOG = "log.txt"
+WORKER_LOG = "worker.log"
 
 
 def cores() -> int:
@@ -47,7 +48,8 @@ class Schedule:
     progress: Progress = lambda share, text: None
     _shares: dict[str, float] = field(default_factory=dict)
     _weights: dict[str, float] = field(default_factory=dict)
-    _processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    _workers: list[Any] = field(default_factory=list)
+    _idle: list[Any] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -76,16 +78,21 @@ class Schedule:
                 future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in self._processes:
-                process.kill()
+            for worker in self._workers:
+                worker.kill()
+                worker.stdin.close()  # at its end the fork stops, too
             pool.shutdown()
+            for worker in self._workers:
+                with worker:  # closes its pipes and waits for it
+                    pass
 
     def _do_one(self, run: Run, before: Sequence[Future[None]]) -> None:
         for future in before:
             future.result()
         folder = self.folder / run.name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FAILURE).unlink(missing_ok=True)
+        for stale in (FAILURE, LOG):
+            (folder / stale).unlink(missing_ok=True)
         missing = [name for name in run.init.values() if not self.finished(name)]
         if missing:
             self._fail(run, f"It starts from {missing[0]}, which failed.")
@@ -97,29 +104,46 @@ class Schedule:
         self._tell(run, 1.0, "done" if self.finished(run.name) else "failed")
 
     def _watch(self, run: Run) -> None:
-        """Run the training's process to its end, passing its progress on."""
+        """Have the run trained to its end, passing its progress on."""
         folder = self.folder / run.name
+        with self._worker() as worker:
+            worker.stdin.write(f"{folder.resolve()}\n")
+            worker.stdin.flush()
+            code = None
+            while code is None:
+                line = worker.stdout.readline()
+                answer = json.loads(line) if line else {"code": worker.wait()}
+                if isinstance(answer, dict):
+                    code = answer["code"]
+                else:
+                    self._tell(run, *answer)
+        if not self.finished(run.name) and not (folder / FAILURE).is_file():
+            log = folder / LOG
+            self._fail(run, _ending(code, log if log.is_file() else self.folder / WORKER_LOG))
+
+    @contextmanager
+    def _worker(self) -> Iterator[Any]:
+        """An idle worker process, started if there is none."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        if worker is None or worker.poll() is not None:
+            worker = self._start()
+        yield worker
+        with self._lock:
+            self._idle.append(worker)
+
+    def _start(self) -> Any:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(self.threads),
             "PYTHONPATH": os.pathsep.join(filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH")))),
         }
-        command = [sys.executable, "-P", "-m", "ml_backend.detector.comparison.run", str(folder)]
-        with (
-            (folder / LOG).open("w", encoding="utf-8") as log,
-            subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-            ) as process,
-        ):
-            self._processes.append(process)
-            for line in process.stdout or ():
-                if line.startswith("["):
-                    share, text = json.loads(line)
-                    self._tell(run, share, text)
-            code = process.wait()
-            self._processes.remove(process)
-        if not self.finished(run.name) and not (folder / FAILURE).is_file():
-            self._fail(run, _ending(code, folder / LOG))
+        command = [sys.executable, "-P", "-m", "ml_backend.detector.comparison.worker"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with (self.folder / WORKER_LOG).open("a", encoding="utf-8") as log:
+            worker = subprocess.Popen(command, stderr=log, env=environment, **pipes)
+        self._workers.append(worker)
+        return worker
 
     def _fail(self, run: Run, sentence: str) -> None:
         replace_file(self.folder / run.name / FAILURE, sentence.encode())

@@ -128,7 +128,10 @@ def test_costs_are_those_of_the_models(compared: tuple[Path, Comparison, list[fl
     )
     assert single["parameters"] < stack["parameters"] < residual["parameters"]
     assert single["flops"] < stack["flops"] < residual["flops"]
-    own, pretraining = residual["seconds"], [rows[f"{m}, pretraining"].results[0] for m in ("rgb", "relative_elevation")]
+    own, pretraining = (
+        residual["seconds"],
+        [rows[f"{m}, pretraining"].results[0] for m in ("rgb", "relative_elevation")],
+    )
     assert residual["total_seconds"] == pytest.approx(own + sum(p["seconds"] for p in pretraining))
     assert residual["total_peak_memory_mb"] >= max(p["peak_memory_mb"] for p in pretraining)
     assert stack["total_seconds"] == pytest.approx(stack["seconds"] + pretraining[0]["seconds"])
@@ -143,9 +146,7 @@ def test_the_pictures_are_pictures(compared: tuple[Path, Comparison, list[float]
         assert "<svg" in (out / f"{name}.svg").read_text()
 
 
-def test_the_same_call_trains_nothing_again(
-    compared: tuple[Path, Comparison, list[float]], dataset_dir: Path
-) -> None:
+def test_the_same_call_trains_nothing_again(compared: tuple[Path, Comparison, list[float]], dataset_dir: Path) -> None:
     out, first, _ = compared
     before = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/result.json")}
     again = compare(dataset_dir, out, QUICK, device="cpu")
