@@ -10,8 +10,8 @@ from typing import Any
 from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.errors import ConfigError
 
-SIZES = ("nano", "tiny")
-FUSIONS = ("residual_cross_attention", "stack")
+SIZES = ("nano", "tiny", "small", "base")
+FUSIONS = ("residual_cross_attention", "cross_attention", "conv", "channel_attention", "cbam", "stack")
 PARTS = ("neck", "rpn", "roi_head")
 
 
@@ -20,7 +20,7 @@ class DetectorConfig:
     """A detector and how it is trained.
 
     Attributes:
-        size: ``nano`` (CPU demo and tests) or ``tiny`` (MViTv2-T, the paper's).
+        size: ``nano`` (CPU demo and tests), ``tiny`` (MViTv2-T, the paper's), ``small`` or ``base``.
         fusion: how modalities are joined; a name registered in :mod:`ml_backend.detector.model.fusion`.
         modalities: names of the modalities used; empty means all of the dataset, in its order.
         anchor: the modality that the others are added to; empty means the dataset's, or the first used.
@@ -40,6 +40,10 @@ class DetectorConfig:
         eval_interval: steps between evaluations on ``val``; 0 evaluates once at the end. With more than one, the best
             weights are published.
         save_interval: steps between private resume states.
+        pretrained: MViTv2 weights that every backbone starts from: a file or ``hf://owner/repository/file`` (see
+            :mod:`ml_backend.detector.model.pretrained`); empty starts from random ones.
+        activation_checkpointing: compute the backbones' activations again in the backward pass instead of keeping
+            them: less memory, about a third more time.
     """
 
     size: str = "nano"
@@ -60,6 +64,8 @@ class DetectorConfig:
     empty_share: float = 0.2
     eval_interval: int = 0
     save_interval: int = 25
+    pretrained: str = ""
+    activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         _require(self.size in SIZES, "size", self.size, f"choose one of {', '.join(SIZES)}")

@@ -63,6 +63,7 @@ def training_options(parser: argparse.ArgumentParser) -> None:
     add("--learning-rate", type=float, help=f"peak learning rate (default: {DEFAULTS.learning_rate:g})")
     add("--warmup", type=int, help=f"steps of warmup (default: {DEFAULTS.warmup})")
     add("--image-size", type=int, help="resample tiles to this many pixels (default: their own size)")
+    add("--pretrained", metavar="FILE", help="MViTv2 weights for every backbone: a file or hf://owner/repository/file")
     add("--freeze", nargs="+", metavar="PART", help=f"keep the weights of: modalities, {', '.join(PARTS)}")
     add("--modality-dropout", type=float, help=f"share of hidden modalities (default: {DEFAULTS.modality_dropout})")
     add("--eval-interval", type=int, help="steps between evaluations on val, to keep the best (default: at the end)")

@@ -8,16 +8,31 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ml_backend.detector.model.fusion import FUSION_STRATEGIES
-from ml_backend.detector.model.openmmlab import MODELS
+from ml_backend.detector.model.openmmlab import MODELS, MultiScaleBlock
 
 STACKED = "stacked"
+
+
+class RecomputedBlock(MultiScaleBlock):  # type: ignore[misc]
+    """A block of MViT that in training keeps its input alone, and computes the rest again in the backward pass."""
+
+    def forward(self, x: Tensor, in_size: tuple[int, int]) -> Any:
+        """As MultiScaleBlock's; stochastic depth draws the same numbers in both passes."""
+        if not self.training:
+            return super().forward(x, in_size)
+        return checkpoint(super().forward, x, in_size, use_reentrant=False)
 
 
 @MODELS.register_module()
 class MultimodalBackbone(nn.Module):
     """Backbones of several modalities and their fusion.
+
+    What lies under nodata never enters: invalid pixels are zeroed, the mean, before a branch sees them, and the fusion
+    leaves out features of places where a modality is invalid. So a missing modality is one that is invalid everywhere,
+    bit for bit. A missing anchor has a map all the same, that of the mean image: the base the others are joined to.
 
     Args:
         modalities: names, in the order of the input's channels.
@@ -26,6 +41,7 @@ class MultimodalBackbone(nn.Module):
         branch: mmdet config of one backbone, without ``in_channels``; gives one map per scale.
         scales: channels of the backbone's maps.
         fusion: a name in :data:`ml_backend.detector.model.fusion.FUSION_STRATEGIES`.
+        activation_checkpointing: trade time for memory in training, block by block.
     """
 
     def __init__(
@@ -36,10 +52,12 @@ class MultimodalBackbone(nn.Module):
         branch: Mapping[str, Any],
         scales: Sequence[int],
         fusion: str,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
         self.bands = tuple(bands)
+        self.anchor = anchor
         strategy = FUSION_STRATEGIES[fusion]
         self.stacked = strategy.level == "data" and len(self.modalities) > 1
         own = dict(zip(self.modalities, self.bands, strict=True))
@@ -47,6 +65,9 @@ class MultimodalBackbone(nn.Module):
         self.branches = nn.ModuleDict(
             {name: MODELS.build({**branch, "in_channels": channels}) for name, channels in inputs.items()}
         )
+        if activation_checkpointing:
+            for block in (block for branch in self.branches.values() for block in branch.blocks):  # type: ignore[union-attr]
+                block.__class__ = RecomputedBlock  # no state of its own: weights keep their names
         joins = not self.stacked and len(self.modalities) > 1
         self.fusion = nn.ModuleList(strategy(channels, self.modalities, anchor) for channels in scales if joins)
 
@@ -64,17 +85,33 @@ class MultimodalBackbone(nn.Module):
         Returns:
             One map [B, channels, H / stride, W / stride] per scale.
         """
-        *images_of, planes_of = torch.split(inputs, [*self.bands, len(self.modalities)], dim=1)
-        images = dict(zip(self.modalities, images_of, strict=True))
+        parts = torch.split(inputs, [*self.bands, *[1] * len(self.modalities)], dim=1)
+        bands, planes = parts[: len(self.bands)], parts[len(self.bands) :]
+        clean = [image.masked_fill(plane == 0, 0) for image, plane in zip(bands, planes, strict=True)]
         if not self.fusion:
             (branch,) = self.branches.values()
-            features: tuple[Tensor, ...] = branch(torch.cat(list(images.values()), dim=1))
+            features: tuple[Tensor, ...] = branch(torch.cat(clean, dim=1))
             return features
-        planes = dict(zip(self.modalities, torch.split(planes_of, 1, dim=1), strict=True))
-        maps = {name: self.branches[name](image) for name, image in images.items()}
+        images = dict(zip(self.modalities, clean, strict=True))
+        validity = torch.cat(planes, dim=1)
+        maps = {name: self.branches[name](images[name]) for name in self._needed(validity)}
         joined = []
         for scale, fusion in enumerate(self.fusion):
-            size = maps[self.modalities[0]][scale].shape[-2:]
-            validity = {name: F.adaptive_avg_pool2d(plane, size) for name, plane in planes.items()}
-            joined.append(fusion({name: scales[scale] for name, scales in maps.items()}, validity))
+            anchor = maps[self.anchor][scale]
+            shares = torch.split(F.adaptive_avg_pool2d(validity, anchor.shape[-2:]), 1, dim=1)
+            features_of = {
+                name: maps[name][scale] if name in maps else torch.zeros_like(anchor) for name in self.modalities
+            }
+            joined.append(fusion(features_of, dict(zip(self.modalities, shares, strict=True))))
         return tuple(joined)
+
+    def _needed(self, validity: Tensor) -> tuple[str, ...]:
+        """The modalities whose branch has to run: the anchor's, and others that some tile of the batch has.
+
+        All in training, where every weight gets its gradient, and in a graph that is recorded for any input.
+        """
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if recorded or torch.is_grad_enabled():
+            return self.modalities
+        present = validity.amax(dim=(0, 2, 3)).tolist()
+        return tuple(n for n, share in zip(self.modalities, present, strict=True) if share or n == self.anchor)

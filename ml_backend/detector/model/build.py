@@ -11,7 +11,7 @@ from torch import nn
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.model import backbone, roi_head
-from ml_backend.detector.model.openmmlab import MODELS, ConfigDict
+from ml_backend.detector.model.openmmlab import MODELS, ConfigDict, MViT
 
 STRIDES = (4, 8, 16, 32, 64)
 PAD_DIVISOR = 32
@@ -35,6 +35,23 @@ class Size:
     train_rois: int
 
 
+def _published(arch: str, drop_path: float) -> Size:
+    """A published MViTv2 with mmdet's usual Cascade Mask R-CNN heads; only the backbone grows with the size, as in the
+    MViTv2 paper's detectors.
+    """
+    return Size(
+        arch=MViT.arch_zoo[arch],
+        pretrain_size=224,
+        drop_path=drop_path,
+        fpn=256,
+        box_channels=1024,
+        mask_convs=4,
+        mask_channels=256,
+        proposals=1000,
+        train_rois=512,
+    )
+
+
 SIZES = {
     # a CPU's: RoIAlign's backward is single-threaded there, hence the few RoIs
     "nano": Size(
@@ -48,18 +65,10 @@ SIZES = {
         proposals=100,
         train_rois=64,
     ),
-    # MViTv2-T with mmdet's usual Cascade Mask R-CNN heads
-    "tiny": Size(
-        arch={"embed_dims": 96, "num_layers": 10, "num_heads": 1, "downscale_indices": [1, 3, 8]},
-        pretrain_size=224,
-        drop_path=0.1,
-        fpn=256,
-        box_channels=1024,
-        mask_convs=4,
-        mask_channels=256,
-        proposals=1000,
-        train_rois=512,
-    ),
+    "tiny": _published("tiny", drop_path=0.1),
+    # what the MViTv2 authors' Cascade Mask R-CNN configs use for these two (detectron2, projects/MViTv2)
+    "small": _published("small", drop_path=0.2),
+    "base": _published("base", drop_path=0.4),
 }
 
 
@@ -91,6 +100,7 @@ def model_config(config: DetectorConfig, modalities: Sequence[ModalitySpec], cla
             "anchor": config.anchor,
             "fusion": config.fusion,
             "scales": scales,
+            "activation_checkpointing": config.activation_checkpointing,
             "branch": {
                 "type": "mmpretrain.MViT",
                 "arch": size.arch,

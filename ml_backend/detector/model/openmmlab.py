@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from mmengine.config import ConfigDict
     from mmengine.logging import MMLogger
     from mmengine.structures import InstanceData
-    from mmpretrain.models.backbones.mvit import MViT  # noqa: F401  (registers mmpretrain.MViT)
+    from mmpretrain.models.backbones.mvit import MultiScaleBlock, MViT  # (registers mmpretrain.MViT)
 
 # without this every build narrates the initialisation of every tensor on stdout
 MMLogger.get_instance("mmengine", logger_name="mmengine", log_level="WARNING")
@@ -33,6 +33,8 @@ __all__ = [
     "ConfigDict",
     "DetDataSample",
     "InstanceData",
+    "MViT",
+    "MultiScaleBlock",
     "bbox2roi",
     "multiclass_nms",
 ]

@@ -24,6 +24,7 @@ from ml_backend.detector.errors import DeviceError, TrainingDivergedError, Train
 from ml_backend.detector.evaluation import evaluate_detector
 from ml_backend.detector.inference import Detector
 from ml_backend.detector.model.build import build_model
+from ml_backend.detector.model.pretrained import load_pretrained
 from ml_backend.detector.training.runfolder import RunFolder
 from ml_backend.detector.training.warmstart import Init, WarmStart, open_init
 from ml_backend.detector.validation import check_dataset
@@ -127,6 +128,7 @@ class _Training:
         self.evaluates = dataset.has_split("val") and bool(dataset.usable_tiles("val"))
         torch.manual_seed(config.seed)
         self.model = build_model(config, dataset.modalities, len(dataset.classes))
+        self.init = {**({} if start.whole else load_pretrained(self.model, config)), **start.lineage()}
         start.apply(self.model, config, dataset.modalities)
         freeze(self.model, config)
         self.model.to(device)
@@ -274,7 +276,7 @@ class _Training:
                 "version": self.dataset.version,
                 "checksum": self.checksum,
             },
-            "init": self.start.lineage(),
+            "init": self.init,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 

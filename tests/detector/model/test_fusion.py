@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from ml_backend.detector.config import FUSIONS
-from ml_backend.detector.model.fusion import FUSION_STRATEGIES, ResidualCrossAttention
+from ml_backend.detector.model.fusion import FUSION_STRATEGIES, Fusion, ResidualCrossAttention
+from ml_backend.detector.model.fusion.masked import MaskedGroupNorm
 
 MODALITIES = ("rgb", "ndvi", "dem")
+JOINING = sorted(name for name, strategy in FUSION_STRATEGIES.items() if strategy.level == "feature")
+STARTS_AS_ANCHOR = sorted(set(JOINING) - {"cross_attention"})
 
 
 def maps(seed: int = 0, size: int = 12) -> dict[str, torch.Tensor]:
@@ -18,11 +21,23 @@ def all_valid(size: int = 12) -> dict[str, torch.Tensor]:
     return {name: torch.ones(2, 1, size, size) for name in MODALITIES}
 
 
+def fresh(name: str, modalities: tuple[str, ...] = MODALITIES) -> Fusion:
+    torch.manual_seed(0)
+    return FUSION_STRATEGIES[name](32, modalities, "rgb")
+
+
+def used(name: str) -> Fusion:
+    """As after some training: no weight is neutral any more."""
+    module = fresh(name)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return module
+
+
 @pytest.fixture
 def fusion() -> ResidualCrossAttention:
-    """As after some training: the projection has left zero."""
-    torch.manual_seed(0)
-    module = ResidualCrossAttention(32, MODALITIES, "rgb")
+    module = fresh("residual_cross_attention")
+    assert isinstance(module, ResidualCrossAttention)
     torch.nn.init.normal_(module.project.weight)
     torch.nn.init.normal_(module.project.bias)
     return module
@@ -32,34 +47,87 @@ def test_config_offers_exactly_the_registered_strategies() -> None:
     assert set(FUSIONS) == set(FUSION_STRATEGIES)
 
 
-def test_residual_attention_starts_as_exactly_the_anchor() -> None:
-    features = maps()
-    assert torch.equal(ResidualCrossAttention(32, MODALITIES, "rgb")(features, all_valid()), features["rgb"])
+@pytest.mark.parametrize("modalities", [("rgb", "dem"), ("dem", "rgb"), MODALITIES])
+@pytest.mark.parametrize("name", STARTS_AS_ANCHOR)
+def test_a_new_model_computes_exactly_the_anchors_features(name: str, modalities: tuple[str, ...]) -> None:
+    features, validity = maps(), all_valid()
+    validity["rgb"][0, :, :4] = 0
+    validity["dem"][1] = 0
+    assert torch.equal(fresh(name, modalities)(features, validity), features["rgb"])
 
 
-def test_attention_learns_from_the_first_step() -> None:
-    module, features = ResidualCrossAttention(32, MODALITIES, "rgb"), maps()
-    module(features, all_valid()).square().sum().backward()
-    assert module.project.weight.grad is not None
-    assert module.project.weight.grad.abs().max() > 0
-
-
-def test_every_other_modality_matters(fusion: ResidualCrossAttention) -> None:
-    before = fusion(maps(), all_valid())
+def test_attention_without_residual_starts_in_the_anchors_feature_space() -> None:
+    """What it gathers is an average of the anchor's own features, where nothing else is valid."""
+    features, validity = maps(), all_valid()
     for name in ("ndvi", "dem"):
-        changed = maps() | {name: maps(seed=1)[name]}
-        assert not torch.allclose(fusion(changed, all_valid()), before, atol=1e-3)
+        validity[name].zero_()
+    flat = {name: value.mean(dim=(2, 3), keepdim=True).expand_as(value) for name, value in features.items()}
+    gathered = fresh("cross_attention")(flat, validity)
+    torch.testing.assert_close(gathered, torch.nn.GroupNorm(1, 32)(flat["rgb"]), atol=1e-5, rtol=1e-4)
 
 
-def test_invalid_pixels_have_no_influence(fusion: ResidualCrossAttention) -> None:
-    validity = all_valid()
+@pytest.mark.parametrize("name", JOINING)
+def test_every_other_modality_is_learnt_from_at_the_first_step(name: str) -> None:
+    module, features = fresh(name), maps()
+    before = module(features, all_valid())
+    (before * maps(seed=2)["rgb"]).sum().backward()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad.sign()
+    for other in ("ndvi", "dem"):
+        changed = features | {other: maps(seed=1)[other]}
+        assert not torch.allclose(module(changed, all_valid()), module(features, all_valid()), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", JOINING)
+def test_invalid_places_have_no_influence(name: str) -> None:
+    module, features, validity = used(name), maps(), all_valid()
     validity["dem"][:, :, :5] = 0
-    features = maps()
-    spoiled = {name: value.clone() for name, value in features.items()}
+    validity["ndvi"][1] = 0
+    spoiled = {key: value.clone() for key, value in features.items()}
     spoiled["dem"][:, :, :5] = 1000.0
-    # GroupNorm mixes pixels, so what is invalid must be neutral before it: see the backbone. Here: the same statistics.
-    fusion.norms = torch.nn.ModuleDict({name: torch.nn.Identity() for name in MODALITIES})
-    torch.testing.assert_close(fusion(spoiled, validity), fusion(features, validity))
+    spoiled["ndvi"][1] = torch.nan
+    joined = module(spoiled, validity)
+    assert torch.equal(joined, module(features, validity))
+    assert torch.isfinite(joined).all()
+
+
+@pytest.mark.parametrize("name", JOINING)
+def test_it_matters_whether_a_modality_is_there(name: str) -> None:
+    module, features, without = used(name), maps(), all_valid()
+    without["dem"].zero_()
+    assert not torch.allclose(module(features, without), module(features, all_valid()), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", JOINING)
+@pytest.mark.parametrize("missing", ["rgb", "dem", "all"])
+def test_gradients_stay_finite_and_repeat_exactly_whatever_is_missing(name: str, missing: str) -> None:
+    validity = all_valid()
+    for modality in MODALITIES if missing == "all" else (missing,):
+        validity[modality][0].zero_()
+    gradients = []
+    for _ in range(2):
+        module, features = used(name), {key: value.requires_grad_() for key, value in maps().items()}
+        joined = module(features, validity)
+        joined.square().sum().backward()
+        assert torch.isfinite(joined).all()
+        gradients.append([tensor.grad for tensor in (*features.values(), *module.parameters())])
+    for first, second in zip(*gradients, strict=True):
+        assert first is not None
+        assert torch.isfinite(first).all()
+        assert torch.equal(first, second)
+
+
+def test_normalisation_over_valid_places_is_the_plain_one_where_all_are() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 3 + 2 * torch.randn(2, 8, 6, 6, generator=generator)
+    masked, plain = MaskedGroupNorm(8), torch.nn.GroupNorm(1, 8)
+    torch.testing.assert_close(masked(x, torch.ones(2, 1, 6, 6)), plain(x))
+    half = torch.ones(2, 1, 6, 6)
+    half[..., 3:] = 0
+    torch.testing.assert_close(masked(x, half)[..., :3], plain(x[..., :3]))
+    torch.testing.assert_close(masked(x, torch.zeros(2, 1, 6, 6)), plain(x), msg="nothing valid: as a whole")
 
 
 def test_nothing_is_added_where_no_other_modality_is_valid(fusion: ResidualCrossAttention) -> None:

@@ -1,0 +1,63 @@
+"""Statistics that leave out what is not valid.
+
+Weights are validity shares [B, 1, h, w] in 0..1. A map of which nothing is valid counts as a whole: of a modality other
+than the anchor it is zero then, and the anchor's is what its branch makes of the mean image.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MaskedGroupNorm(nn.GroupNorm):
+    """``GroupNorm(1, C)`` whose mean and variance are taken over valid positions; the same where all are valid.
+
+    A plain GroupNorm would let the features of a nodata area shift and scale those of the rest of the tile.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
+        """Normalise x [B, C, h, w]."""
+        weight = counted(valid)
+        total = weight.sum(dim=(1, 2, 3), keepdim=True) * self.num_channels
+        wide = x.float()  # sums over a whole map, which half precision does not hold
+        mean = _total(wide, weight) / total
+        gain = (_total((wide - mean).square(), weight) / total + self.eps).rsqrt() * self.weight[:, None, None]
+        return torch.addcmul(self.bias[:, None, None] - mean * gain, wide, gain).to(x.dtype)
+
+
+def _total(x: Tensor, weight: Tensor) -> Tensor:
+    return (x.sum(dim=1, keepdim=True) * weight).sum(dim=(1, 2, 3), keepdim=True)
+
+
+def counted(valid: Tensor) -> Tensor:
+    """The weights of positions: their validity, or 1 everywhere in a map without any."""
+    return torch.where(valid.amax(dim=(1, 2, 3), keepdim=True) > 0, valid, torch.ones_like(valid)).float()
+
+
+def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
+    """Mean [B, C] of x [B, C, h, w] over valid positions."""
+    weight = counted(valid)
+    return (x * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3))
+
+
+def masked_max(x: Tensor, valid: Tensor) -> Tensor:
+    """Maximum [B, C] of x [B, C, h, w] over positions that are valid at all."""
+    return x.masked_fill(counted(valid) == 0, torch.finfo(x.dtype).min).amax(dim=(2, 3))
+
+
+def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Average of x over the valid part of each cell of a grid, and the share of the cell that is valid."""
+    covered = F.adaptive_avg_pool2d(valid, size)
+    return F.adaptive_avg_pool2d(x * valid, size) / covered.clamp(min=1e-6), covered
+
+
+def masked_softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last axis in which -inf counts nothing; all zero (not NaN) where everything is -inf."""
+    top = logits.amax(dim=-1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)
+    weights = (logits - top.detach()).exp()
+    return weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-12)

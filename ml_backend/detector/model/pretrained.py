@@ -1,0 +1,198 @@
+"""Starting the backbones from published MViTv2 weights.
+
+Understood are files of mmpretrain (``backbone.*``, or the backbone alone), of mmdet (``backbone.*``, whose neck and
+heads are taken too where their shapes fit) and of timm's ``mvitv2_*``. Every modality's backbone gets the same weights,
+fitted to it:
+
+- a first convolution for another number of bands becomes the mean kernel of the given one, repeated for each band and
+  scaled by given bands / own bands, so that what all bands have in common keeps its size;
+- tables of relative positions of another length (another image size) are interpolated, as MViT does for other inputs.
+
+Output norms of scales that the given model did not put out stay fresh, as do the fusion and what else is not in the
+file. All other tensors of a backbone must be there: half a transformer is worth nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import struct
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.errors import CheckpointError
+
+HUB = "hf://"
+NESTED = ("state_dict", "model", "model_state")
+BACKBONE = "backbone."
+HEADS = ("neck.", "rpn_head.", "roi_head.")
+BRANCH = re.compile(r"backbone\.branches\.[^.]+\.")
+OUTPUT_NORM = re.compile(r"norm\d\.")
+TIMM_BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
+TIMM_NAMES = {
+    "patch_embed.proj.": "patch_embed.projection.",
+    "shortcut_proj_attn.": "proj.",
+    "shortcut_proj_mlp.": "proj.",
+}
+# an unpickler that meets what is no pickle stumbles over it in any of these ways
+UNREADABLE = (
+    *(SafetensorError, pickle.UnpicklingError, struct.error, EOFError, OSError),
+    *(RuntimeError, LookupError, ValueError, TypeError, AttributeError),
+)
+Weights = Mapping[str, Tensor]
+
+
+def load_pretrained(model: nn.Module, config: DetectorConfig) -> dict[str, Any]:
+    """Put the weights of ``config.pretrained`` into a fresh model.
+
+    Args:
+        model: the detector, changed in place.
+        config: its configuration.
+
+    Returns:
+        For the card, ``{"pretrained": {source, sha256, tensors, fresh, unused}}``: how many tensors of the model were
+        set, how many of which of its parts were not, and what of the file found no place, by mmdet's names. Empty when
+        no weights are asked for.
+
+    Raises:
+        CheckpointError: the file cannot be had or read, or its backbone is not this model's.
+    """
+    source = config.pretrained
+    if not source:
+        return {}
+    file = _fetch(source) if source.startswith(HUB) else Path(source)
+    given = mmdet_names(_read(file))
+    own = model.state_dict()
+    found: dict[str, Tensor] = {}
+    for name, tensor in own.items():
+        place = BRANCH.sub(BACKBONE, name)
+        if place in given and (place != name or name.startswith(HEADS)):
+            fitted = fit(place, given[place], tensor)
+            if fitted is not None:
+                found[name] = fitted
+    lacking = [n for n in own if BRANCH.match(n) and n not in found and not OUTPUT_NORM.match(BRANCH.sub("", n))]
+    if lacking:
+        raise CheckpointError(
+            f"{source} does not fit a backbone of size '{config.size}' ({len(lacking)} tensors lack or differ in "
+            f"shape, first '{lacking[0]}'): give MViTv2 weights of that size as mmpretrain, mmdet or timm publish them."
+        )
+    model.load_state_dict(found, strict=False)
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {
+        "pretrained": {
+            "source": source if source.startswith(HUB) else file.name,
+            "sha256": digest,
+            "tensors": len(found),
+            "fresh": dict(sorted(Counter(_part(name) for name in own.keys() - found.keys()).items())),
+            "unused": sorted(given.keys() - {BRANCH.sub(BACKBONE, name) for name in found}),
+        }
+    }
+
+
+def mmdet_names(tensors: Weights) -> dict[str, Tensor]:
+    """The tensors by the names that mmdet gives them (``backbone.*``), whichever of the layouts they come in."""
+    depths: dict[int, int] = {}
+    for match in filter(None, map(TIMM_BLOCK.search, tensors)):
+        stage, block = map(int, match.groups())
+        depths[stage] = max(depths.get(stage, 0), block + 1)
+
+    def number(match: re.Match[str]) -> str:
+        stage, block = map(int, match.groups())
+        return f"blocks.{sum(depths[s] for s in range(stage)) + block}."
+
+    bare = not any(name.startswith(BACKBONE) for name in tensors)
+    named = {}
+    for name, tensor in tensors.items():
+        place = TIMM_BLOCK.sub(number, name)
+        for theirs, ours in TIMM_NAMES.items():
+            place = place.replace(theirs, ours)
+        place = re.sub(r"^norm\.", "norm3.", place)
+        named[BACKBONE + place if bare and not name.startswith("head.") else place] = tensor
+    return named
+
+
+def fit(name: str, given: Tensor, own: Tensor) -> Tensor | None:
+    """A given tensor in the shape of the model's own, or None where there is no sensible way.
+
+    Args:
+        name: by which the first convolution and relative positions are known.
+        given: from the file.
+        own: the model's.
+    """
+    if name == BACKBONE + "patch_embed.projection.weight" and given.shape[::2] == own.shape[::2]:
+        given = fit_bands(given, own.shape[1])
+    if "rel_pos_" in name and given.shape[1:] == own.shape[1:] and len(given) != len(own):
+        given = F.interpolate(given.T[None].float(), size=len(own), mode="linear")[0].T
+    return given.to(own.dtype) if given.shape == own.shape else None
+
+
+def fit_bands(kernel: Tensor, bands: int) -> Tensor:
+    """A first convolution [E, C, k, k] for another number of bands: the mean kernel for each, scaled by C / bands."""
+    if kernel.shape[1] == bands:
+        return kernel
+    return kernel.mean(dim=1, keepdim=True).repeat(1, bands, 1, 1) * (kernel.shape[1] / bands)
+
+
+def _part(name: str) -> str:
+    """Which part a tensor belongs to: a modality's backbone, the fusion, the neck, or a head."""
+    top, second, third, *_ = name.split(".")
+    return {"branches": third, "fusion": second}.get(second, top)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file; nothing in it is executed."""
+    try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{file} is missing: give the file of pretrained weights, or {HUB}owner/repository/file."
+        ) from None
+    except UNREADABLE as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(
+            f"{file} is no readable file of weights ({reason}): give one that holds nothing but tensors."
+        ) from None
+    for key in NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    named = content.items() if isinstance(content, Mapping) else ()
+    tensors = {name: value for name, value in named if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{file} holds no tensors by name: give a state dict.")
+    return tensors
+
+
+def _fetch(address: str) -> Path:
+    """A file of the Hugging Face hub, from its local cache where it is there already."""
+    owner, _, rest = address.removeprefix(HUB).partition("/")
+    repository, _, name = rest.partition("/")
+    if not name:
+        raise CheckpointError(f"'{address}' names no file: write {HUB}owner/repository/file.")
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+    except ImportError:
+        raise CheckpointError(
+            f"{address} needs the package huggingface_hub: install it, or download the file and give its path."
+        ) from None
+    try:
+        return Path(hf_hub_download(f"{owner}/{repository}", name))
+    except (EntryNotFoundError, HFValidationError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(
+            f"{address} cannot be fetched ({reason}): check the address and the connection, or download the file "
+            "elsewhere and give its path."
+        ) from None
