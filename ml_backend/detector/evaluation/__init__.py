@@ -1,12 +1,20 @@
-"""How good a detector is on a split."""
+"""How good a detector is on a split, how sure that is, and whether another one is better."""
 
-from ml_backend.detector.evaluation.measure import (
-    Evaluation,
-    average_precision,
-    check_fits,
-    evaluate,
-    evaluate_detector,
-    to_coco,
-)
+from ml_backend.detector.evaluation.coco import average_precision, to_coco
+from ml_backend.detector.evaluation.measure import check_fits, evaluate, evaluate_detector
+from ml_backend.detector.evaluation.names import METRICS, Metric
+from ml_backend.detector.evaluation.resampling import Difference
+from ml_backend.detector.evaluation.result import Evaluation, compare_evaluations
 
-__all__ = ["Evaluation", "average_precision", "check_fits", "evaluate", "evaluate_detector", "to_coco"]
+__all__ = [
+    "METRICS",
+    "Difference",
+    "Evaluation",
+    "Metric",
+    "average_precision",
+    "check_fits",
+    "compare_evaluations",
+    "evaluate",
+    "evaluate_detector",
+    "to_coco",
+]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ml_backend.detector.calibration import Calibration
 from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
 from ml_backend.detector.chips import ChipInput, network_input
 from ml_backend.detector.config import DetectorConfig
@@ -38,6 +39,8 @@ class Detection:
         stage_boxes: float32 [3, 4], each stage's box, xyxy in tile pixels.
         mask_entropy: mean binary entropy of the mask probabilities in the box, 0 (sure) to 1.
         class_entropy: entropy of the class distribution over its maximum, 0 (sure) to 1.
+        probability: chance that it is right at IoU .5, from the score and the temperature fitted on validation; None
+            when the checkpoint has none.
     """
 
     rings: list[FloatArray]
@@ -47,6 +50,7 @@ class Detection:
     stage_boxes: FloatArray
     mask_entropy: float
     class_entropy: float
+    probability: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -58,6 +62,7 @@ class Detection:
             "stage_boxes": self.stage_boxes.tolist(),
             "mask_entropy": self.mask_entropy,
             "class_entropy": self.class_entropy,
+            "probability": self.probability,
         }
 
 
@@ -86,8 +91,10 @@ class Detector:
         classes: Sequence[str],
         modalities: Sequence[ModalitySpec],
         device: torch.device,
+        calibration: Calibration = Calibration(),  # noqa: B008  (immutable)
     ) -> None:
         self.model = model
+        self.calibration = calibration
         self.config = config
         self.classes = tuple(classes)
         self.modalities = tuple(modalities)
@@ -181,6 +188,7 @@ class Detector:
                     stage_boxes=arrays["stage_boxes"][i].astype(np.float32),
                     mask_entropy=float(arrays["mask_entropy"][i]),
                     class_entropy=float(arrays["class_entropy"][i]),
+                    probability=self.calibration.probability(float(arrays["scores"][i])),
                 )
             )
         return tuple(detections)
@@ -208,7 +216,8 @@ def load(checkpoint: Checkpoint | Path | str, device: str = "auto") -> Detector:
     model = build_model(opened.config, opened.modalities, len(opened.classes))
     load_weights(model, opened.weights(), opened.path)
     model.to(target).eval()
-    return Detector(model, opened.config, opened.classes, opened.modalities, target)
+    calibration = Calibration.from_metrics(opened.card.get("metrics") or {})
+    return Detector(model, opened.config, opened.classes, opened.modalities, target, calibration)
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:

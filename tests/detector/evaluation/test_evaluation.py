@@ -1,48 +1,20 @@
-"""Evaluation against known answers and against pycocotools."""
+"""Evaluation against known answers."""
 
-import contextlib
-import io
 import json
-from collections.abc import Sequence
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from ml_backend.detector import CheckpointError, ChipInput, Detection, TileResult, TrainResult, evaluate, read_dataset
-from ml_backend.detector.dataset import DatasetSpec, Tile
-from ml_backend.detector.evaluation import Evaluation, average_precision, evaluate_detector, to_coco
-from ml_backend.detector.masks import mask_rings, segmentation_mask
+from ml_backend.detector import CheckpointError, Detection, TrainResult, evaluate, load, read_dataset
+from ml_backend.detector.calibration import Calibration
+from ml_backend.detector.chips import read_tile
+from ml_backend.detector.dataset import DatasetSpec
+from ml_backend.detector.evaluation import METRICS
+from ml_backend.detector.evaluation.result import DETAILS
 
-
-def detection(mask: np.ndarray, score: float = 0.9) -> Detection:
-    return Detection(mask_rings(mask, 0), "RTS", score, (score,) * 3, np.zeros((3, 4), np.float32), 0.1, 0.1)
-
-
-def truths(tile: Tile) -> list[np.ndarray]:
-    return [segmentation_mask(i.segmentation, tile.height, tile.width) for i in tile.instances]
-
-
-class Oracle:
-    """Stands in for a detector: answers tile after tile with prepared detections."""
-
-    def __init__(self, dataset: DatasetSpec, answers: Sequence[Sequence[Detection]]) -> None:
-        self.modalities = dataset.modalities
-        self._answers = iter(answers)
-
-    def predict(self, chips: Sequence[ChipInput], **_: object) -> list[TileResult]:
-        return [TileResult(tuple(next(self._answers)), np.zeros(1, np.float32), 0.0) for _ in chips]
-
-
-def judge(dataset: DatasetSpec, answers: Sequence[Sequence[Detection]], split: str = "train") -> Evaluation:
-    return evaluate_detector(Oracle(dataset, answers), dataset, split)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def dataset(dataset_dir: Path) -> DatasetSpec:
-    return read_dataset(dataset_dir)
+from tests.detector.evaluation.answers import detection, guesses, judge, truths
 
 
 def test_perfect_answers_score_one(dataset: DatasetSpec) -> None:
@@ -101,31 +73,6 @@ def test_detections_on_ignored_regions_are_not_false_alarms(own_dataset_dir: Pat
     assert sum(p["fp"] for p in result.per_image.values()) == 0
 
 
-def test_average_precision_is_pycocotools(dataset: DatasetSpec) -> None:
-    rng = np.random.default_rng(0)
-    tiles = dataset.tiles("train")
-    answers = []
-    for tile in tiles:
-        shifted = [np.roll(mask, rng.integers(-4, 5, 2), axis=(0, 1)) for mask in truths(tile) for _ in range(2)]
-        answers.append([detection(mask, float(rng.random())) for mask in shifted])
-    truth, predictions = to_coco(tiles, answers, dataset.classes)
-    ap, ar = average_precision(truth, predictions, 100)
-    with contextlib.redirect_stdout(io.StringIO()):
-        reference = COCO()
-        reference.dataset = json.loads(json.dumps(truth, default=lambda b: b.decode()))
-        reference.createIndex()
-        results = reference.loadRes(json.loads(json.dumps(predictions, default=lambda b: b.decode())))
-        judge = COCOeval(reference, results, "segm")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    assert 0.1 < judge.stats[0] < 0.9
-    assert ap[1:].mean() == pytest.approx(judge.stats[0])
-    assert (ap[1], ap[6]) == pytest.approx(tuple(judge.stats[1:3]))
-    assert ar[1:].mean() == pytest.approx(judge.stats[8])
-    assert ap[0] > ap[1]
-
-
 def test_a_checkpoint_is_evaluated_from_its_folder(trained: TrainResult, dataset_dir: Path) -> None:
     told: list[tuple[float, str]] = []
     result = evaluate(
@@ -137,8 +84,8 @@ def test_a_checkpoint_is_evaluated_from_its_folder(trained: TrainResult, dataset
     )
     assert result.n_tiles == 3
     assert told[-1] == (1.0, "evaluating val: tile 3/3")
-    again = {key: value for key, value in result.summary().items() if key != "seconds"}
-    assert again == pytest.approx({key: value for key, value in trained.metrics.items() if key != "seconds"})
+    before = {key: value for key, value in trained.metrics.items() if key != "seconds" and value is not None}
+    assert {key: result.summary()[key] for key in before} == pytest.approx(before)
 
 
 def test_a_checkpoint_for_other_modalities_is_refused(trained: TrainResult, own_dataset_dir: Path) -> None:
@@ -148,3 +95,111 @@ def test_a_checkpoint_for_other_modalities_is_refused(trained: TrainResult, own_
     file.write_text(json.dumps(data))
     with pytest.raises(CheckpointError, match=r"needs the modality 'relative_elevation'.*does not declare"):
         evaluate(own_dataset_dir, trained.checkpoint, device="cpu")
+
+
+def test_every_single_figure_has_a_name(dataset: DatasetSpec) -> None:
+    result = judge(dataset, guesses(dataset, 0), resamples=10)
+    assert set(METRICS) == set(result.summary()) - {"n_tiles", "n_instances", "seconds"}
+    assert set(result.intervals) <= set(METRICS)
+    assert set(result.to_json()) - set(result.summary()) == set(DETAILS)
+
+
+def test_boxes_are_judged_apart_from_outlines(dataset: DatasetSpec) -> None:
+    answers = []
+    for tile in dataset.tiles("train"):
+        filled = []
+        for mask in truths(tile):
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            box = np.zeros_like(mask)
+            box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+            filled.append(detection(box))
+        answers.append(filled)
+    result = judge(dataset, answers)
+    assert (result.box_ap, result.box_ap50, result.box_ar) == pytest.approx((1, 1, 1))
+    assert result.ap < 0.9
+
+
+def test_pixels_and_bands_are_compared_as_one_map(dataset: DatasetSpec) -> None:
+    tiles = dataset.tiles("train")
+    perfect = judge(dataset, [[detection(m) for m in truths(tile)] for tile in tiles])
+    assert (perfect.pixel_iou, perfect.boundary_iou, perfect.boundary_ap) == pytest.approx((1, 1, 1))
+    shifted = judge(dataset, [[detection(np.roll(m, 2, axis=1)) for m in truths(tile)] for tile in tiles])
+    inter = union = 0
+    for tile in tiles:
+        real = np.any(truths(tile), axis=0) if tile.instances else np.zeros((64, 64), bool)
+        found = np.roll(real, 2, axis=1)
+        inter, union = inter + (real & found).sum(), union + (real | found).sum()
+    assert shifted.pixel_iou == pytest.approx(inter / union, abs=0.01)
+    assert shifted.boundary_iou < shifted.pixel_iou
+
+
+def test_a_stored_threshold_is_reported_beside_the_best_one(dataset: DatasetSpec) -> None:
+    corner = np.zeros((64, 64), dtype=bool)
+    corner[:5, :5] = True
+    answers = [[*(detection(m, 0.8) for m in truths(tile)), detection(corner, 0.3)] for tile in dataset.tiles("train")]
+    result = judge(dataset, answers, calibration=Calibration(score_threshold=0.2))
+    assert (result.score_threshold, result.best_score_threshold) == (0.2, 0.8)
+    assert (result.recall_at_threshold, result.f1) == pytest.approx((1, 1))
+    right, wrong = result.n_instances, len(answers)
+    assert result.precision_at_threshold == pytest.approx(right / (right + wrong))
+    assert result.f1_at_threshold == pytest.approx(2 * right / (2 * right + wrong))
+    without = judge(dataset, answers)
+    assert (without.score_threshold, without.f1_at_threshold) == (None, None)
+
+
+def test_nothing_annotated_or_nothing_found_is_said_without_nan(own_dataset_dir: Path) -> None:
+    dataset = read_dataset(own_dataset_dir)
+    answers = [[detection(m) for m in truths(tile)] for tile in dataset.tiles("train")]
+    silent = judge(dataset, [[] for _ in answers], resamples=20)
+    file = own_dataset_dir / "annotations/train.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    bare = read_dataset(own_dataset_dir)
+    empty, both = judge(bare, answers, resamples=20), judge(bare, [[] for _ in answers], resamples=20)
+    for result in (silent, empty, both):
+        json.dumps(result.to_json(), allow_nan=False)
+        assert (result.ap, result.ap50, result.box_ap, result.f1, result.best_score_threshold) == (0, 0, 0, 0, 0)
+    assert (silent.pixel_iou, silent.boundary_iou, silent.ece, silent.best_temperature) == (0, 0, None, None)
+    assert (empty.pixel_iou, empty.rts_ap, empty.ece) == (None, None, pytest.approx(0.9))
+    assert empty.intervals["ap"] is None
+    assert silent.intervals["ap"] == (0, 0)
+
+
+def test_classes_that_the_dataset_does_not_declare_are_left_out(dataset: DatasetSpec) -> None:
+    tiles = dataset.tiles("train")
+    answers = [[detection(m, 0.5) for m in truths(t)] + [detection(m, 0.9, "lake") for m in truths(t)] for t in tiles]
+    assert judge(dataset, answers).ap50 == pytest.approx(1)
+
+
+def test_break_downs_add_up(crowded: DatasetSpec, crowded_answers: list[list[Detection]]) -> None:
+    result = judge(crowded, crowded_answers)
+    total = {key: sum(tile[key] for tile in result.per_image.values()) for key in ("tp", "fp", "fn")}
+    for kind in ("region", "class", "modalities"):
+        rows = result.breakdowns[kind]
+        assert {key: sum(row[key] for row in rows) for key in total} == total, kind
+        assert sum(row["instances"] for row in rows) == result.n_instances
+    for kind in ("region", "modalities"):
+        assert sum(row["tiles"] for row in result.breakdowns[kind]) == result.n_tiles
+    assert [row["name"] for row in result.breakdowns["modalities"]] == ["relative_elevation+rgb", "rgb"]
+    assert [row["name"] for row in result.breakdowns["class"]] == ["RTS", "lake", "gully"]
+    assert result.breakdowns["class"][2]["instances"] == 0
+    assert result.to_json()["breakdowns"]["class"][2]["ap50"] is None
+    assert sum(row["instances"] for row in result.breakdowns["size"]) == result.n_instances
+
+
+def test_the_threshold_and_temperature_of_validation_are_used_on_test(
+    trained: TrainResult, dataset_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(trained.checkpoint, tmp_path / "checkpoint")
+    card = json.loads((folder / "model.json").read_text())
+    assert {"best_temperature", "best_score_threshold"} <= set(card["metrics"])
+    card["metrics"] |= {"best_temperature": 2.0, "best_score_threshold": 0.3}
+    (folder / "model.json").write_text(json.dumps(card))
+    result = evaluate(dataset_dir, folder, device="cpu", resamples=0)
+    assert (result.score_threshold, result.temperature) == (0.3, 2.0)
+    assert result.ece_calibrated is not None
+    detector, dataset = load(folder, "cpu"), read_dataset(dataset_dir)
+    (told,) = detector.predict([read_tile(dataset, detector.modalities, dataset.tiles("train")[0])])
+    best = told.detections[0]
+    odds = np.sqrt(best.score / (1 - best.score))
+    assert best.probability == pytest.approx(odds / (1 + odds), abs=1e-5)
+    assert best.to_json()["probability"] == best.probability

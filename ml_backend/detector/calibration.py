@@ -1,0 +1,42 @@
+"""What validation taught about a checkpoint's scores: from which one on to believe it, and how much to believe it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, logit
+
+MARGIN = 1e-6  # keeps logits of 0 and 1 finite
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Read from the metrics of the validation split in a checkpoint's card; None where validation could not tell.
+
+    Attributes:
+        temperature: the probability that an instance of score s is right (IoU .5) is sigmoid(logit(s) / temperature);
+            above 1 the detector is too sure of itself. Guo et al. 2017, for one class against the rest.
+        score_threshold: the score from which on instances are kept: it gave the best F1 (IoU .5) on validation.
+    """
+
+    temperature: float | None = None
+    score_threshold: float | None = None
+
+    @classmethod
+    def from_metrics(cls, metrics: Mapping[str, Any]) -> Calibration:
+        """What a checkpoint's card says under ``metrics``; a threshold of 0 means that nothing was found right."""
+        return cls(metrics.get("best_temperature") or None, metrics.get("best_score_threshold") or None)
+
+    def probability(self, score: float) -> float | None:
+        """The calibrated confidence of an instance with this score; None without a temperature."""
+        return None if self.temperature is None else float(scaled(np.array([score]), self.temperature)[0])
+
+
+def scaled(scores: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:
+    """Scores [n] after temperature scaling."""
+    probabilities: npt.NDArray[np.float64] = expit(logit(np.clip(scores, MARGIN, 1 - MARGIN)) / temperature)
+    return probabilities

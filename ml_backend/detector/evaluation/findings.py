@@ -1,0 +1,63 @@
+"""What a detector says about every tile of a split, beside the truth: what metrics and pictures are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ml_backend.detector.chips import read_tile
+from ml_backend.detector.dataset import DatasetSpec, Tile
+from ml_backend.detector.evaluation.coco import Annotations, to_coco
+from ml_backend.detector.inference import Detection, Detector
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Tiles of a split, in the order of the annotation file.
+
+    Attributes:
+        dataset: with the detector's modalities.
+        split: its name.
+        tiles: those that have a chip.
+        detections: of each tile, best first; only of the dataset's classes.
+        modalities: those that each tile has.
+        max_detections: most that were asked for per tile.
+        truth: COCO dataset.
+        predictions: COCO results with masks; all tiles' detections, in order.
+    """
+
+    dataset: DatasetSpec
+    split: str
+    tiles: tuple[Tile, ...]
+    detections: tuple[tuple[Detection, ...], ...]
+    modalities: tuple[tuple[str, ...], ...]
+    max_detections: int
+    truth: dict[str, Any]
+    predictions: Annotations
+
+
+def find(
+    detector: Detector,
+    dataset: DatasetSpec,
+    split: str,
+    *,
+    progress: Progress | None = None,
+    max_detections: int = 100,
+    batch_size: int = 8,
+) -> Findings:
+    """Predict all tiles of a split that has been checked."""
+    tiles = dataset.usable_tiles(split)
+    found: list[tuple[Detection, ...]] = []
+    present: list[tuple[str, ...]] = []
+    for start in range(0, len(tiles), batch_size):
+        chips = [read_tile(dataset, detector.modalities, tile) for tile in tiles[start : start + batch_size]]
+        results = detector.predict(chips, max_detections=max_detections, batch_size=batch_size)
+        found += [tuple(d for d in result.detections if d.class_name in dataset.classes) for result in results]
+        present += [tuple(sorted(chip.arrays)) for chip in chips]
+        if progress:
+            progress(len(found) / len(tiles), f"evaluating {split}: tile {len(found)}/{len(tiles)}")
+    truth, predictions = to_coco(tiles, found, dataset.classes)
+    return Findings(dataset, split, tiles, tuple(found), tuple(present), max_detections, truth, predictions)
