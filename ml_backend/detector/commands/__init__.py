@@ -1,4 +1,4 @@
-"""``python -m ml_backend.detector``: train, pretrain, finetune, evaluate, predict and inspect detectors.
+"""``python -m ml_backend.detector``: train, evaluate, predict, compare, benchmark and inspect detectors.
 
 Exit codes: 0 done, 1 refused or failed (one sentence on stderr), 2 wrong usage. One module per family of commands;
 each has ``add(commands)``, which declares its commands and their options.
@@ -10,10 +10,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from ml_backend.detector.commands import compare, evaluation, info, prediction, training
+from ml_backend.detector.commands import benchmark, compare, evaluation, info, prediction, training
 from ml_backend.detector.errors import DetectorError
 
-FAMILIES = (training, evaluation, prediction, compare, info)
+FAMILIES = (training, evaluation, prediction, compare, benchmark, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

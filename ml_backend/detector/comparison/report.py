@@ -109,7 +109,7 @@ def explain(asked: ComparisonConfig, rows: Sequence[Row], setting: Setting) -> l
         f"{base.batch_size} tiles. Staged rows and single modalities had {asked.pretrain_iterations} of them as "
         f"unimodal pretraining (done once per modality and seed, shared by all rows) and {base.iterations} as "
         f"fine-tuning; joint rows had all {asked.total_iterations} from scratch. Rows of one recipe and seed saw the "
-        "same tiles in the same order, but a modality alone is not shown the tiles that lack it.",
+        "same tiles in the same order, but a modality alone is neither trained nor measured on tiles that lack it.",
         "Seconds are wall-clock seconds of training with its validation. 'With pretraining' adds those of the "
         "unimodal models the row starts from; the plain column is what is paid when they exist already.",
         "Peak MB is the most GPU memory, or on a CPU the largest resident set of the training's own process"

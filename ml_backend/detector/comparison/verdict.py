@@ -1,11 +1,13 @@
 """What the table says, in sentences computed from paired differences over seeds.
 
 Rows of one seed share data order, augmentation and pretrained weights, so their difference is less noisy than either.
-Its interval is Student's t over seeds, which says how much training luck matters on these very test tiles.
+Its interval is Student's t over seeds, which says how much training luck matters on these very test tiles. How much the
+choice of test tiles matters, the paired bootstrap of :mod:`ml_backend.detector.evaluation` says, seed by seed.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -65,7 +67,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     mean = best[0].measure("ap50")
     sentences = [f"Best by mean AP50: {best[0].name} ({mean.mean if mean else 0:.3f})."]
     if singles and fused:
-        sentences.append(_fusion_helps(fused[0], singles[0]))
+        sentences += [_fusion_helps(fused[0], singles[0]), _over_tiles(fused[0], singles[0])]
     return [*sentences, *_papers_order(fused), *_recipes(fused)]
 
 
@@ -82,6 +84,21 @@ def _fusion_helps(fused: Row, single: Row) -> str:
         f"The best fusion, {fused.name}, differs from the best single modality, {single.name}, by {found.text()}; "
         f"it {says}. Both were chosen by these same figures, which flatters the choice among more rows."
     )
+
+
+def _over_tiles(better: Row, other: Row) -> str:
+    """The same difference with its interval over test tiles, for each seed."""
+    from ml_backend.detector.evaluation import Evaluation, compare_evaluations
+
+    told = []
+    for seed in sorted(set(better.results) & set(other.results)):
+        a, b = (Evaluation.from_json(json.loads(row.evaluations[seed].read_text())) for row in (other, better))
+        if set(a.per_image) != set(b.per_image):
+            return f"{better.name} and {other.name} were measured on different tiles: no interval over tiles."
+        found = compare_evaluations(a, b)["ap50"]
+        if found.difference is not None:
+            told.append(f"seed {seed} {found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+    return f"Its 95 % intervals over test tiles (paired bootstrap): {'; '.join(told) or 'nothing to measure'}."
 
 
 def _papers_order(fused: Sequence[Row]) -> list[str]:

@@ -1,7 +1,10 @@
 """Comparisons: what is trained, that nothing is trained twice, and what the table says."""
 
+import contextlib
 import csv
+import io
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -28,12 +31,24 @@ QUICK = ComparisonConfig(
 
 
 @pytest.fixture(scope="module")
-def compared(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison, list[float]]:
-    """A real comparison of one seed: its folder, its result, the shares it reported."""
+def compared(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A real comparison of one seed by the command: its folder, and what was printed."""
     out = tmp_path_factory.mktemp("comparison")
-    shares: list[float] = []
-    result = compare(dataset_dir, out, QUICK, device="cpu", progress=lambda share, text: shares.append(share))
-    return out, result, shares
+    arguments = ["compare", "--dataset", str(dataset_dir), "--out", str(out), "--device", "cpu", "--seeds", "0"]
+    arguments += ["--recipes", "staged", "--fusions", "residual_cross_attention", "stack", "--batch-size", "2"]
+    settings = out / "settings.json"
+    settings.write_text(json.dumps({"warmup": 1, "save_interval": 1}))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = main([*arguments, "--config", str(settings), "--iterations", "1", "--pretrain-iterations", "1"])
+    assert code == 0
+    return out, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def again(compared: tuple[Path, str], dataset_dir: Path) -> Comparison:
+    """The same comparison once more."""
+    return compare(dataset_dir, compared[0], QUICK, device="cpu")
 
 
 def test_pretraining_is_done_once_per_seed_and_shared(dataset_dir: Path) -> None:
@@ -94,8 +109,8 @@ def test_one_modality_is_nothing_to_compare(generate: Callable[..., Path], tmp_p
         compare(dataset, tmp_path / "out", QUICK, device="cpu")
 
 
-def test_the_table_has_a_row_for_everything(compared: tuple[Path, Comparison, list[float]]) -> None:
-    out, result, shares = compared
+def test_the_table_has_a_row_for_everything(compared: tuple[Path, str]) -> None:
+    out, printed = compared
     names = [
         "rgb alone",
         "relative_elevation alone",
@@ -104,7 +119,6 @@ def test_the_table_has_a_row_for_everything(compared: tuple[Path, Comparison, li
         "rgb, pretraining",
         "relative_elevation, pretraining",
     ]
-    assert [row.name for row in result.rows] == names
     rows = list(csv.DictReader((out / "comparison.csv").open()))
     assert [row["row"] for row in rows] == names
     for row in rows:
@@ -113,16 +127,17 @@ def test_the_table_has_a_row_for_everything(compared: tuple[Path, Comparison, li
         assert float(row["peak_memory_mb_mean"]) > 100
         assert row["seeds"] == "1"
         assert row["ap50_sd"] == row["failures"] == ""
-    table = [line for line in (out / "comparison.md").read_text().splitlines() if line.startswith("|")]
+    text = (out / "comparison.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(names)
     assert {line.count("|") for line in table} == {table[0].count("|")}
     assert [row["name"] for row in json.loads((out / "comparison.json").read_text())["rows"]] == names
-    assert shares == sorted(shares)
-    assert shares[-1] == pytest.approx(1.0)
+    assert text in printed
+    assert "Best by mean AP50" in printed
 
 
-def test_costs_are_those_of_the_models(compared: tuple[Path, Comparison, list[float]]) -> None:
-    rows = {row.name: row for row in compared[1].rows}
+def test_costs_are_those_of_the_models(again: Comparison) -> None:
+    rows = {row.name: row for row in again.rows}
     single, stack, residual = (
         rows[name].results[0] for name in ("rgb alone", "stack, staged", "residual_cross_attention, staged")
     )
@@ -137,34 +152,34 @@ def test_costs_are_those_of_the_models(compared: tuple[Path, Comparison, list[fl
     assert stack["total_seconds"] == pytest.approx(stack["seconds"] + pretraining[0]["seconds"])
 
 
-def test_the_pictures_are_pictures(compared: tuple[Path, Comparison, list[float]]) -> None:
-    out = compared[0]
+def test_the_pictures_are_pictures(compared: tuple[Path, str]) -> None:
     for name in ("quality", "cost"):
-        with Image.open(out / f"{name}.png") as picture:
+        with Image.open(compared[0] / f"{name}.png") as picture:
             assert picture.width > 800
             assert len(set(picture.convert("RGB").resize((200, 200)).getdata())) > 10
-        assert "<svg" in (out / f"{name}.svg").read_text()
+        assert "<svg" in (compared[0] / f"{name}.svg").read_text()
 
 
-def test_the_same_call_trains_nothing_again(compared: tuple[Path, Comparison, list[float]], dataset_dir: Path) -> None:
-    out, first, _ = compared
+def test_the_same_comparison_trains_nothing_again(compared: tuple[Path, str], dataset_dir: Path) -> None:
+    out = compared[0]
     before = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/result.json")}
-    again = compare(dataset_dir, out, QUICK, device="cpu")
+    shares: list[float] = []
+    compare(dataset_dir, out, QUICK, device="cpu", progress=lambda share, text: shares.append(share))
     assert {file: file.stat().st_mtime_ns for file in out.glob("runs/*/result.json")} == before
-    assert again.rows == first.rows
+    assert not shares
 
 
-def test_other_settings_in_the_same_folder_are_refused(
-    compared: tuple[Path, Comparison, list[float]], dataset_dir: Path
-) -> None:
+def test_other_settings_in_the_same_folder_are_refused(compared: tuple[Path, str], dataset_dir: Path) -> None:
     with pytest.raises(ConfigError, match="holds a comparison with other settings"):
         compare(dataset_dir, compared[0], replace(QUICK, pretrain_iterations=2), device="cpu")
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_becomes_a_row_and_is_tried_again(
-    compared: tuple[Path, Comparison, list[float]], dataset_dir: Path
+    compared: tuple[Path, str], dataset_dir: Path, tmp_path: Path
 ) -> None:
-    out = compared[0]
+    out = tmp_path / "out"
+    shutil.copytree(compared[0], out)
     asked = replace(QUICK, fusions=("stack",))
     result = out / "runs" / "staged-stack-seed0" / "result.json"
     kept = result.read_text()
@@ -176,22 +191,26 @@ def test_a_training_that_fails_becomes_a_row_and_is_tried_again(
     row = next(row for row in failed.rows if row.fusion == "stack")
     assert not row.results
     assert "not a detector card" in row.failures[0]
-    text = (out / "comparison.md").read_text()
-    assert "| stack, staged | failed: " in text
-    assert "- stack, staged, seed 0: " in text
     assert failed.rows[0].results, "the others have their results"
     card.write_text(whole)
-    again = compare(dataset_dir, out, asked, device="cpu")
-    assert not any(row.failures for row in again.rows)
+    healed = compare(dataset_dir, out, asked, device="cpu")
+    assert not any(row.failures for row in healed.rows)
     assert json.loads(result.read_text())["test"]["ap50"] == json.loads(kept)["test"]["ap50"]
 
 
 def test_heirs_of_a_failed_pretraining_say_so(dataset_dir: Path, tmp_path: Path) -> None:
     asked = replace(QUICK, fusions=("stack",), base=replace(QUICK.base, learning_rate=1e30, warmup=0, iterations=4))
-    result = compare(dataset_dir, tmp_path, replace(asked, pretrain_iterations=4), device="cpu", jobs=2)
+    shares: list[float] = []
+    asked = replace(asked, pretrain_iterations=4)
+    result = compare(dataset_dir, tmp_path, asked, device="cpu", progress=lambda share, text: shares.append(share))
     failures = {row.name: row.failures[0] for row in result.rows}
     assert "stopped being a number" in failures["rgb, pretraining"]
     assert failures["stack, staged"] == "It starts from pretrain-rgb-seed0, which failed."
+    text = (tmp_path / "comparison.md").read_text()
+    assert "| stack, staged | failed: It starts from" in text
+    assert "- rgb, pretraining, seed 0: " in text
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
     assert result.verdict == ("No training ended well: there is nothing to compare.",)
 
 
@@ -214,12 +233,3 @@ def test_killed_anywhere_the_same_command_continues(dataset_dir: Path, tmp_path:
     assert done.returncode == 0, done.stderr
     assert first.stat().st_mtime_ns == stamp
     assert not any(row["failures"] for row in json.loads(done.stdout)["rows"])
-
-
-def test_the_command_prints_the_table(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["compare", "--dataset", str(dataset_dir), "--out", str(tmp_path), "--device", "cpu", "--jobs", "2"]
-    arguments += ["--fusions", "stack", "--recipes", "joint", "--iterations", "1", "--pretrain-iterations", "1"]
-    assert main([*arguments, "--seeds", "3", "--batch-size", "2", "--modalities", "rgb", "relative_elevation"]) == 0
-    printed = capsys.readouterr().out
-    assert "| stack, joint | 0." in printed
-    assert "Best by mean AP50" in printed
