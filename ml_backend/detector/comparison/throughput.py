@@ -10,7 +10,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +25,6 @@ from ml_backend.detector.data.samples import training_sample
 from ml_backend.detector.dataset import Instance, ModalitySpec, Tile
 from ml_backend.detector.devices import choose_device, peak_memory_mb
 from ml_backend.detector.inference import Detector
-from ml_backend.detector.masks import BoolArray
 from ml_backend.detector.model.build import build_model
 
 # dense bfloat16 FLOP/s of cards by their torch name, from NVIDIA's data sheets; without an entry no share is told
@@ -106,8 +105,8 @@ def measure(load: Load) -> Speed:
     torch.manual_seed(0)
     config = load.config()
     model: Any = build_model(config, load.specs(), 1).to(device)
-    chips, masks = tiles(load)
-    step = training_step(model, load, chips, masks, device)
+    chips, samples = tiles(load)
+    step = training_step(model, [network_input(chip, load.specs(), None)[0] for chip in chips], samples, device)
     with FlopCounterMode(display=False) as counter:
         step()
     taken = [seconds(step, device) for _ in range(WARMUP + load.repeats)][WARMUP:]
@@ -143,13 +142,13 @@ def utilisation(device: str, flops: float, images_per_second: float) -> float | 
     return flops * images_per_second / peak if peak else None
 
 
-def tiles(load: Load) -> tuple[list[ChipInput], list[BoolArray]]:
-    """A batch of generated tiles: noise with two bright ellipses, and the ellipses' masks [2, H, W]."""
+def tiles(load: Load) -> tuple[list[ChipInput], list[Any]]:
+    """A batch of generated tiles, noise with two bright ellipses, and what mmdet is told of them."""
     rng = np.random.default_rng(0)
     side = load.image_size
     y, x = np.mgrid[:side, :side] / side
-    chips, masks = [], []
-    for _ in range(load.batch_size):
+    chips, samples = [], []
+    for number in range(load.batch_size):
         centres, radii = rng.uniform(0.25, 0.75, (2, 2)), rng.uniform(0.08, 0.2, (2, 2))
         shapes = np.stack(
             [((x - c[0]) / r[0]) ** 2 + ((y - c[1]) / r[1]) ** 2 <= 1 for c, r in zip(centres, radii, strict=True)]
@@ -160,25 +159,27 @@ def tiles(load: Load) -> tuple[list[ChipInput], list[BoolArray]]:
             for spec in load.specs()
         }
         chips.append(ChipInput(arrays, {}))
-        masks.append(shapes)
-    return chips, masks
+        instances = (Instance(0, None, 0, False),) * len(shapes)
+        samples.append(training_sample(Tile(number, f"{number}.tif", side, side, None, instances), shapes))
+    return chips, samples
 
 
 def training_step(
-    model: Any, load: Load, chips: list[ChipInput], masks: list[BoolArray], device: torch.device
+    model: Any, inputs: Sequence[torch.Tensor], samples: Sequence[Any], device: torch.device
 ) -> Callable[[], None]:
-    """One optimizer step on the batch, in bfloat16 on a GPU, as the trainer does it."""
+    """One optimizer step on a batch, in bfloat16 on a GPU, as the trainer does it.
+
+    Args:
+        model: an mmdet detector.
+        inputs: of each tile, [channels, H, W].
+        samples: mmdet's DetDataSample of each tile.
+        device: where the model is.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=DetectorConfig().learning_rate, fused=device.type == "cuda")
-    side = load.image_size
-    samples = [
-        training_sample(Tile(i, f"{i}.tif", side, side, None, (Instance(0, None, 0, False),) * len(shapes)), shapes)
-        for i, shapes in enumerate(masks)
-    ]
-    inputs = [network_input(chip, load.specs(), None)[0] for chip in chips]
 
     def step() -> None:
         model.train()
-        data = model.data_preprocessor({"inputs": inputs, "data_samples": samples}, training=True)
+        data = model.data_preprocessor({"inputs": list(inputs), "data_samples": list(samples)}, training=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss, _ = model.parse_losses(model(**data, mode="loss"))
         optimizer.zero_grad(set_to_none=True)
