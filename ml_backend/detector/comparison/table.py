@@ -38,6 +38,7 @@ class Row:
         kind: see :class:`ml_backend.detector.comparison.plan.Run`.
         fusion: its strategy; empty for single modalities.
         modalities: that it sees.
+        anchor: the one of them that the others are added to.
         results: by seed: ``ap``, ``ap50``, ``ap30`` on the split; ``parameters``; ``flops``; ``seconds`` and
             ``peak_memory_mb`` of its own training; ``total_seconds`` and ``total_peak_memory_mb`` with the
             pretraining it starts from.
@@ -49,6 +50,7 @@ class Row:
     kind: Kind
     fusion: str
     modalities: tuple[str, ...]
+    anchor: str
     results: Mapping[int, Figures]
     evaluations: Mapping[int, Path]
     failures: Mapping[int, str]
@@ -88,6 +90,7 @@ def _row(folder: Path, runs: Sequence[Run], raw: Mapping[str, dict[str, Any] | N
         first.kind,
         "" if alone else first.config.fusion,
         first.config.modalities,
+        first.config.anchor,
         results,
         {run.seed: folder / run.name / EVALUATION for run in runs if raw[run.name]},
         {run.seed: _failure(folder / run.name / FAILURE) for run in runs if not raw[run.name]},

@@ -68,7 +68,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     sentences = [f"Best by mean AP50: {best[0].name} ({mean.mean if mean else 0:.3f})."]
     if singles and fused:
         sentences += [_fusion_helps(fused[0], singles[0]), _over_tiles(fused[0], singles[0])]
-    return [*sentences, *_papers_order(fused), *_recipes(fused)]
+    return [*sentences, *_against_anchor(fused, singles), *_papers_order(fused), *_recipes(fused)]
 
 
 def _fusion_helps(fused: Row, single: Row) -> str:
@@ -99,6 +99,14 @@ def _over_tiles(better: Row, other: Row) -> str:
         if found.difference is not None:
             told.append(f"seed {seed} {found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
     return f"Its 95 % intervals over test tiles (paired bootstrap): {'; '.join(told) or 'nothing to measure'}."
+
+
+def _against_anchor(fused: Sequence[Row], singles: Sequence[Row]) -> list[str]:
+    """What every fusion adds to its anchor alone, or takes from it, as when the other modality is noise."""
+    alone = {row.anchor: row for row in singles}
+    anchor = alone.get(fused[0].anchor) if fused else None
+    told = [f"{row.name} {found.text()}" for row in fused if anchor and (found := difference(row, anchor))]
+    return [f"Minus the anchor alone ({anchor.name}): {'; '.join(told)}."] if anchor and told else []
 
 
 def _papers_order(fused: Sequence[Row]) -> list[str]:

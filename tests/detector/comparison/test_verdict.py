@@ -24,7 +24,7 @@ def row(kind: Kind, fusion: str, ap50: dict[int, float], seconds: float = 10, to
         for seed, value in ap50.items()
     }
     name = f"{fusion}, {kind}" if fusion else f"{kind} alone"
-    return Row(name, kind, fusion, ("rgb",) if not fusion else ("rgb", "dem"), results, {}, {})
+    return Row(name, kind, fusion, ("rgb",) if not fusion else ("rgb", "dem"), "rgb", results, {}, {})
 
 
 def test_a_difference_is_taken_seed_by_seed_with_students_interval() -> None:
@@ -68,6 +68,17 @@ def test_the_papers_order_is_judged(
     (sentence,) = [text for text in verdict(rows) if "paper's order" in text]
     assert expected in sentence
     assert ("clearly below 1" in sentence) == (stack > papers)
+
+
+def test_every_strategy_is_held_against_its_anchor() -> None:
+    rows = [
+        row("single", "", {0: 0.5, 1: 0.6}),
+        row("staged", PAPERS, {0: 0.52, 1: 0.62}),
+        row("staged", "stack", {0: 0.4, 1: 0.5}),
+    ]
+    (sentence,) = [text for text in verdict(rows) if "anchor" in text]
+    assert f"{PAPERS}, staged +0.020" in sentence
+    assert "stack, staged -0.100" in sentence
 
 
 def test_fine_tuning_is_held_against_joint_training() -> None:
