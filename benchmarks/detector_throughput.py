@@ -3,7 +3,8 @@
     python benchmarks/detector_throughput.py [--size nano] [--image-size 128] [--batch-size 4] [--rounds 12] [--json]
 
 The rival is mmdet's own Cascade Mask R-CNN (`CascadeRCNN` with `CascadeRoIHead`) on `mmpretrain.MViT`, of the same
-architecture, head sizes, weights, tiles and optimizer. Contestants take turns within each round, and the median of the
+architecture, head sizes, weights, tiles and optimizer. Two modalities start as their anchor's detector, so that all find
+the same instances and differ in backbones and fusion alone. Contestants take turns within each round, and the median of the
 rounds counts, because other work on the machine slows whoever is running. Ratios are taken round by round.
 
 Targets: at least 1.0 times stock's images per second with one modality, in training and in inference; an added
@@ -42,6 +43,11 @@ def copy_weights(ours: Any, stock: Any) -> None:
     stock.load_state_dict(
         {key.replace("backbone.branches.m1.", "backbone."): v for key, v in ours.state_dict().items()}
     )
+
+
+def share_weights(one: Any, two: Any) -> None:
+    """Start the two-modality detector as its anchor's (fresh fusions add nothing yet), so that both find the same."""
+    two.load_state_dict({**two.state_dict(), **one.state_dict()})
 
 
 def race(contestants: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -89,7 +95,9 @@ def measure(load: Load, rounds: int) -> dict[str, Any]:
     torch.manual_seed(0)
     models = {n: build_model(loads[n].config(), loads[n].specs(), 1).to(device) for n in loads}
     stock = stock_model(loads[1]).to(device)
+    fresh = {name: value.clone() for name, value in models[2].state_dict().items()}
     copy_weights(models[1], stock)
+    share_weights(models[1], models[2])
     batches = {n: tiles(loads[n]) for n in loads}
     inputs = {n: [network_input(chip, loads[n].specs(), None)[0] for chip in batches[n][0]] for n in loads}
     pixels = [tensor[: len(loads[1].specs()[0].bands)] for tensor in inputs[1]]
@@ -108,7 +116,9 @@ def measure(load: Load, rounds: int) -> dict[str, Any]:
     )
     for model in (*models.values(), stock, branch):
         model.eval()
-    copy_weights(models[1], stock)  # both find the same, and so do the same work after the network
+    models[2].load_state_dict(fresh)
+    copy_weights(models[1], stock)  # all find the same, and so do the same work after the backbone
+    share_weights(models[1], models[2])
     detectors = {n: Detector(models[n], loads[n].config(), ("object",), loads[n].specs(), device) for n in loads}
     inference = race(
         {

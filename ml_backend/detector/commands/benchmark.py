@@ -29,14 +29,14 @@ def add(commands: Any) -> None:
     add = timed.add_argument
     add("--size", choices=SIZES, default=DEFAULTS.size, help=f"model size (default: {DEFAULTS.size})")
     add("--fusion", choices=FUSIONS, default=DEFAULTS.fusion, help=f"default: {DEFAULTS.fusion}")
-    add("--modalities", nargs="+", type=_count, default=[1, 2], metavar="N", help="numbers of them (default: 1 2)")
-    add("--image-size", type=_count, default=128, help="side of the tiles in pixels (default: 128)")
-    add("--batch-size", type=_count, default=4, help="tiles at once (default: 4)")
-    add("--repeats", type=_count, default=8, help="repetitions, of which the median counts (default: 8)")
+    add("--modalities", nargs="+", type=positive, default=[1, 2], metavar="N", help="numbers of them (default: 1 2)")
+    add("--image-size", type=positive, default=128, help="side of the tiles in pixels (default: 128)")
+    add("--batch-size", type=positive, default=4, help="tiles at once (default: 4)")
+    add("--repeats", type=positive, default=8, help="repetitions, of which the median counts (default: 8)")
     common_options(timed)
 
 
-def _count(text: str) -> int:
+def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise ValueError

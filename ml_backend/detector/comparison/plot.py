@@ -24,7 +24,7 @@ def draw(rows: Sequence[Row], folder: Path, title: str) -> list[Path]:
         return []
     quality = Figure(figsize=(8, 1.4 + 0.42 * len(shown)), layout="constrained")
     _quality(quality.subplots(), shown, title)
-    cost = Figure(figsize=(8, 5), layout="constrained")
+    cost = Figure(figsize=(10, 5), layout="constrained")
     _cost(cost.subplots(), shown, title)
     files = []
     for name, figure in (("quality", quality), ("cost", cost)):
@@ -53,7 +53,7 @@ def _quality(axes: Axes, rows: Sequence[Row], title: str) -> None:
 
 
 def _cost(axes: Axes, rows: Sequence[Row], title: str) -> None:
-    for row in rows:
+    for place, row in enumerate(rows):
         ap50, seconds = _measure(row, "ap50"), _measure(row, "total_seconds")
         axes.errorbar(
             seconds.mean,
@@ -61,16 +61,15 @@ def _cost(axes: Axes, rows: Sequence[Row], title: str) -> None:
             xerr=seconds.deviation or 0,
             yerr=ap50.deviation or 0,
             fmt=MARKERS[row.kind],
-            color=COLOURS[row.kind],
+            color=f"C{place % 10}",
             capsize=3,
+            label=row.name,
         )
-        axes.annotate(row.name, (seconds.mean, ap50.mean), xytext=(5, 4), textcoords="offset points", fontsize=8)
-    axes.set_xlabel("seconds of training, pretraining included")
-    axes.set_ylabel("mask AP50")
+    axes.set_xlabel("seconds of training, pretraining included: mean ± standard deviation")
+    axes.set_ylabel("mask AP50: mean ± standard deviation")
     axes.grid(alpha=0.3)
-    axes.margins(x=0.25, y=0.15)
     axes.set_title(title)
-    _legend(axes, rows)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
 
 
 def _legend(axes: Axes, rows: Sequence[Row]) -> None:

@@ -154,11 +154,12 @@ def tiles(load: Load) -> tuple[list[ChipInput], list[Any]]:
             [((x - c[0]) / r[0]) ** 2 + ((y - c[1]) / r[1]) ** 2 <= 1 for c, r in zip(centres, radii, strict=True)]
         )
         signal = 2.0 * shapes.any(axis=0)
+        # noise by tile and modality, so that a modality looks the same whatever else there is
         arrays = {
-            spec.name: (signal + rng.standard_normal((len(spec.bands), side, side))).astype(np.float32)
-            for spec in load.specs()
+            spec.name: signal + np.random.default_rng((number, i)).standard_normal((len(spec.bands), side, side))
+            for i, spec in enumerate(load.specs())
         }
-        chips.append(ChipInput(arrays, {}))
+        chips.append(ChipInput({name: array.astype(np.float32) for name, array in arrays.items()}, {}))
         instances = (Instance(0, None, 0, False),) * len(shapes)
         samples.append(training_sample(Tile(number, f"{number}.tif", side, side, None, instances), shapes))
     return chips, samples

@@ -11,7 +11,7 @@ from ml_backend.detector import TrainResult, inspect
 from ml_backend.detector.commands import main
 
 QUICK = ["--iterations", "1", "--batch-size", "2", "--device", "cpu"]
-COMMANDS = ("train", "pretrain", "finetune", "evaluate", "predict", "info")
+COMMANDS = ("train", "pretrain", "finetune", "evaluate", "predict", "compare", "benchmark", "info")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
