@@ -5,7 +5,7 @@
 The rival is mmdet's own Cascade Mask R-CNN (`CascadeRCNN` with `CascadeRoIHead`) on `mmpretrain.MViT`, of the same
 architecture, head sizes, weights, tiles and optimizer. Two modalities start as their anchor's detector, so that all
 find the same instances and differ in backbones and fusion alone. Contestants take turns within each round, and the
-median of the rounds counts, because other work on the machine slows whoever is running. Ratios are taken round by round.
+median of the rounds counts, because other work on the machine slows whoever is running. Ratios are taken per round.
 
 Targets: at least 1.0 times stock's images per second with one modality, in training and in inference; an added
 modality costs at most one backbone.
