@@ -96,7 +96,8 @@ def throughput_table(report: dict) -> str:
     """Images per second and the two ratios."""
     lines = [
         f"{report['size']}, {report['image_size']} px, batch {report['batch_size']}, {report['device']}, "
-        f"{report['threads']} threads; median (quartiles) of {report['rounds']} rounds.",
+        f"{report['threads']} threads; median (quartiles) of {report['rounds']} rounds; images/s by the clock, ratios "
+        f"of {report['ratios_of']}.",
         "",
         "| | training | inference |",
         "|---|---|---|",
