@@ -12,7 +12,10 @@ from ml_backend.detector import TrainResult, inspect
 from ml_backend.detector.commands import main
 
 QUICK = ["--iterations", "1", "--batch-size", "2", "--device", "cpu"]
-COMMANDS = ("train", "pretrain", "finetune", "stages", "evaluate", "predict", "info")
+COMMANDS = (
+    *("train", "pretrain", "finetune", "stages"),
+    *("evaluate", "predict", "compare", "export", "benchmark", "info"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

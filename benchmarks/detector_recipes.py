@@ -1,0 +1,203 @@
+"""Unimodal pretraining and fine-tuning against joint training: what each costs to the same validation AP50.
+
+    python benchmarks/detector_recipes.py [--dataset DIR] [--seeds 0] [--joint 150] [--pretrain 100] [--finetune 60]
+
+Per seed, one detector per modality is pretrained, a multimodal one is fine-tuned from them, and another is trained
+jointly from scratch, each in a process of its own. Joint training and fine-tuning are stopped every few steps and
+measured on the validation split; those evaluations count in no one's seconds. The target is a share (95 %) of the best
+AP50 that joint training reaches; the first measurement at or above it gives its time.
+
+Two ratios, because they answer different questions: fine-tuning alone (the unimodal models exist already, as in the
+paper's claim), and with all pretraining. Peak memory of a process on a CPU includes its libraries; they are told apart.
+Without --dataset one is generated, with colour and elevation (`manage.py generate_dataset`).
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_arm(task: dict[str, Any]) -> dict[str, Any]:
+    """Train one detector, stopping every ``every`` steps to measure it (0: only at the end); runs in its own process.
+
+    Returns:
+        ``curve``: [steps, seconds of training, AP50 on val]; ``seconds``, ``peak_memory_mb``, ``memory_before_mb``.
+    """
+    import torch
+
+    from ml_backend.detector import DetectorConfig, TrainingStoppedError, read_dataset, train
+    from ml_backend.detector.devices import choose_device, peak_memory_mb
+
+    config = DetectorConfig.from_json(task["config"]).resolve(read_dataset(task["dataset"]))
+    out, device = Path(task["out"]), choose_device(task["device"])
+    before = peak_memory_mb(device)
+    curve: list[tuple[int, float, float]] = []
+    steps = 0
+
+    def stop() -> bool:
+        nonlocal steps
+        steps += 1
+        return bool(task["every"]) and steps % task["every"] == 0 and steps < config.iterations
+
+    while True:
+        try:
+            result = train(
+                task["dataset"], out, config, init=task["init"] or None, device=device.type, should_stop=stop
+            )
+            break
+        except TrainingStoppedError:
+            state = torch.load(out / "state.pth", map_location=device, weights_only=True)
+            curve.append((state["step"], state["seconds"], ap50_of(state["model"], task, config, device)))
+    own = result.seconds - result.metrics["seconds"]
+    curve.append((result.iterations, own, result.metrics["ap50"]))
+    return {"curve": curve, "seconds": own, "peak_memory_mb": result.peak_memory_mb, "memory_before_mb": before}
+
+
+def ap50_of(weights: dict[str, Any], task: dict[str, Any], config: Any, device: Any) -> float:
+    """AP50 on val of weights that a training has saved."""
+    from ml_backend.detector import read_dataset
+    from ml_backend.detector.evaluation import evaluate_detector
+    from ml_backend.detector.inference import Detector
+    from ml_backend.detector.model.build import build_model
+    from ml_backend.detector.training.warmstart import open_init
+    from ml_backend.detector.validation import check_dataset
+
+    dataset = read_dataset(task["dataset"])
+    start = open_init(task["init"] or None, config, dataset)
+    specs = tuple(start.normalise(spec) for spec in check_dataset(dataset, config.modalities, ["train", "val"]))
+    dataset = dataset.with_modalities(specs)
+    model = build_model(config, specs, len(dataset.classes))
+    model.load_state_dict(weights)
+    detector = Detector(model.to(device), config, dataset.classes, specs, device)
+    return float(evaluate_detector(detector, dataset, "val").ap50)
+
+
+def apart(task: dict[str, Any]) -> dict[str, Any]:
+    """Run an arm in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.detector_recipes", "--arm", json.dumps(task)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_seed(options: argparse.Namespace, dataset: Path, folder: Path, seed: int) -> dict[str, Any]:
+    """All arms of one seed, and what they cost to the target."""
+    modalities = [entry["name"] for entry in json.loads((dataset / "dataset.json").read_text())["modalities"]]
+    base = {"size": options.size, "batch_size": options.batch_size, "modalities": modalities, "save_interval": 1000}
+
+    def arm(name: str, *, every: int, init: dict[str, str], **config: Any) -> dict[str, Any]:
+        task = {
+            "dataset": str(dataset),
+            "out": str(folder / f"{name}-{seed}"),
+            "config": {**base, "seed": seed, **config},
+            "init": init,
+            "every": every,
+            "device": options.device,
+        }
+        print(f"seed {seed}: {name}", file=sys.stderr, flush=True)
+        return apart(task)
+
+    joint = arm("joint", every=options.every, init={}, iterations=options.joint)
+    pretraining = {
+        name: arm(
+            f"pretrain-{name}", every=0, init={}, iterations=options.pretrain, modalities=[name], seed=seed + 1000
+        )
+        for name in modalities
+    }
+    checkpoints = {name: str(folder / f"pretrain-{name}-{seed}" / "checkpoint") for name in modalities}
+    tuned = arm("finetune", every=options.every, init=checkpoints, iterations=options.finetune)
+    target = options.share * max(ap50 for _, _, ap50 in joint["curve"])
+    reached = {name: first(result["curve"], target) for name, result in (("joint", joint), ("finetune", tuned))}
+    before = sum(result["seconds"] for result in pretraining.values())
+    return {
+        "seed": seed,
+        "target_ap50": target,
+        "joint": {**joint, "reached": reached["joint"]},
+        "finetune": {**tuned, "reached": reached["finetune"]},
+        "pretraining": pretraining,
+        "pretraining_seconds": before,
+        "seconds_ratio": over(reached["finetune"], reached["joint"], 0),
+        "seconds_ratio_with_pretraining": over(reached["finetune"], reached["joint"], before),
+        "peak_memory_ratio": tuned["peak_memory_mb"] / joint["peak_memory_mb"],
+        "peak_memory_ratio_without_libraries": extra(tuned) / extra(joint),
+        "pretraining_peak_memory_ratio": max(map(peak, pretraining.values())) / peak(joint),
+    }
+
+
+def first(curve: list[list[float]], target: float) -> list[float] | None:
+    """The first measurement at or above the target."""
+    return next((point for point in curve if point[2] >= target), None)
+
+
+def over(tuned: list[float] | None, joint: list[float] | None, before: float) -> float | None:
+    """Seconds of fine-tuning over those of joint training; None where the target was not reached."""
+    return (tuned[1] + before) / joint[1] if tuned and joint else None
+
+
+def peak(arm: dict[str, Any]) -> float:
+    return arm["peak_memory_mb"]
+
+
+def extra(arm: dict[str, Any]) -> float:
+    """Memory on top of what the process had before training."""
+    return max(arm["peak_memory_mb"] - arm["memory_before_mb"], 1.0)
+
+
+def generate(folder: Path) -> Path:
+    """A generated dataset of colour and elevation."""
+    out = folder / "generated"
+    command = [sys.executable, "manage.py", "generate_dataset", "--out", str(out)]
+    subprocess.run([*command, "--modalities", "rgb", "relative_elevation"], cwd=ROOT, check=True, stdout=sys.stderr)
+    return out
+
+
+def main() -> None:
+    """Measure and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", type=Path, help="dataset directory (default: one is generated)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
+    parser.add_argument("--joint", type=int, default=150, help="steps of joint training (default: %(default)s)")
+    parser.add_argument("--pretrain", type=int, default=100, help="steps per modality (default: %(default)s)")
+    parser.add_argument("--finetune", type=int, default=60, help="steps of fine-tuning (default: %(default)s)")
+    parser.add_argument("--every", type=int, default=10, help="steps between measurements (default: %(default)s)")
+    parser.add_argument(
+        "--share", type=float, default=0.95, help="of joint training's best AP50 (default: %(default)s)"
+    )
+    parser.add_argument("--size", default="nano", help="model size (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=4, help="tiles per step (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument("--arm", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.arm:
+        print(json.dumps(run_arm(json.loads(options.arm))))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        dataset = options.dataset.absolute() if options.dataset else generate(folder)
+        seeds = [run_seed(options, dataset, folder, seed) for seed in options.seeds]
+    ratios = ("seconds_ratio", "seconds_ratio_with_pretraining", "peak_memory_ratio")
+    ratios += ("peak_memory_ratio_without_libraries", "pretraining_peak_memory_ratio")
+    settings = {key: value for key, value in vars(options).items() if key not in ("dataset", "arm", "seeds")}
+    medians = {name: median([seed[name] for seed in seeds]) for name in ratios}
+    print(json.dumps({**settings, "medians": medians, "seeds": seeds}, indent=2))
+
+
+def median(values: list[float | None]) -> float | None:
+    """None where any seed has no value: it did not reach the target."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if len(known) == len(values) else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""``benchmark``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ml_backend.detector.commands.options import Arguments, add_command, common_options
+from ml_backend.detector.commands.progress import Bar
+from ml_backend.detector.config import FUSIONS, SIZES, DetectorConfig
+from ml_backend.detector.errors import DeviceError
+
+SOURCE_ROOT = Path(__file__).resolve().parents[3]
+DEFAULTS = DetectorConfig()
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    timed = add_command(
+        commands,
+        "benchmark",
+        _benchmark,
+        "Measure images per second and memory of training and inference on this machine, on generated tiles.",
+    )
+    add = timed.add_argument
+    add("--size", choices=SIZES, default=DEFAULTS.size, help=f"model size (default: {DEFAULTS.size})")
+    add("--fusion", choices=FUSIONS, default=DEFAULTS.fusion, help=f"default: {DEFAULTS.fusion}")
+    add("--modalities", nargs="+", type=positive, default=[1, 2], metavar="N", help="numbers of them (default: 1 2)")
+    add("--image-size", type=positive, default=128, help="side of the tiles in pixels (default: 128)")
+    add("--batch-size", type=positive, default=4, help="tiles at once (default: 4)")
+    add("--repeats", type=positive, default=8, help="repetitions, of which the median counts (default: 8)")
+    common_options(timed)
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _benchmark(arguments: Arguments) -> None:
+    progress = Bar(arguments.json)
+    rows = []
+    for done, count in enumerate(arguments.modalities):
+        progress(done / len(arguments.modalities), f"{count} modalities")
+        rows.append(_measure_apart(arguments, count))
+    progress(1.0, "done")
+    progress.close()
+    print(json.dumps(rows, indent=2) if arguments.json else _table(rows))
+
+
+def _measure_apart(arguments: Arguments, count: int) -> dict[str, Any]:
+    """Measure in a process of its own, whose memory is then the model's."""
+    names = ("size", "fusion", "image_size", "batch_size", "repeats", "device")
+    load = {**{name: getattr(arguments, name) for name in names}, "modalities": count}
+    path = os.pathsep.join(filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "ml_backend.detector.comparison.throughput", json.dumps(load)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"its process ended with code {done.returncode}"]
+        raise DeviceError(f"Measuring {count} modalities failed ({lines[-1]}): try a smaller batch or image size.")
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    first = rows[0]
+    head = f"{'modalities':>10}{'M params':>10}{'train img/s':>13}{'infer img/s':>13}{'found/tile':>12}{'peak MB':>9}"
+    lines = [f"{first['device']}, {first['precision']} in training", f"{head}{'GFLOP/img':>11}{'MFU':>8}"]
+    for row in rows:
+        share = f"{row['utilisation']:.1%}" if row["utilisation"] is not None else ""
+        lines.append(
+            f"{row['modalities']:>10}{row['parameters'] / 1e6:>10.2f}{row['training']:>13.2f}{row['inference']:>13.2f}"
+            f"{row['found']:>12.1f}{row['peak_memory_mb']:>9.0f}{row['flops'] / 1e9:>11.2f}{share:>8}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""The whole of a comparison: plan, trainings, table, verdict, pictures."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_backend.detector.checkpoint import replace_file
+from ml_backend.detector.comparison.plan import ComparisonConfig, plan_runs
+from ml_backend.detector.comparison.run import Progress
+from ml_backend.detector.comparison.schedule import Schedule
+from ml_backend.detector.comparison.table import Row, read_rows
+from ml_backend.detector.comparison.verdict import verdict
+from ml_backend.detector.dataset import DatasetSpec, read_dataset
+from ml_backend.detector.errors import ConfigError
+
+IDENTITY = "plan.json"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison: its rows, its verdict, and the files that tell of it."""
+
+    rows: tuple[Row, ...]
+    verdict: tuple[str, ...]
+    files: tuple[Path, ...]
+    data: dict[str, Any]
+
+
+def compare(
+    dataset_dir: Path | str,
+    out_dir: Path | str,
+    asked: ComparisonConfig | None = None,
+    *,
+    device: str = "auto",
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Train everything that is to be compared, and write ``comparison.{md,csv,json}`` and ``{quality,cost}.{png,svg}``.
+
+    Ended anywhere, even by SIGKILL, the same call goes on where it was; with more seeds or strategies it trains just
+    those. A training that fails becomes part of the table and is tried again by the next call.
+
+    Args:
+        dataset_dir: see :mod:`ml_backend.detector.dataset`.
+        out_dir: folder of the comparison; ``out_dir/runs/NAME`` is each training's own.
+        asked: what to compare.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        jobs: trainings at a time, each in a process of its own.
+        progress: called with the share done of everything (0..1) and a line of text.
+
+    Raises:
+        DetectorError: the dataset or the plan makes no sense, or the folder holds or is at another comparison.
+    """
+    asked = asked or ComparisonConfig()
+    if jobs < 1:
+        raise ConfigError(f"jobs = {jobs} makes no sense: give at least 1.")
+    dataset = read_dataset(dataset_dir)
+    runs = plan_runs(asked, dataset)
+    dataset.tiles(asked.split)  # refused now rather than after hours of training
+    folder = Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    schedule = Schedule(
+        folder / "runs", dataset.path, asked.split, device, jobs, progress or (lambda share, text: None)
+    )
+    with _alone_in(folder):
+        _claim(folder, asked, dataset)
+        schedule.do(runs)
+        rows = read_rows(schedule.folder, runs)
+        return _write(folder, asked, rows, dataset, schedule)
+
+
+def _write(
+    folder: Path, asked: ComparisonConfig, rows: list[Row], dataset: DatasetSpec, schedule: Schedule
+) -> Comparison:
+    from ml_backend.detector.comparison import report
+    from ml_backend.detector.comparison.plot import draw
+
+    setting = report.Setting(dataset.name, dataset.version, schedule.device, schedule.jobs, schedule.threads)
+    sentences = verdict(rows)
+    data = report.to_json(asked, rows, sentences, setting)
+    texts = {
+        "comparison.md": report.to_markdown(asked, rows, sentences, setting),
+        "comparison.csv": report.to_csv(rows),
+        "comparison.json": json.dumps(data, indent=2),
+    }
+    for name, text in texts.items():
+        replace_file(folder / name, text.encode())
+    pictures = draw(rows, folder, f"{dataset.name}, {len(asked.seeds)} seeds")
+    return Comparison(tuple(rows), tuple(sentences), (*(folder / name for name in texts), *pictures), data)
+
+
+def _claim(folder: Path, asked: ComparisonConfig, dataset: DatasetSpec) -> None:
+    """Refuse a folder whose trainings were made with other settings or data."""
+    file = folder / IDENTITY
+    text = json.dumps({**asked.identity(), "dataset": dataset.checksum}, indent=2, sort_keys=True)
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"{folder} holds a comparison with other settings or another dataset ({file}): give another output folder, "
+            "or remove it. Only seeds, fusions and recipes may change."
+        )
+    replace_file(file, text.encode())
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder, so that no second comparison writes into the same trainings."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{folder} is being worked on by another comparison: wait for it or end it.") from None
+        yield

@@ -1,0 +1,150 @@
+"""What the table says, in sentences computed from paired differences over seeds.
+
+Rows of one seed share data order, augmentation and pretrained weights, so their difference is less noisy than either.
+Its interval is Student's t over seeds, which says how much training luck matters on these very test tiles. How much the
+choice of test tiles matters, the paired bootstrap of :mod:`ml_backend.detector.evaluation` says, seed by seed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+from ml_backend.detector.comparison.table import Measure, Row
+
+LEVEL = 0.95
+PAPERS_BEST = "residual_cross_attention"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """AP50 of ``better`` minus that of ``other``, over the seeds that both have; with one seed the limits are NaN."""
+
+    better: str
+    other: str
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+    def text(self) -> str:
+        """The difference with its interval."""
+        if self.seeds < 2:
+            return f"{self.mean:+.3f} (one seed: no interval)"
+        return f"{self.mean:+.3f} (95 % interval over {self.seeds} paired seeds {self.low:+.3f} to {self.high:+.3f})"
+
+
+def difference(better: Row, other: Row, figure: str = "ap50") -> Difference | None:
+    """The paired difference of two rows; None where no seed has both."""
+    seeds = sorted(set(better.results) & set(other.results))
+    if not seeds:
+        return None
+    values = Measure.of([better.results[seed][figure] - other.results[seed][figure] for seed in seeds])
+    half = math.nan
+    if values.deviation is not None:
+        half = stats.t.ppf(0.5 + LEVEL / 2, len(seeds) - 1) * values.deviation / math.sqrt(len(seeds))
+    return Difference(better.name, other.name, values.mean, values.mean - half, values.mean + half, len(seeds))
+
+
+def verdict(rows: Sequence[Row]) -> list[str]:
+    """One sentence each: what is best, whether fusion helps, whether the paper's order holds, what the recipes do."""
+    done = [row for row in rows if row.results and row.kind != "pretrain"]
+    singles = _ranked(row for row in done if row.kind == "single")
+    fused = _ranked(row for row in done if row.kind in ("staged", "joint"))
+    best = _ranked(done)
+    if not best:
+        return ["No training ended well: there is nothing to compare."]
+    mean = best[0].measure("ap50")
+    sentences = [f"Best by mean AP50: {best[0].name} ({mean.mean if mean else 0:.3f})."]
+    if singles and fused:
+        sentences += [_fusion_helps(fused[0], singles[0]), _over_tiles(fused[0], singles[0])]
+    return [*sentences, *_against_anchor(fused, singles), *_papers_order(fused), *_recipes(fused)]
+
+
+def _fusion_helps(fused: Row, single: Row) -> str:
+    found = difference(fused, single)
+    if found is None:
+        return f"No seed has both {fused.name} and {single.name}."
+    says = "does not decide whether fusion helps"
+    if found.decided:
+        says = "excludes zero: fusion helps here" if found.mean > 0 else "excludes zero: fusion hurts here"
+    elif found.seeds < 2:
+        says = "takes more seeds to judge"
+    return (
+        f"The best fusion, {fused.name}, differs from the best single modality, {single.name}, by {found.text()}; "
+        f"it {says}. Both were chosen by these same figures, which flatters the choice among more rows."
+    )
+
+
+def _over_tiles(better: Row, other: Row) -> str:
+    """The same difference with its interval over test tiles, for each seed."""
+    from ml_backend.detector.evaluation import Evaluation, compare_evaluations
+
+    told = []
+    for seed in sorted(set(better.results) & set(other.results)):
+        a, b = (Evaluation.from_json(json.loads(row.evaluations[seed].read_text())) for row in (other, better))
+        if set(a.per_image) != set(b.per_image):
+            return f"{better.name} and {other.name} were measured on different tiles: no interval over tiles."
+        found = compare_evaluations(a, b)["ap50"]
+        if found.difference is not None:
+            told.append(f"seed {seed} {found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+    return f"Its 95 % intervals over test tiles (paired bootstrap): {'; '.join(told) or 'nothing to measure'}."
+
+
+def _against_anchor(fused: Sequence[Row], singles: Sequence[Row]) -> list[str]:
+    """What every fusion adds to its anchor alone, or takes from it, as when the other modality is noise."""
+    alone = {row.anchor: row for row in singles}
+    anchor = alone.get(fused[0].anchor) if fused else None
+    told = [f"{row.name} {found.text()}" for row in fused if anchor and (found := difference(row, anchor))]
+    return [f"Minus the anchor alone ({anchor.name}): {'; '.join(told)}."] if anchor and told else []
+
+
+def _papers_order(fused: Sequence[Row]) -> list[str]:
+    """Whether the paper's strategy is above each other one trained by the same recipe."""
+    sentences = []
+    for kind in ("staged", "joint"):
+        rows = {row.fusion: row for row in fused if row.kind == kind}
+        papers = rows.pop(PAPERS_BEST, None)
+        compared = [found for row in rows.values() if papers and (found := difference(papers, row))]
+        if not papers or not compared:
+            continue
+        above = sum(found.mean > 0 for found in compared)
+        clearly, reversed_ = (sum(found.decided and sign * found.mean > 0 for found in compared) for sign in (1, -1))
+        holds = "holds" if above == len(compared) else "does not hold"
+        details = "; ".join(f"{found.other} {found.text()}" for found in compared)
+        sentences.append(
+            f"The paper's order ({PAPERS_BEST} above all others) {holds} by mean AP50 among the {kind} strategies: "
+            f"above {above} of {len(compared)}, clearly (interval without zero) above {clearly}, clearly below "
+            f"{reversed_}. {papers.name} minus: {details}."
+        )
+    return sentences
+
+
+def _recipes(fused: Sequence[Row]) -> list[str]:
+    """Fine-tuning against joint training of the same strategy: AP50 and cost."""
+    staged = {row.fusion: row for row in fused if row.kind == "staged"}
+    sentences = []
+    for joint in (row for row in fused if row.kind == "joint" and row.fusion in staged):
+        tuned = staged[joint.fusion]
+        found = difference(tuned, joint)
+        seconds, total, scratch = tuned.measure("seconds"), tuned.measure("total_seconds"), joint.measure("seconds")
+        if found and seconds and total and scratch:
+            sentences.append(
+                f"{tuned.name} differs from {joint.name} by {found.text()}; it took {seconds.mean / scratch.mean:.2f} "
+                f"of its seconds when the pretrained models exist, {total.mean / scratch.mean:.2f} with pretraining."
+            )
+    return sentences
+
+
+def _ranked(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: -statistics.fmean(result["ap50"] for result in row.results.values()))

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""Make the detector's evidence again: datasets, comparisons over seeds, benchmarks; then fill docs/detector.md.
+
+    python scripts/detector_evidence.py --work var/evidence [--only generated noise crowns glacier recipes throughput]
+
+Interrupted, the same command continues. Real scenes come from the folders that examples/*.toml name. Everything runs
+on the CPU, two trainings at a time with one thread each: a training step of `nano` is too small for two threads.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "detector.md"
+PYTHON = [sys.executable]
+GENERATED = ["manage.py", "generate_dataset", "--modalities", "rgb", "relative_elevation"]
+# what each dataset is made by, and which strategies are compared on it
+DATASETS = {
+    "generated": (GENERATED, []),
+    "noise": ([*GENERATED, "--noise", "relative_elevation"], ["--recipes", "staged"]),
+    "crowns": (
+        ["manage.py", "dataset", "examples/crowns.toml"],
+        ["--recipes", "staged", "--fusions", "residual_cross_attention", "stack"],
+    ),
+    "glacier": (
+        ["manage.py", "dataset", "examples/glacier.toml"],
+        ["--recipes", "staged", "--fusions", "residual_cross_attention", "stack"],
+    ),
+}
+BENCHMARKS = {
+    "recipes": ["-m", "benchmarks.detector_recipes", "--device", "cpu"],
+    "throughput": ["-m", "benchmarks.detector_throughput", "--device", "cpu", "--json"],
+}
+
+
+def compare(name: str, work: Path, options: argparse.Namespace) -> None:
+    """Make the dataset if it is not there, and compare on it."""
+    make, choice = DATASETS[name]
+    dataset = work / "datasets" / name
+    if not (dataset / "dataset.json").is_file():
+        dataset.parent.mkdir(parents=True, exist_ok=True)
+        call([*make, "--out", str(dataset)])
+    seeds = list(map(str, options.seeds))
+    steps = ["--iterations", str(options.iterations), "--pretrain-iterations", str(options.pretrain_iterations)]
+    command = ["-m", "ml_backend.detector", "compare", "--dataset", str(dataset), "--out", str(work / name)]
+    call([*command, *choice, *steps, "--seeds", *seeds, "--jobs", str(options.jobs), "--device", "cpu"])
+
+
+def benchmark(name: str, work: Path, options: argparse.Namespace) -> None:
+    """Run a benchmark and keep its JSON."""
+    file = work / f"{name}.json"
+    if file.is_file():
+        return
+    seeds = ["--seeds", *map(str, options.seeds)] if name == "recipes" else []
+    printed = call([*BENCHMARKS[name], *seeds], stdout=subprocess.PIPE).stdout
+    file.write_text(printed, encoding="utf-8")
+
+
+def call(words: list[str], stdout: int | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run one of our commands; its failure ends this."""
+    print("+", " ".join(words), file=sys.stderr, flush=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([*PYTHON, *words], cwd=ROOT, env=environment, stdout=stdout, text=True, check=True)
+
+
+def fill(text: str, tables: dict[str, str]) -> str:
+    """Put tables between `<!-- table: NAME -->` and `<!-- end: NAME -->`; what is not measured stays as it is."""
+    for name, table in tables.items():
+        start, end = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
+        if start in text:
+            before, rest = text.split(start, 1)
+            text = f"{before}{start}\n{table.strip()}\n{rest[rest.index(end) :]}"
+    return text
+
+
+def tables_of(work: Path) -> dict[str, str]:
+    """A table for every result in the folder."""
+    tables = {}
+    for name in DATASETS:
+        file = work / name / "comparison.md"
+        if file.is_file():
+            tables[name] = file.read_text(encoding="utf-8").split("\n", 2)[2]
+    if (file := work / "throughput.json").is_file():
+        tables["throughput"] = throughput_table(json.loads(file.read_text(encoding="utf-8")))
+    if (file := work / "recipes.json").is_file():
+        tables["recipes"] = recipes_table(json.loads(file.read_text(encoding="utf-8")))
+    return tables
+
+
+def throughput_table(report: dict) -> str:
+    """Images per second and the two ratios."""
+    lines = [
+        f"{report['size']}, {report['image_size']} px, batch {report['batch_size']}, {report['device']}, "
+        f"{report['threads']} threads; median (quartiles) of {report['rounds']} rounds; images/s by the clock, ratios "
+        f"of {report['ratios_of']}.",
+        "",
+        "| | training | inference |",
+        "|---|---|---|",
+    ]
+    stages = [report["training"], report["inference"]]
+    for who in report["inference"]["images_per_second"]:
+        cells = [quartiles(stage["images_per_second"].get(who)) for stage in stages]
+        lines.append(f"| {who}, images/s | {' | '.join(cells)} |")
+    for label, key in (
+        ("one modality against stock, times", "speed_against_stock"),
+        ("cost of an added modality, in backbones", "added_modality_in_backbones"),
+    ):
+        lines.append(f"| {label} | {' | '.join(quartiles(stage[key]) for stage in stages)} |")
+    return "\n".join(lines)
+
+
+def quartiles(value: dict[str, float] | None) -> str:
+    """Median (low to high)."""
+    return f"{value['median']:.2f} ({value['low']:.2f} to {value['high']:.2f})" if value else ""
+
+
+def recipes_table(report: dict) -> str:
+    """Per seed: the target, the seconds to it, the ratios."""
+    lines = [
+        f"Target: {report['share']:.0%} of the best AP50 of joint training on val; {report['joint']} steps joint, "
+        f"{report['pretrain']} per modality, {report['finetune']} of fine-tuning, measured every {report['every']}.",
+        "",
+        "| seed | target AP50 | joint, s | fine-tuning, s | pretraining, s | ratio | ratio with pretraining "
+        "| peak memory, ratio | without libraries |",
+        "|" + "---|" * 9,
+    ]
+    for seed in report["seeds"]:
+        reached = [seed[arm]["reached"] for arm in ("joint", "finetune")]
+        cells = [
+            str(seed["seed"]),
+            f"{seed['target_ap50']:.3f}",
+            *(f"{point[1]:.0f}" if point else "not reached" for point in reached),
+            f"{seed['pretraining_seconds']:.0f}",
+            *(ratio(seed[key]) for key in ("seconds_ratio", "seconds_ratio_with_pretraining", "peak_memory_ratio")),
+            ratio(seed["peak_memory_ratio_without_libraries"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ratio(value: float | None) -> str:
+    """Two digits, or nothing."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def main() -> None:
+    """Do what is left, then fill the document."""
+    names = [*DATASETS, *BENCHMARKS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder for datasets and results")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {' '.join(names)}")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--iterations", type=int, default=100, help="of fine-tuning (default: %(default)s)")
+    parser.add_argument("--pretrain-iterations", type=int, default=150, help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time (default: %(default)s)")
+    parser.add_argument("--fill", action="store_true", help=f"write the tables into {DOCUMENT.relative_to(ROOT)}")
+    options = parser.parse_args()
+    work = options.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    for name in options.only:
+        started = time.monotonic()
+        (compare if name in DATASETS else benchmark)(name, work, options)
+        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    if options.fill:
+        DOCUMENT.write_text(fill(DOCUMENT.read_text(encoding="utf-8"), tables_of(work)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
