@@ -136,8 +136,8 @@ def run_seed(options: argparse.Namespace, dataset: Path, folder: Path, seed: int
 
 
 def first(curve: list[list[float]], target: float) -> list[float] | None:
-    """The first measurement at or above the target."""
-    return next((point for point in curve if point[2] >= target), None)
+    """The first measurement at or above the target; None where joint training itself found nothing."""
+    return next((point for point in curve if point[2] >= target > 0), None)
 
 
 def over(tuned: list[float] | None, joint: list[float] | None, before: float) -> float | None:
