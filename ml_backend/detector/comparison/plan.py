@@ -110,13 +110,13 @@ def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
     pretrained = {name: f"pretrain-{name}-seed{seed}" for name in base.modalities} if staged else {}
     runs: list[Run] = []
     for name in pretrained:
-        config = replace(_alone(base, name), iterations=asked.pretrain_iterations, freeze=())
-        config = replace(config, seed=seed + PRETRAINING_SEEDS)
+        config = _alone(_all_learn(base), name)
+        config = replace(config, iterations=asked.pretrain_iterations, seed=seed + PRETRAINING_SEEDS)
         runs.append(Run(pretrained[name], f"{name}, pretraining", "pretrain", seed, config))
     for name in base.modalities:
         config = _alone(base, name)
         if not staged:
-            config = replace(config, iterations=asked.total_iterations, freeze=())
+            config = replace(_all_learn(config), iterations=asked.total_iterations)
         init = {name: pretrained[name]} if staged else {}
         runs.append(Run(f"single-{name}-seed{seed}", f"{name} alone", "single", seed, config, init))
     for fusion in asked.fusions if staged else ():
@@ -124,14 +124,25 @@ def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
         config = replace(base, fusion=fusion)
         runs.append(Run(f"staged-{fusion}-seed{seed}", f"{fusion}, staged", "staged", seed, config, init))
     for fusion in _joint_fusions(asked):
-        config = replace(base, fusion=fusion, iterations=asked.total_iterations, freeze=())
+        config = replace(_all_learn(base), fusion=fusion, iterations=asked.total_iterations)
         runs.append(Run(f"joint-{fusion}-seed{seed}", f"{fusion}, joint", "joint", seed, config))
     return runs
 
 
 def _alone(base: DetectorConfig, modality: str) -> DetectorConfig:
-    parts = tuple(part for part in base.freeze if part in (*PARTS, modality))
-    return replace(base, modalities=(modality,), anchor=modality, freeze=parts)
+    own = (*PARTS, modality)
+    return replace(
+        base,
+        modalities=(modality,),
+        anchor=modality,
+        freeze=tuple(part for part in base.freeze if part in own),
+        slow=tuple((part, factor) for part, factor in base.slow if part in own),
+    )
+
+
+def _all_learn(config: DetectorConfig) -> DetectorConfig:
+    """What is frozen or slowed in fine-tuning learns like the rest where weights are fresh."""
+    return replace(config, freeze=(), slow=())
 
 
 def _joint_fusions(asked: ComparisonConfig) -> tuple[str, ...]:

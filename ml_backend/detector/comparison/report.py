@@ -106,7 +106,7 @@ def explain(asked: ComparisonConfig, rows: Sequence[Row], setting: Setting) -> l
     return [
         f"Mean ± standard deviation over seeds {', '.join(map(str, asked.seeds))}; AP of masks on {asked.split}.",
         f"Equal are the steps, not the seconds: every weight was trained for {asked.total_iterations} steps of "
-        f"{base.batch_size} tiles. Staged rows and single modalities had {asked.pretrain_iterations} of them as "
+        f"{base.step_tiles} tiles. Staged rows and single modalities had {asked.pretrain_iterations} of them as "
         f"unimodal pretraining (done once per modality and seed, shared by all rows) and {base.iterations} as "
         f"fine-tuning; joint rows had all {asked.total_iterations} from scratch. Rows of one recipe and seed saw the "
         "same tiles in the same order, but a modality alone is neither trained nor measured on tiles that lack it.",

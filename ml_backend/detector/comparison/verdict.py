@@ -91,7 +91,7 @@ def _over_tiles(better: Row, other: Row) -> str:
     from ml_backend.detector.evaluation import Evaluation, compare_evaluations
 
     told = []
-    for seed in sorted(set(better.results) & set(other.results)):
+    for seed in sorted(set(better.evaluations) & set(other.evaluations)):
         a, b = (Evaluation.from_json(json.loads(row.evaluations[seed].read_text())) for row in (other, better))
         if set(a.per_image) != set(b.per_image):
             return f"{better.name} and {other.name} were measured on different tiles: no interval over tiles."
