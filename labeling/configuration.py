@@ -9,8 +9,9 @@ from typing import Any, Self
 from thawloop.core.errors import Refused
 
 STRATEGIES = ("entropy_disagreement_kcenter", "uncertainty", "kcenter", "random")
-SIZES = ("nano", "tiny")
-FUSIONS = ("residual_cross_attention", "stack")
+# The detector's own; it cannot be asked, because the web process runs without it.
+SIZES = ("nano", "tiny", "small", "base")
+FUSIONS = ("residual_cross_attention", "cross_attention", "conv", "channel_attention", "cbam", "stack")
 
 
 class SettingsError(Refused):
@@ -96,7 +97,7 @@ class DetectorSettings(_Settings):
     """The model of a campaign and how long it trains.
 
     Attributes:
-        size: `nano` (CPU) or `tiny` (MViTv2-T, the paper's).
+        size: `nano` (CPU), `tiny` (MViTv2-T, the paper's), `small` or `base`.
         fusion: How modalities are joined.
         iterations: Optimizer steps of the multimodal fine-tuning.
         pretrain_iterations: Optimizer steps of the unimodal pretraining of each modality without usable weights;

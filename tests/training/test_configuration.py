@@ -33,6 +33,12 @@ def test_settings_survive_json(settings):
     assert type(settings).from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
 
+def test_a_campaign_offers_what_the_detector_has():
+    from ml_backend.detector import config
+
+    assert (FUSIONS, SIZES) == (config.FUSIONS, config.SIZES)
+
+
 def test_what_is_missing_takes_its_default():
     assert AcquisitionSettings.from_json({}) == AcquisitionSettings()
     assert DetectorSettings.from_json({"iterations": 7}).iterations == 7
