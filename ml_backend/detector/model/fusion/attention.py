@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -21,6 +22,9 @@ class CrossAttention(Fusion, name="cross_attention"):
     size of the map: at stride 4 of a 512 px tile that is 16,384 queries x 65 keys per modality instead of 16,384²,
     linear in pixels. Keys without valid pixels are masked.
 
+    The same position has a learnt head start over the pooled places, which at first gives it half of the weight or more: with
+    equal chances it would be one key among 65, and what lies right there would drown in the tile's average.
+
     The anchor is among those asked, as otherwise a tile that has nothing else would come out empty. Without a residual
     this cannot start as the anchor's detector, because attention averages. It starts close to what neck and heads
     know, though: what is gathered from the anchor's map arrives in its own feature space (identity as value and
@@ -35,6 +39,7 @@ class CrossAttention(Fusion, name="cross_attention"):
         self.pool = pool
         self.norms = nn.ModuleDict({name: MaskedGroupNorm(channels) for name in modalities})
         self.query = nn.Conv2d(channels, channels, 1)
+        self.here_bias = nn.Parameter(torch.full((self.heads, 1, 1), math.log(pool**2)))
         self.key_value = nn.ModuleDict({name: nn.Conv2d(channels, 2 * channels, 1) for name in self.asked})
         self.project = nn.Conv2d(channels, channels, 1)
         self.start()
@@ -66,7 +71,7 @@ class CrossAttention(Fusion, name="cross_attention"):
             valid = validity[name]
             both = self.key_value[name](normed[name])
             key, value = (self._split(part) for part in both.chunk(2, dim=1))
-            here = (query * key).sum(dim=2)[..., None]  # [B, heads, h*w, 1]
+            here = (query * key).sum(dim=2)[..., None] + self.here_bias  # [B, heads, h*w, 1]
             pooled, covered = masked_pool(both, valid, (min(self.pool, valid.shape[2]), min(self.pool, valid.shape[3])))
             pooled_key, pooled_value = (self._split(part) for part in pooled.chunk(2, dim=1))
             there = query.transpose(2, 3) @ pooled_key  # [B, heads, h*w, tokens]
