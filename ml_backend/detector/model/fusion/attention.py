@@ -22,8 +22,8 @@ class CrossAttention(Fusion, name="cross_attention"):
     size of the map: at stride 4 of a 512 px tile that is 16,384 queries x 65 keys per modality instead of 16,384²,
     linear in pixels. Keys without valid pixels are masked.
 
-    The same position has a learnt head start over the pooled places, which at first gives it half of the weight or more: with
-    equal chances it would be one key among 65, and what lies right there would drown in the tile's average.
+    The same position has a learnt head start over the pooled places, which at first gives it half of the weight or
+    more: with equal chances it would be one key among 65, and what lies right there would drown in the tile's average.
 
     The anchor is among those asked, as otherwise a tile that has nothing else would come out empty. Without a residual
     this cannot start as the anchor's detector, because attention averages. It starts close to what neck and heads
