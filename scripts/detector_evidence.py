@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the detector's evidence again: datasets, comparisons over seeds, benchmarks; then fill docs/detector.md.
 
-    python scripts/detector_evidence.py --work var/evidence [--only generated noise crowns glacier recipes throughput]
+    python scripts/detector_evidence.py --work var/evidence [--only generated noise crowns glacier recipes ...]
 
 Interrupted, the same command continues. Real scenes come from the folders that examples/*.toml name. Everything runs
 on the CPU, two trainings at a time with one thread each: a training step of `nano` is too small for two threads.
@@ -22,7 +22,10 @@ GENERATED = ["manage.py", "generate_dataset", "--modalities", "rgb", "relative_e
 # what each dataset is made by, and which strategies are compared on it
 DATASETS = {
     "generated": (GENERATED, []),
-    "noise": ([*GENERATED, "--noise", "relative_elevation"], ["--recipes", "staged"]),
+    "noise": (
+        [*GENERATED, "--noise", "relative_elevation"],
+        ["--recipes", "staged", "--fusions", "residual_cross_attention", "conv"],
+    ),
     "crowns": (
         ["manage.py", "dataset", "examples/crowns.toml"],
         ["--recipes", "staged", "--fusions", "residual_cross_attention", "stack"],
@@ -35,6 +38,7 @@ DATASETS = {
 BENCHMARKS = {
     "recipes": ["-m", "benchmarks.detector_recipes", "--device", "cpu"],
     "throughput": ["-m", "benchmarks.detector_throughput", "--device", "cpu", "--json"],
+    "inference": ["-m", "benchmarks.detector_inference", "--json"],
 }
 
 
@@ -89,7 +93,24 @@ def tables_of(work: Path) -> dict[str, str]:
         tables["throughput"] = throughput_table(json.loads(file.read_text(encoding="utf-8")))
     if (file := work / "recipes.json").is_file():
         tables["recipes"] = recipes_table(json.loads(file.read_text(encoding="utf-8")))
+    if (file := work / "inference.json").is_file():
+        tables["inference"] = inference_table(json.loads(file.read_text(encoding="utf-8")))
     return tables
+
+
+def inference_table(rows: list[dict]) -> str:
+    """Milliseconds per tile of every way, and how many times faster it is than eager."""
+    lines = [
+        "Two modalities, at most ten instances per tile; medians; ratios above 1 are faster than eager.",
+        "",
+        "| size | pixels | batch | way | ms per tile | ratio | CPU ms per tile | ratio |",
+        "|" + "---|" * 8,
+    ]
+    for row in rows:
+        ways = [row["way"], f"{row['ms_per_tile']:.0f}", f"{row['times_faster']:.2f}"]
+        cells = [row["size"], row["pixels"], row["batch"], *ways, f"{row['cpu_ms_per_tile']:.0f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} | {row['times_less_cpu']:.2f} |")
+    return "\n".join(lines)
 
 
 def throughput_table(report: dict) -> str:
