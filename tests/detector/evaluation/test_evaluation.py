@@ -72,6 +72,18 @@ def test_detections_on_ignored_regions_are_not_false_alarms(own_dataset_dir: Pat
     assert sum(p["fp"] for p in result.per_image.values()) == 0
 
 
+def test_an_instance_that_covers_no_pixel_is_nothing_to_find(own_dataset_dir: Path) -> None:
+    file = own_dataset_dir / "annotations/train.json"
+    data = json.loads(file.read_text())
+    perfect = [[detection(m) for m in truths(tile)] for tile in read_dataset(own_dataset_dir).tiles("train")]
+    sliver = [[30.1, 30.1, 40.1, 30.1, 40.1, 30.2]]
+    data["annotations"].append({**data["annotations"][0], "id": 999, "segmentation": sliver})
+    file.write_text(json.dumps(data))
+    result = judge(read_dataset(own_dataset_dir), perfect)
+    assert result.n_instances == len(data["annotations"]) - 1
+    assert (result.ap50, result.ar, result.recall) == pytest.approx((1, 1, 1))
+
+
 def test_a_checkpoint_is_evaluated_from_its_folder(trained: TrainResult, dataset_dir: Path) -> None:
     told: list[tuple[float, str]] = []
     result = evaluate(
