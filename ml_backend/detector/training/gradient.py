@@ -14,6 +14,7 @@ from ml_backend.detector.training.precision import autocast
 from ml_backend.detector.training.team import Team
 
 Batch = dict[str, Any]
+SEEDS = 1 << 64  # that torch tells apart
 
 
 class GradientOfStep:
@@ -66,7 +67,7 @@ class GradientOfStep:
         total = torch.zeros((), device=self.device)
         for first in range(0, tiles, self.micro):
             end = min(first + self.micro, tiles)
-            torch.manual_seed(self.config.seed * 1_000_003 + step + self.slots[first] * 15_485_863)
+            torch.manual_seed((self.config.seed * 1_000_003 + step + self.slots[first] * 15_485_863) % SEEDS)
             with self.team.unsynchronised(self._parallel, more=end < tiles):
                 loss = self._loss({key: values[first:end] for key, values in batch.items()}) * ((end - first) / tiles)
                 self.team.touched(self.model, loss).backward()  # type: ignore[no-untyped-call]

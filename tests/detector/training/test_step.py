@@ -20,6 +20,7 @@ from ml_backend.detector import (
     read_dataset,
     train,
 )
+from ml_backend.detector.config import LARGEST_SEED
 from ml_backend.detector.data import TrainingBatches
 from ml_backend.detector.model.build import build_model
 from ml_backend.detector.training import learning_rate, loop
@@ -110,6 +111,15 @@ def test_a_step_that_processes_cannot_share_is_refused() -> None:
     assert [list(Team(rank, 2, rank).slots(4)) for rank in (0, 1)] == [[0, 1], [2, 3]]
     with pytest.raises(ConfigError, match=r"3 tiles of a step .* cannot be shared by 2 processes.* a multiple of 2"):
         Team(1, 2, 1).slots(3)
+
+
+def test_the_largest_seed_has_a_step_of_its_own(dataset_dir: Path, quick: DetectorConfig) -> None:
+    losses = []
+    for seed in (LARGEST_SEED, LARGEST_SEED - 1):
+        model, config = fresh(dataset_dir, replace(quick, seed=seed))
+        batch = TrainingBatches(normalised(dataset_dir), replace(config, seed=0))[0]
+        losses.append(GradientOfStep(model.train(), config, Team(0, 1, 0), CPU, torch.float32)(0, batch, print).item())
+    assert losses[0] != losses[1], "RoI sampling and stochastic depth differ"
 
 
 def test_out_of_memory_falls_back_to_smaller_passes(
