@@ -79,6 +79,23 @@ def test_evaluate_predict_and_info(
     assert "modality    rgb (anchor): red, green, blue" in capsys.readouterr().out
 
 
+def test_info_tells_what_a_card_says_and_does_without_the_rest(
+    trained: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(trained.checkpoint)]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"size        nano, \d+\.\d M parameters\n", told)
+    assert "dataset     synthetic 1\ntrained     20 steps, seed 0, 20" in told
+    assert re.search(r"val         ap \d\.\d{3} .*instances on 3 tiles", told)
+    card = inspect(trained.checkpoint)
+    kept = {key: card[key] for key in ("format", "config", "classes", "modalities")}
+    bare = {**kept, "weights": {"sha256": card["weights"]["sha256"]}, "metrics": {"ap": None, "ap50": 0.5}}
+    (tmp_path / "model.json").write_text(json.dumps(bare))
+    assert main(["info", str(tmp_path)]) == 0
+    assert "dataset     unknown\ntrained     ? steps" in (told := capsys.readouterr().out)
+    assert "val         ap50 0.500  (? instances on ? tiles)" in told
+
+
 def test_evaluate_writes_a_report_and_plain_json(
     dataset_dir: Path, trained: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
