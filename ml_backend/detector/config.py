@@ -15,6 +15,7 @@ from ml_backend.detector.errors import ConfigError
 SIZES = ("nano", "tiny", "small", "base")
 FUSIONS = ("residual_cross_attention", "cross_attention", "conv", "channel_attention", "cbam", "stack")
 PARTS = ("neck", "rpn", "roi_head")
+STACKED = "stacked"  # the one backbone of fusions that join the data
 PRECISIONS = ("auto", "float32", "bfloat16")
 LARGEST_NUMBER = 1e300
 LARGEST_SEED = 2**53 - 1  # every JSON reader keeps whole numbers up to here
@@ -150,7 +151,7 @@ class DetectorConfig:
         """Fill in the dataset's modalities and anchor where none were named.
 
         Raises:
-            ConfigError: a named modality or frozen part does not exist.
+            ConfigError: a named modality or frozen part does not exist, or a modality is named like another part.
         """
         known = tuple(m.name for m in dataset.modalities)
         modalities = self.modalities or known
@@ -159,6 +160,11 @@ class DetectorConfig:
                 raise ConfigError(
                     f"The configuration asks for modality '{name}', but {dataset.path / 'dataset.json'} declares "
                     f"{', '.join(known)}: name one of those or add it to the dataset."
+                )
+            if _is_taken(name):
+                raise ConfigError(
+                    f"{dataset.path / 'dataset.json'} declares a modality '{name}', but a part of the network is "
+                    "called so: rename the modality there, and its folder of chips."
                 )
         anchor = self.anchor or (dataset.anchor if dataset.anchor in modalities else modalities[0])
         _require(anchor in modalities, "anchor", anchor, f"name one of the used modalities {', '.join(modalities)}")
@@ -214,6 +220,13 @@ def _fits(value: object, kind: Any) -> bool:
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a modality of that name would be mistaken for another part, or cannot be a key of a ModuleDict."""
+    from torch import nn  # here: who only reads and writes settings needs no torch
+
+    return name in (*PARTS, STACKED) or hasattr(nn.ModuleDict(), name)
 
 
 def _factors(slow: Any) -> Any:
