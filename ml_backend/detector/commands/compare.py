@@ -11,6 +11,7 @@ from ml_backend.detector.commands.progress import Bar
 from ml_backend.detector.commands.training_options import settings_of
 from ml_backend.detector.comparison.plan import RECIPES, ComparisonConfig
 from ml_backend.detector.config import FUSIONS, SIZES, DetectorConfig
+from ml_backend.detector.errors import DetectorError
 
 DEFAULTS = ComparisonConfig()
 BASE = DEFAULTS.base
@@ -75,6 +76,11 @@ def _compare(arguments: Arguments) -> None:
         progress=progress,
     )
     progress.close()
+    if not any(row.results for row in result.rows if row.kind != "pretrain"):
+        raise DetectorError(
+            f"No training ended well, so there is nothing to compare: {result.files[0]} says why, and the same command "
+            "tries again."
+        )
     if arguments.json:
         print(json.dumps(result.data, indent=2))
         return
