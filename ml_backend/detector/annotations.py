@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ml_backend.detector.errors import DatasetError
+from ml_backend.detector.errors import DatasetError, DetectorError
 
 CHIP_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 MAX_PIXELS = 1 << 26  # of a tile: more would take gigabytes per modality
@@ -48,27 +48,32 @@ def chip_stem(name: str) -> str:
     return str(path.with_suffix("")) if path.suffix.lower() in CHIP_SUFFIXES else str(path)
 
 
-def read_json(path: Path, what: str) -> Any:
+def read_json(path: Path, what: str, refusal: type[DetectorError] = DatasetError) -> Any:
     """Read a JSON file.
 
+    Args:
+        path: the file.
+        what: it should hold, for sentences.
+        refusal: the error to raise.
+
     Raises:
-        DatasetError: it is missing, cannot be read, is not JSON, or names a key twice.
+        DetectorError: it is missing, cannot be read, is not JSON, or names a key twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice := _repeated(key for key, _ in pairs):
-            raise DatasetError(f"{path} holds the key '{twice}' twice in one object: remove one.")
+            raise refusal(f"{path} holds the key '{twice}' twice in one object: remove one.")
         return dict(pairs)
 
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
     except FileNotFoundError:
-        raise DatasetError(f"{path} is missing: a dataset directory needs it ({what}).") from None
+        raise refusal(f"{path} is missing: give the right path, or write it ({what}).") from None
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror}): it should hold {what}.") from None
+        raise refusal(f"{path} cannot be read ({error.strerror}): it should hold {what}.") from None
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        raise DatasetError(f"{path} is not valid JSON ({reason}): write it again.") from None
+        raise refusal(f"{path} is not valid JSON ({reason}): write it again.") from None
 
 
 def read_annotations(source: Path, classes: tuple[str, ...]) -> tuple[Tile, ...]:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.detector.calibration import Calibration
+from ml_backend.detector.card import FORMAT, read_card
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.errors import CheckpointError
 
-FORMAT = "thawloop-detector/1"
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
 
@@ -78,25 +78,12 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     """Read the card of a checkpoint, given its folder or either of its files.
 
     Raises:
-        CheckpointError: there is no readable card of a known format.
+        CheckpointError: there is no sound card of a known format.
     """
     folder = Path(path)
     if folder.name in (WEIGHTS, CARD):
         folder = folder.parent
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(
-            f"{folder / CARD} is missing: give the folder of a checkpoint ({WEIGHTS} and {CARD})."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise CheckpointError(f"{folder / CARD} is not valid JSON: copy the checkpoint again.") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise CheckpointError(f"{folder / CARD} is not a detector card of format {FORMAT}: use a matching version.")
-    missing = {"config", "classes", "modalities", "weights"} - set(card)
-    if missing:
-        raise CheckpointError(f"{folder / CARD} lacks {', '.join(sorted(missing))}: copy the checkpoint again.")
-    return Checkpoint(folder, card)
+    return Checkpoint(folder, read_card(folder / CARD))
 
 
 def inspect(path: Path | str) -> dict[str, Any]:

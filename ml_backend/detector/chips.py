@@ -68,7 +68,8 @@ def read_chip(file: Path, modality: ModalitySpec, size: tuple[int, int] | None =
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # PNG and JPEG have no place on Earth
-            with rasterio.open(file, driver=_driver(file)) as raster:
+            # without its shortcut for whole images, which gives a truncated PNG whatever was in the memory
+            with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"), rasterio.open(file, driver=_driver(file)) as raster:
                 _check_shape(file, raster, modality, size)
                 with np.errstate(over="ignore"):  # float64 nodata beyond float32 becomes infinite, here and below
                     array: FloatArray = raster.read().astype(np.float32)

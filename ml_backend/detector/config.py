@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.errors import ConfigError
@@ -13,7 +15,20 @@ from ml_backend.detector.errors import ConfigError
 SIZES = ("nano", "tiny", "small", "base")
 FUSIONS = ("residual_cross_attention", "cross_attention", "conv", "channel_attention", "cbam", "stack")
 PARTS = ("neck", "rpn", "roi_head")
+STACKED = "stacked"  # the one backbone of fusions that join the data
 PRECISIONS = ("auto", "float32", "bfloat16")
+LARGEST_NUMBER = 1e300
+LARGEST_SEED = 2**53 - 1  # every JSON reader keeps whole numbers up to here
+WANTED: Mapping[Any, str] = {
+    str: "give text",
+    bool: "give true or false",
+    int: "give a whole number",
+    float: "give a finite number",
+    int | None: "give a whole number or null",
+    tuple[str, ...]: "give a list of names",
+    tuple[float, float]: "give a list of two numbers",
+    tuple[tuple[str, float], ...]: 'give a factor per part, as {"rgb": 0.1}',
+}
 
 
 @dataclass(frozen=True)
@@ -89,23 +104,32 @@ class DetectorConfig:
     patience: int = 0
 
     def __post_init__(self) -> None:
+        for key, kind in _kinds().items():
+            value = getattr(self, key)
+            _require(_fits(value, kind), key, value, WANTED[kind])
         _require(self.size in SIZES, "size", self.size, f"choose one of {', '.join(SIZES)}")
         _require(self.fusion in FUSIONS, "fusion", self.fusion, f"choose one of {', '.join(FUSIONS)}")
         _require(self.iterations >= 1, "iterations", self.iterations, "give at least 1")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "give at least 1")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "give a positive number")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "give 0 or more")
+        _require(self.warmup >= 0, "warmup", self.warmup, "give 0 or more")
+        _require(self.grad_clip > 0, "grad_clip", self.grad_clip, "give a positive number")
+        _require(0 <= self.seed <= LARGEST_SEED, "seed", self.seed, f"give a number from 0 to {LARGEST_SEED}")
         _require(self.image_size is None or self.image_size >= 32, "image_size", self.image_size, "give 32 or more")
         _require(0 <= self.modality_dropout < 1, "modality_dropout", self.modality_dropout, "give a share below 1")
+        _require(self.radiometric_jitter >= 0, "radiometric_jitter", self.radiometric_jitter, "give 0 or more")
         _require(0 <= self.empty_share < 1, "empty_share", self.empty_share, "give a share below 1")
         scales = self.scale_jitter
         _require(
-            len(scales) == 2 and 0.1 <= scales[0] <= scales[1] <= 4,
+            0.1 <= scales[0] <= scales[1] <= 4,
             "scale_jitter",
             scales,
             "give a smallest and a largest factor from 0.1 to 4",
         )
         _require(0 <= self.copy_paste <= 1, "copy_paste", self.copy_paste, "give a chance from 0 to 1")
         _require(self.min_instance_pixels >= 1, "min_instance_pixels", self.min_instance_pixels, "give 1 or more")
+        _require(self.eval_interval >= 0, "eval_interval", self.eval_interval, "give 0 or more")
         _require(self.save_interval >= 1, "save_interval", self.save_interval, "give at least 1")
         _require(self.accumulate >= 1, "accumulate", self.accumulate, "give at least 1")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"choose one of {', '.join(PRECISIONS)}")
@@ -127,7 +151,7 @@ class DetectorConfig:
         """Fill in the dataset's modalities and anchor where none were named.
 
         Raises:
-            ConfigError: a named modality or frozen part does not exist.
+            ConfigError: a named modality or frozen part does not exist, or a modality is named like another part.
         """
         known = tuple(m.name for m in dataset.modalities)
         modalities = self.modalities or known
@@ -136,6 +160,11 @@ class DetectorConfig:
                 raise ConfigError(
                     f"The configuration asks for modality '{name}', but {dataset.path / 'dataset.json'} declares "
                     f"{', '.join(known)}: name one of those or add it to the dataset."
+                )
+            if _is_taken(name):
+                raise ConfigError(
+                    f"{dataset.path / 'dataset.json'} declares a modality '{name}', but a part of the network is "
+                    "called so: rename the modality there, and its folder of chips."
                 )
         anchor = self.anchor or (dataset.anchor if dataset.anchor in modalities else modalities[0])
         _require(anchor in modalities, "anchor", anchor, f"name one of the used modalities {', '.join(modalities)}")
@@ -159,6 +188,8 @@ class DetectorConfig:
         Raises:
             ConfigError: a key is unknown or a value makes no sense.
         """
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"The configuration is {data!r}: give a JSON object of settings.")
         known = {field.name for field in fields(cls)}
         for key in data:
             if key not in known:
@@ -171,15 +202,41 @@ class DetectorConfig:
         return cls(**values)
 
 
-def _factors(slow: Any) -> tuple[tuple[str, float], ...]:
-    """Parts with their factors, from a JSON object or from pairs."""
-    try:
-        pairs = slow.items() if isinstance(slow, Mapping) else slow
-        return tuple((str(part), float(factor)) for part, factor in pairs)
-    except (TypeError, ValueError):
-        raise ConfigError(
-            f'The configuration value slow = {slow!r} makes no sense: give a factor per part, as {{"rgb": 0.1}}.'
-        ) from None
+@cache
+def _kinds() -> dict[str, Any]:
+    """The type of every setting."""
+    return get_type_hints(DetectorConfig)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value is of a setting's type; NaN and infinity are no numbers, true and false neither."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, choice) for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, tuple) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
+            return False
+        return all(_fits(item, kinds[0 if kinds[-1] is Ellipsis else n]) for n, item in enumerate(value))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a modality of that name would be mistaken for another part, or cannot be a key of a ModuleDict."""
+    from torch import nn  # here: who only reads and writes settings needs no torch
+
+    return name in (*PARTS, STACKED) or hasattr(nn.ModuleDict(), name)
+
+
+def _factors(slow: Any) -> Any:
+    """Parts with their factors, from a JSON object or from pairs; anything else is left to be refused."""
+    given = list(slow.items()) if isinstance(slow, Mapping) else slow
+    if isinstance(given, list | tuple):
+        given = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in given)
+    if not _fits(given, tuple[tuple[str, float], ...]):
+        return given
+    return tuple((part, float(factor)) for part, factor in given)
 
 
 def _require(condition: bool, key: str, value: object, remedy: str) -> None:

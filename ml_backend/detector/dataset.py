@@ -25,6 +25,7 @@ from ml_backend.detector.errors import DatasetError
 
 __all__ = ["DatasetSpec", "Instance", "ModalitySpec", "Tile", "read_annotations", "read_dataset", "read_json"]
 
+_ON_DISK = (*CHIP_SUFFIXES, *(suffix.upper() for suffix in CHIP_SUFFIXES))
 MODALITY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -140,13 +141,13 @@ class DatasetSpec:
         return tuple(tile for tile in self.tiles(split) if any(self.chip_file(name, tile) for name in names))
 
     def chip_file(self, modality: str, tile: Tile) -> Path | None:
-        """The tile's chip of a modality, whatever its suffix; None when the tile lacks the modality.
+        """The tile's chip of a modality, whatever its suffix (``.TIF`` too); None when the tile lacks the modality.
 
         Raises:
             DatasetError: there is a folder in its place.
         """
         folder = self.path / "chips" / modality
-        for name in (tile.file_name, *(f"{tile.stem}{suffix}" for suffix in CHIP_SUFFIXES)):
+        for name in (tile.file_name, *(f"{tile.stem}{suffix}" for suffix in _ON_DISK)):
             if (folder / name).is_file():
                 return folder / name
             if (folder / name).is_dir():

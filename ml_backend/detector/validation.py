@@ -41,16 +41,12 @@ def check_dataset(dataset: DatasetSpec, modalities: Sequence[str], splits: Itera
                 "add the folder with its chips, or remove the modality."
             )
     sums = {spec.name: _BandSums(len(spec.bands)) for spec in specs}
+    taught: set[str] = set()
     split_of: dict[str, str] = {}
     for split in splits:
         source = dataset.annotation_file(split)
         tiles = dataset.tiles(split)
-        for tile in tiles:
-            if (other := split_of.setdefault(tile.stem, split)) != split:
-                raise DatasetError(
-                    f"{source}: tile '{tile.file_name}' is in the {other} split, too: keep it in one of them, or "
-                    "measurements mean nothing."
-                )
+        _keep_apart(dataset, split, tiles, split_of)
         usable: list[Tile] = []
         for tile in tiles:
             for instance in tile.instances:
@@ -65,12 +61,39 @@ def check_dataset(dataset: DatasetSpec, modalities: Sequence[str], splits: Itera
                 )
             usable.append(tile)
             if split == "train":
+                taught.update(chip.arrays)
                 for name, array in chip.arrays.items():
                     sums[name].add(array[:, chip.valid[name]])
         if split == "train" and not any(not i.ignored for tile in usable for i in tile.instances):
             where = f" on tiles with {' or '.join(modalities)}" if len(usable) < len(tiles) else ""
             raise DatasetError(f"{source} holds no annotations to learn from{where}: label at least one object.")
+        if split == "train" and (untaught := [name for name in modalities if name not in taught]):
+            raise DatasetError(
+                f"{dataset.path / 'chips' / untaught[0]} holds no chip of a tile of {source}, so nothing can be learnt "
+                f"of modality '{untaught[0]}': add its chips, or leave the modality out."
+            )
     return tuple(spec if spec.mean else sums[spec.name].complete(spec, dataset.path) for spec in specs)
+
+
+def check_apart(dataset: DatasetSpec, splits: Iterable[str]) -> None:
+    """Check that no tile is in two of the splits; reads annotations alone.
+
+    Raises:
+        DatasetError: naming both files.
+    """
+    split_of: dict[str, str] = {}
+    for split in splits:
+        _keep_apart(dataset, split, dataset.tiles(split), split_of)
+
+
+def _keep_apart(dataset: DatasetSpec, split: str, tiles: Iterable[Tile], split_of: dict[str, str]) -> None:
+    """Note the split of each tile, in ``split_of`` by its stem; refuse it where it is in another one."""
+    for tile in tiles:
+        if (other := split_of.setdefault(tile.stem, split)) != split:
+            raise DatasetError(
+                f"{dataset.annotation_file(split)}: tile '{tile.file_name}' is in {dataset.annotation_file(other)}, "
+                "too: keep it in one of them, or measurements mean nothing."
+            )
 
 
 class _BandSums:

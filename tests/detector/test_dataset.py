@@ -10,9 +10,21 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from torch import nn
 
-from ml_backend.detector import DatasetError, DetectorConfig, DetectorError, read_dataset, train
+from ml_backend.detector import (
+    ConfigError,
+    DatasetError,
+    DatasetSpec,
+    DetectorConfig,
+    DetectorError,
+    ModalitySpec,
+    read_dataset,
+    train,
+)
 from ml_backend.detector.chips import read_tile
+from ml_backend.detector.config import PARTS, STACKED
+from ml_backend.detector.dataset import MODALITY_NAME
 from ml_backend.detector.validation import check_dataset
 
 BOTH = ("rgb", "relative_elevation")
@@ -164,7 +176,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "image in two splits": (
         lambda r: edit_json(r / "annotations/val.json", lambda d: d["images"][0].update(file_name="train_0000.tif")),
-        r"val\.json: tile 'train_0000\.tif' is in the train split, too",
+        r"val\.json: tile 'train_0000\.tif' is in .*train\.json, too",
     ),
     "image without width": (train_json(lambda d: d["images"][0].update(width=0)), "declared as 0 x 64 pixels"),
     "image declared huge": (train_json(lambda d: d["images"][0].update(width=10**9)), "1000000000 x 64 pixels"),
@@ -244,6 +256,44 @@ def test_files_that_may_not_be_read_are_named(name: str, own_dataset_dir: Path) 
     (own_dataset_dir / name).chmod(0)
     with pytest.raises(DatasetError, match=f"{name} cannot be read .Permission denied"):
         check_dataset(read_dataset(own_dataset_dir), BOTH, ["train"])
+
+
+def test_a_modality_without_a_single_training_chip_is_refused(own_dataset_dir: Path, tmp_path: Path) -> None:
+    for file in (own_dataset_dir / "chips/relative_elevation").glob("train_*.tif"):
+        file.unlink()
+    edit_json(own_dataset_dir / "dataset.json", lambda d: d["modalities"][1].update(mean=[0], std=[1]))
+    with pytest.raises(
+        DatasetError, match=r"chips/relative_elevation holds no chip of a tile of .*train\.json"
+    ) as told:
+        train(own_dataset_dir, tmp_path / "out", DetectorConfig(iterations=1), device="cpu")
+    assert "nothing can be learnt of modality 'relative_elevation'" in str(told.value)
+    train(own_dataset_dir, tmp_path / "out", DetectorConfig(iterations=1, modalities=("rgb",)), device="cpu")
+
+
+@pytest.mark.parametrize("suffix", [".TIF", ".TIFF", ".tiff"])
+def test_a_chip_is_found_whatever_the_case_of_its_suffix(suffix: str, own_dataset_dir: Path) -> None:
+    chip = own_dataset_dir / "chips/rgb/train_0001.tif"
+    renamed = chip.rename(chip.with_suffix(suffix))
+    dataset = read_dataset(own_dataset_dir)
+    assert dataset.chip_file("rgb", dataset.tiles("train")[1]) == renamed
+
+
+ATTRIBUTES = [name for name in dir(nn.ModuleDict()) if MODALITY_NAME.fullmatch(name)]
+
+
+@pytest.mark.parametrize("name", [*ATTRIBUTES, *PARTS, STACKED])
+def test_a_modality_may_not_be_called_like_a_part_of_the_network(name: str) -> None:
+    modalities = tuple(ModalitySpec(n, ("band",)) for n in ("rgb", name))
+    dataset = DatasetSpec(Path("data"), "d", "1", ("RTS",), modalities, "rgb")
+    with pytest.raises(ConfigError, match=f"json declares a modality '{name}', but .*: rename the modality"):
+        DetectorConfig().resolve(dataset)
+    assert DetectorConfig(modalities=("rgb",)).resolve(dataset).modalities == ("rgb",), "it is not used"
+
+
+@pytest.mark.parametrize("name", ["rgb", "dem", "ndvi", "0", "training-data", "neck2", "normal", "sar_vv"])
+def test_ordinary_names_of_modalities_are_taken(name: str) -> None:
+    dataset = DatasetSpec(Path("data"), "d", "1", ("RTS",), (ModalitySpec(name, ("band",)),), name)
+    assert DetectorConfig().resolve(dataset).anchor == name
 
 
 def test_a_name_with_dots_is_no_suffix(own_dataset_dir: Path) -> None:

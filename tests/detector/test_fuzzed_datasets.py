@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from ml_backend.detector import DatasetError, read_dataset
+from ml_backend.detector.chips import read_chip
 from ml_backend.detector.data import training_sample
 from ml_backend.detector.masks import encode_rle, rle_counts, segmentation_mask
 from ml_backend.detector.validation import check_dataset
@@ -100,6 +103,27 @@ def test_a_damaged_chip_is_read_or_refused_in_a_sentence(
     refusal = why_refused(own_dataset_dir)
     file.write_bytes(before)
     assert refusal is None or (str(file) in refusal and "\n" not in refusal)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(kept=st.floats(0.05, 0.95))
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_picture_that_ends_early_is_refused(own_dataset_dir: Path, suffix: str, kept: float) -> None:
+    """What is missing must not be taken from the memory's earlier contents."""
+    chip = own_dataset_dir / "chips/rgb/train_0001.tif"
+    file = own_dataset_dir.with_name(f"cut{suffix}")
+    with rasterio.open(chip) as raster:
+        Image.fromarray((raster.read() * 255).astype(np.uint8).transpose(1, 2, 0)).save(file)
+    whole = file.read_bytes()
+    rgb = read_dataset(own_dataset_dir).modality("rgb")
+    read_chip(file, rgb)
+    file.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(DatasetError, match=f"cut{suffix} cannot be read"):
+        read_chip(file, rgb)
 
 
 @settings(max_examples=150, deadline=None)

@@ -18,7 +18,7 @@ FAMILIES = (training, evaluation, prediction, compare, export, benchmark, info)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; see the module's docstring."""
-    arguments = _parser().parse_args(argv)
+    arguments = command_line().parse_args(argv)
     try:
         command: Callable[[argparse.Namespace], None] = arguments.command
         command(arguments)
@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m ml_backend.detector", description=(__doc__ or "").split(": ", 1)[1].split("\n", 1)[0]
     )

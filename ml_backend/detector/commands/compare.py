@@ -8,10 +8,10 @@ from typing import Any
 
 from ml_backend.detector.commands.options import Arguments, add_command, common_options
 from ml_backend.detector.commands.progress import Bar
+from ml_backend.detector.commands.training_options import settings_of
 from ml_backend.detector.comparison.plan import RECIPES, ComparisonConfig
 from ml_backend.detector.config import FUSIONS, SIZES, DetectorConfig
-from ml_backend.detector.dataset import read_json
-from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.errors import DetectorError
 
 DEFAULTS = ComparisonConfig()
 BASE = DEFAULTS.base
@@ -76,6 +76,11 @@ def _compare(arguments: Arguments) -> None:
         progress=progress,
     )
     progress.close()
+    if not any(row.results for row in result.rows if row.kind != "pretrain"):
+        raise DetectorError(
+            f"No training ended well, so there is nothing to compare: {result.files[0]} says why, and the same command "
+            "tries again."
+        )
     if arguments.json:
         print(json.dumps(result.data, indent=2))
         return
@@ -85,16 +90,9 @@ def _compare(arguments: Arguments) -> None:
 
 def _asked(arguments: Arguments) -> ComparisonConfig:
     """The comparison that the options describe."""
-    settings: dict[str, Any] = {}
-    if arguments.config:
-        settings = read_json(arguments.config, "the --config file")
-        if not isinstance(settings, dict):
-            raise ConfigError(f"{arguments.config} must hold a JSON object of settings.")
-    given = {key: getattr(arguments, key, None) for key in BASE.to_json()}
-    settings.update({key: value for key, value in given.items() if value is not None})
     options: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key in ("pretrain_iterations", "fusions", "recipes", "joint_fusions", "seeds", "split")
         if (value := getattr(arguments, key)) is not None
     }
-    return ComparisonConfig(base=DetectorConfig.from_json(settings), **options)
+    return ComparisonConfig(base=DetectorConfig.from_json(settings_of(arguments)), **options)

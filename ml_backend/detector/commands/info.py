@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ml_backend.detector.checkpoint import inspect
+from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command, metrics_text
 
 
@@ -18,17 +19,24 @@ def add(commands: Any) -> None:
 
 
 def _info(arguments: Arguments) -> None:
-    card = inspect(arguments.checkpoint)
-    if arguments.json:
-        print(json.dumps(card, indent=2))
-        return
-    config = card["config"]
-    print(f"size        {config['size']}, {card['weights']['parameters'] / 1e6:.1f} M parameters")
-    print(f"classes     {', '.join(card['classes'])}")
-    for modality in card["modalities"]:
-        anchor = " (anchor)" if modality["name"] == config["anchor"] else ""
-        print(f"modality    {modality['name']}{anchor}: {', '.join(modality['bands'])}")
-    print(f"fusion      {config['fusion'] if len(card['modalities']) > 1 else 'none'}")
-    print(f"dataset     {card['dataset']['name']} {card['dataset']['version']}")
-    print(f"trained     {card['iterations']} steps, seed {config['seed']}, {card['created']}")
-    print(f"val         {metrics_text(card['metrics']) if card['metrics'] else 'not measured'}")
+    opened = open_checkpoint(arguments.checkpoint)
+    print(json.dumps(opened.card, indent=2) if arguments.json else "\n".join(_lines(opened)))
+
+
+def _lines(opened: Checkpoint) -> Iterator[str]:
+    """What a card says, one a line; older cards do not say everything."""
+    card, config = opened.card, opened.config
+    parameters = card["weights"].get("parameters")
+    count = f", {parameters / 1e6:.1f} M parameters" if isinstance(parameters, int) else ""
+    yield f"size        {config.size}{count}"
+    yield f"classes     {', '.join(opened.classes)}"
+    for modality in opened.modalities:
+        anchor = " (anchor)" if modality.name == config.anchor else ""
+        yield f"modality    {modality.name}{anchor}: {', '.join(modality.bands)}"
+    yield f"fusion      {config.fusion if len(opened.modalities) > 1 else 'none'}"
+    dataset = card.get("dataset")
+    told = [str(dataset.get(key, "")) for key in ("name", "version")] if isinstance(dataset, dict) else ["unknown"]
+    yield f"dataset     {' '.join(told)}"
+    yield f"trained     {card.get('iterations', '?')} steps, seed {config.seed}, {card.get('created', 'undated')}"
+    metrics = card.get("metrics")
+    yield f"val         {metrics_text(metrics) if metrics else 'not measured'}"

@@ -53,7 +53,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def metrics_text(metrics: dict[str, Any]) -> str:
-    """The main figures of an evaluation in one line."""
+    """The main figures of an evaluation in one line; older ones lack some."""
     names = ("ap", "ap50", "ap75", "ap30", "ar", "f1", "precision", "recall", "best_score_threshold")
-    figures = "  ".join(f"{name} {metrics[name]:.3f}" for name in names)
-    return f"{figures}  ({metrics['n_instances']} instances on {metrics['n_tiles']} tiles)"
+    figures = "  ".join(f"{n} {metrics[n]:.3f}" for n in names if isinstance(metrics.get(n), int | float))
+    return f"{figures}  ({metrics.get('n_instances', '?')} instances on {metrics.get('n_tiles', '?')} tiles)"

@@ -129,11 +129,11 @@ def read_settings(file: Path | None, option: str = "--config") -> dict[str, Any]
     """Settings from a JSON file, if there is one.
 
     Raises:
-        ConfigError: it holds something else.
+        ConfigError: it is missing or holds something else.
     """
     if file is None:
         return {}
-    settings = read_json(file, f"the {option} file")
+    settings = read_json(file, f"settings for {option}", ConfigError)
     if not isinstance(settings, dict):
         raise ConfigError(f"{file} must hold a JSON object of settings.")
     return settings

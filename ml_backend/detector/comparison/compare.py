@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ml_backend.detector.checkpoint import replace_file
-from ml_backend.detector.comparison.plan import ComparisonConfig, plan_runs
+from ml_backend.detector.comparison.plan import ComparisonConfig, Run, plan_runs
 from ml_backend.detector.comparison.run import Progress
 from ml_backend.detector.comparison.schedule import Schedule
 from ml_backend.detector.comparison.table import Row, read_rows
 from ml_backend.detector.comparison.verdict import verdict
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
-from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.errors import ConfigError, DatasetError
 
 IDENTITY = "plan.json"
 
@@ -55,14 +55,15 @@ def compare(
         progress: called with the share done of everything (0..1) and a line of text.
 
     Raises:
-        DetectorError: the dataset or the plan makes no sense, or the folder holds or is at another comparison.
+        DetectorError: the dataset, the plan or the device makes no sense, or the folder holds, or is at, another
+            comparison.
     """
     asked = asked or ComparisonConfig()
     if jobs < 1:
         raise ConfigError(f"jobs = {jobs} makes no sense: give at least 1.")
     dataset = read_dataset(dataset_dir)
     runs = plan_runs(asked, dataset)
-    dataset.tiles(asked.split)  # refused now rather than after hours of training
+    _check(dataset, runs, asked.split, device)  # refused now rather than after hours of training
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     schedule = Schedule(
@@ -73,6 +74,23 @@ def compare(
         schedule.do(runs)
         rows = read_rows(schedule.folder, runs)
         return _write(folder, asked, rows, dataset, schedule)
+
+
+def _check(dataset: DatasetSpec, runs: Sequence[Run], split: str, device: str) -> None:
+    """Refuse what would spoil the trainings, or leave one of them nothing to be measured on."""
+    from ml_backend.detector.devices import choose_device
+    from ml_backend.detector.validation import check_dataset
+
+    choose_device(device)
+    modalities = tuple(dict.fromkeys(name for run in runs for name in run.config.modalities))
+    val = ["val"] if dataset.has_split("val") else []
+    check_dataset(dataset, modalities, dict.fromkeys(("train", *val, split)))
+    for name in modalities:
+        if not dataset.with_modalities((dataset.modality(name),)).usable_tiles(split):
+            raise DatasetError(
+                f"{dataset.annotation_file(split)} lists no tile with a chip of modality '{name}', so nothing can be "
+                "measured: add one, leave the modality out, or give another split."
+            )
 
 
 def _write(

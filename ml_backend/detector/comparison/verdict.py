@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scipy import stats
 
 from ml_backend.detector.comparison.table import Measure, Row
+
+if TYPE_CHECKING:
+    from ml_backend.detector.evaluation import Evaluation
 
 LEVEL = 0.95
 PAPERS_BEST = "residual_cross_attention"
@@ -82,17 +86,40 @@ def _fusion_helps(fused: Row, single: Row) -> str:
         says = "takes more seeds to judge"
     return (
         f"The best fusion, {fused.name}, differs from the best single modality, {single.name}, by {found.text()}; "
-        f"it {says}. Both were chosen by these same figures, which flatters the choice among more rows."
+        f"it {says}.{_other_tiles(fused, single)} Both were chosen by these same figures, which flatters the choice "
+        "among more rows."
     )
+
+
+def _other_tiles(fused: Row, single: Row) -> str:
+    """A warning, where tiles that lack the single modality count for the fusion alone; empty where none does."""
+    for _, a, b in _evaluations(fused, single):
+        if set(a.per_image) != set(b.per_image):
+            return (
+                f" But they were measured on different tiles ({a.n_tiles} and {b.n_tiles}), as some lack the single "
+                "modality: the difference is also one between tiles."
+            )
+    return ""
+
+
+def _evaluations(better: Row, other: Row) -> Iterator[tuple[int, Evaluation, Evaluation]]:
+    """What was measured of both, for each seed that both have."""
+    from ml_backend.detector.evaluation import Evaluation
+
+    for seed in sorted(set(better.evaluations) & set(other.evaluations)):
+        a, b = (
+            Evaluation.from_json(json.loads(row.evaluations[seed].read_text(encoding="utf-8")))
+            for row in (better, other)
+        )
+        yield seed, a, b
 
 
 def _over_tiles(better: Row, other: Row) -> str:
     """The same difference with its interval over test tiles, for each seed."""
-    from ml_backend.detector.evaluation import Evaluation, compare_evaluations
+    from ml_backend.detector.evaluation import compare_evaluations
 
     told = []
-    for seed in sorted(set(better.evaluations) & set(other.evaluations)):
-        a, b = (Evaluation.from_json(json.loads(row.evaluations[seed].read_text())) for row in (other, better))
+    for seed, b, a in _evaluations(better, other):
         if set(a.per_image) != set(b.per_image):
             return f"{better.name} and {other.name} were measured on different tiles: no interval over tiles."
         found = compare_evaluations(a, b)["ap50"]

@@ -45,7 +45,8 @@ def to_coco(
 ) -> tuple[dict[str, Any], Annotations]:
     """Truth and detections as COCO, masks as RLE rasterised by one rule (pixel centres) on both sides.
 
-    A detection of a class that the dataset does not declare is left out: nothing is known about it there.
+    A detection of a class that the dataset does not declare is left out: nothing is known about it there. An instance
+    so thin that it covers no pixel's centre is ignored, as in training: no mask can find it.
     """
     annotations: Annotations = []
     predictions: Annotations = []
@@ -61,7 +62,7 @@ def to_coco(
                     "segmentation": rle,
                     "bbox": coco_mask.toBbox(rle).tolist(),
                     "area": float(mask.sum()),
-                    "iscrowd": int(instance.ignored),
+                    "iscrowd": int(instance.ignored or not mask.any()),
                 }
             )
         for detection in detections:

@@ -22,7 +22,7 @@ from ml_backend.detector.evaluation.reliability import fit_temperature, judged_s
 from ml_backend.detector.evaluation.resampling import RESAMPLES, Thresholds, draw_tiles, intervals, resampled
 from ml_backend.detector.evaluation.result import Evaluation, per_image_matches
 from ml_backend.detector.inference import Detector, load
-from ml_backend.detector.validation import check_dataset
+from ml_backend.detector.validation import check_apart, check_dataset
 
 
 def evaluate(
@@ -51,13 +51,15 @@ def evaluate(
         report: HTML file to write, complete in itself.
 
     Raises:
-        DatasetError: the dataset breaks its contract.
+        DatasetError: the dataset breaks its contract, or the split shares tiles with ``train``.
         CheckpointError: the checkpoint is damaged, or for other modalities, bands or classes.
     """
     started = time.perf_counter()
     dataset = read_dataset(dataset_dir)
     detector = load(checkpoint, device)
     check_fits(detector, dataset, Path(checkpoint))
+    if split != "train" and dataset.has_split("train"):
+        check_apart(dataset, ("train", split))
     own = {m.name: m for m in detector.modalities}  # with the checkpoint's normalisation
     check_dataset(dataset.with_modalities(tuple(own.get(m.name, m) for m in dataset.modalities)), list(own), [split])
     dataset = dataset.with_modalities(detector.modalities)

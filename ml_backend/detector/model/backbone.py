@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ml_backend.detector.config import STACKED
 from ml_backend.detector.model.fusion import FUSION_STRATEGIES
 from ml_backend.detector.model.openmmlab import MODELS, MultiScaleBlock
-
-STACKED = "stacked"
 
 
 class RecomputedBlock(MultiScaleBlock):  # type: ignore[misc]

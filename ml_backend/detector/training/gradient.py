@@ -14,13 +14,14 @@ from ml_backend.detector.training.precision import autocast
 from ml_backend.detector.training.team import Team
 
 Batch = dict[str, Any]
+SEEDS = 1 << 64  # that torch tells apart
 
 
 class GradientOfStep:
     """Forward and backward of a step's tiles, at most ``micro`` of them at once.
 
-    Where a GPU runs out of memory, ``micro`` is halved and the step repeated: the tiles of a step, and so the schedule
-    and the data order, stay the same. What is random in a forward pass (RoI sampling, stochastic depth) depends only on
+    Where memory runs out, ``micro`` is halved and the step repeated: the tiles of a step, and so the schedule and the
+    data order, stay the same. What is random in a forward pass (RoI sampling, stochastic depth) depends only on
     the step and on the first tile's place in it, so that a resumed training repeats it, and so that several processes
     do together what one does with as many forward passes.
     """
@@ -45,13 +46,15 @@ class GradientOfStep:
             The mean loss over the tiles of all processes.
 
         Raises:
-            DeviceError: the GPU's memory does not hold a single tile.
+            DeviceError: the memory does not hold a single tile.
         """
         while True:
             self.model.zero_grad(set_to_none=True)
             try:
                 return self.team.mean(self._accumulate(step, batch))
-            except torch.cuda.OutOfMemoryError:
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
                 self._refuse_if_hopeless()
             # outside of the except clause, whose traceback would keep the activations
             torch.cuda.empty_cache()
@@ -64,7 +67,7 @@ class GradientOfStep:
         total = torch.zeros((), device=self.device)
         for first in range(0, tiles, self.micro):
             end = min(first + self.micro, tiles)
-            torch.manual_seed(self.config.seed * 1_000_003 + step + self.slots[first] * 15_485_863)
+            torch.manual_seed((self.config.seed * 1_000_003 + step + self.slots[first] * 15_485_863) % SEEDS)
             with self.team.unsynchronised(self._parallel, more=end < tiles):
                 loss = self._loss({key: values[first:end] for key, values in batch.items()}) * ((end - first) / tiles)
                 self.team.touched(self.model, loss).backward()  # type: ignore[no-untyped-call]
@@ -83,7 +86,13 @@ class GradientOfStep:
         """One tile is the least; and processes that wait for each other's gradients cannot repeat a step alone."""
         if self.micro > 1 and self.team.size == 1:
             return
+        owner = "GPU" if self.device.type == "cuda" else "machine"
         raise DeviceError(
-            f"The GPU's memory does not hold a batch of {self.micro} tiles: use a batch size of "
+            f"The {owner}'s memory does not hold a batch of {self.micro} tiles: use a batch size of "
             f"{max(1, self.config.batch_size // 2)} or a smaller image size."
         ) from None
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has a class for it; the CPU's allocator says so in its text (c10/core/impl/alloc_cpu.cpp)."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -14,11 +14,10 @@ import torch
 from torch import nn
 
 from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
-from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.config import STACKED, DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, ModalitySpec
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.inference import load_weights
-from ml_backend.detector.model.backbone import STACKED
 
 Init = Checkpoint | Path | str | Mapping[str, Path | str] | None
 FIRST_CONVOLUTION = "patch_embed.projection.weight"

@@ -1,5 +1,6 @@
 """The command line: what a newcomer types, what it prints, and its exit codes."""
 
+import argparse
 import json
 import re
 import subprocess
@@ -9,13 +10,18 @@ from pathlib import Path
 import pytest
 
 from ml_backend.detector import TrainResult, inspect
-from ml_backend.detector.commands import main
+from ml_backend.detector.commands import command_line, main
 
 QUICK = ["--iterations", "1", "--batch-size", "2", "--device", "cpu"]
-COMMANDS = (
-    *("train", "pretrain", "finetune", "stages"),
-    *("evaluate", "predict", "compare", "export", "benchmark", "info"),
-)
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """The parser of every command."""
+    (found,) = (a for a in command_line()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+COMMANDS = commands()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -23,7 +29,10 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])
     assert exit_.value.code == 0
-    assert "usage: python -m ml_backend.detector" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"usage: python -m ml_backend.detector {command} " in printed
+    assert str(COMMANDS[command].description).split(maxsplit=1)[0] in printed
+    assert not [action.dest for action in COMMANDS[command]._actions if not (action.help or "").strip()]
 
 
 def test_pretrain_then_finetune(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,6 +79,23 @@ def test_evaluate_predict_and_info(
     assert "modality    rgb (anchor): red, green, blue" in capsys.readouterr().out
 
 
+def test_info_tells_what_a_card_says_and_does_without_the_rest(
+    trained: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(trained.checkpoint)]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"size        nano, \d+\.\d M parameters\n", told)
+    assert "dataset     synthetic 1\ntrained     20 steps, seed 0, 20" in told
+    assert re.search(r"val         ap \d\.\d{3} .*instances on 3 tiles", told)
+    card = inspect(trained.checkpoint)
+    kept = {key: card[key] for key in ("format", "config", "classes", "modalities")}
+    bare = {**kept, "weights": {"sha256": card["weights"]["sha256"]}, "metrics": {"ap": None, "ap50": 0.5}}
+    (tmp_path / "model.json").write_text(json.dumps(bare))
+    assert main(["info", str(tmp_path)]) == 0
+    assert "dataset     unknown\ntrained     ? steps" in (told := capsys.readouterr().out)
+    assert "val         ap50 0.500  (? instances on ? tiles)" in told
+
+
 def test_evaluate_writes_a_report_and_plain_json(
     dataset_dir: Path, trained: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,7 +117,10 @@ def test_refusals_are_one_sentence_on_stderr_and_exit_1(
         (["train", *dataset, *out, "--modalities", "ndvi"], "asks for modality 'ndvi'"),
         (["train", *dataset, *out, "--iterations", "0"], "iterations = 0"),
         (["train", *dataset, *out, "--device", "cuda:9"], "offers"),
-        (["train", *dataset, *out, "--config", str(tmp_path / "none.json")], "none.json is missing"),
+        *(
+            ([command, *dataset, *out, option, str(tmp_path / "none.json")], f"or write it (settings for {option})")
+            for command, option in (("train", "--config"), ("compare", "--config"), ("stages", "--pretrain-config"))
+        ),
         (["train", *dataset, "--out", str(dataset_dir / "dataset.json")], "dataset.json"),
         (["evaluate", *dataset, "--checkpoint", str(tmp_path)], "model.json is missing"),
         (

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ml_backend.detector import ConfigError, DetectorConfig, read_dataset
+from ml_backend.detector import ConfigError, DetectorConfig, DetectorError, read_dataset
 from ml_backend.detector.commands import main
 from ml_backend.detector.comparison import Comparison, ComparisonConfig, compare
 from ml_backend.detector.comparison.plan import plan_runs
+from ml_backend.detector.comparison.schedule import Schedule
 from ml_backend.detector.config import FUSIONS
 
 QUICK = ComparisonConfig(
@@ -107,6 +108,59 @@ def test_one_modality_is_nothing_to_compare(generate: Callable[..., Path], tmp_p
     dataset = generate(tmp_path / "data", train=2, val=1, test=1, size=64, modalities=("rgb",))
     with pytest.raises(ConfigError, match="at least two modalities"):
         compare(dataset, tmp_path / "out", QUICK, device="cpu")
+
+
+def share_tiles(root: Path, first: str, second: str) -> None:
+    shutil.copy(root / f"annotations/{first}.json", root / f"annotations/{second}.json")
+
+
+def empty_test_split(root: Path) -> None:
+    (root / "annotations/test.json").write_text(json.dumps({"images": [], "annotations": []}))
+
+
+def no_elevation_to_test_on(root: Path) -> None:
+    for file in (root / "chips/relative_elevation").glob("test_*.tif"):
+        file.unlink()
+
+
+def truncated_chip(root: Path) -> None:
+    (root / "chips/rgb/test_0001.tif").write_bytes(b"II*\0broken")
+
+
+BEFORE: dict[str, tuple[Callable[[Path], object], dict, str]] = {
+    "test tiles are training tiles": (lambda r: share_tiles(r, "train", "test"), {}, r"test\.json: tile .*train\.json"),
+    "test tiles are validation tiles": (lambda r: share_tiles(r, "val", "test"), {}, r"test\.json: tile .*val\.json"),
+    "nothing to measure on": (empty_test_split, {}, r"test\.json lists no tile with a chip of modality 'rgb'"),
+    "a modality has nothing to be measured on": (no_elevation_to_test_on, {}, "no tile with a chip of modality 'rel"),
+    "no such split": (lambda r: (r / "annotations/test.json").unlink(), {}, r"test\.json is missing"),
+    "a broken chip": (truncated_chip, {}, r"rgb/test_0001\.tif cannot be read"),
+    "no such device": (lambda r: None, {"device": "cuda:9"}, "The device 'cuda:9'"),
+    "a negative seed": (lambda r: None, {"asked": replace(QUICK, seeds=(0, -1))}, "seed = -1 makes no sense"),
+    "a seed too large": (lambda r: None, {"asked": replace(QUICK, seeds=(2**53 - 1,))}, "seed = .* makes no sense"),
+}
+
+
+@pytest.mark.parametrize("case", BEFORE)
+def test_nothing_is_trained_before_everything_is_checked(case: str, own_dataset_dir: Path, tmp_path: Path) -> None:
+    spoil, options, message = BEFORE[case]
+    spoil(own_dataset_dir)
+    with pytest.raises(DetectorError, match=message) as refused:
+        compare(own_dataset_dir, tmp_path / "out", **{"asked": QUICK, "device": "cpu", **options})
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_in_which_nothing_ended_well_exits_1(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Schedule, "do", lambda schedule, runs: None)
+    arguments = ["compare", "--dataset", str(dataset_dir), "--out", str(tmp_path), "--device", "cpu", "--seeds", "0"]
+    assert main([*arguments, "--recipes", "staged", "--fusions", "stack"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: No training ended well")
+    assert "comparison.md says why" in printed.err
+    assert printed.err.count("\n") == 1
+    assert "It was not run." in (tmp_path / "comparison.md").read_text()
 
 
 def test_the_table_has_a_row_for_everything(compared: tuple[Path, str]) -> None:

@@ -1,5 +1,7 @@
 """What a comparison says of given figures."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,23 @@ def test_every_strategy_is_held_against_its_anchor() -> None:
     (sentence,) = [text for text in verdict(rows) if "anchor" in text]
     assert f"{PAPERS}, staged +0.020" in sentence
     assert "stack, staged -0.100" in sentence
+
+
+def test_a_single_modality_measured_on_other_tiles_is_called_so(tmp_path: Path) -> None:
+    def measured(name: str, tiles: int) -> dict[int, Path]:
+        file = tmp_path / f"{name}.json"
+        matches = {"tp": 1, "fp": 0, "fn": 0, "iou": 0.8, "region": None, "truths": 1}
+        per_image = {f"tile{n}.tif": matches for n in range(tiles)}
+        figures = dict.fromkeys(("ap", "ap50", "ap75", "ap30", "ar", "f1", "precision", "recall"), 0.5)
+        figures |= {"best_score_threshold": 0.5, "n_tiles": tiles, "n_instances": tiles, "seconds": 1.0}
+        file.write_text(json.dumps({**figures, "per_image": per_image}))
+        return {0: file}
+
+    single = row("single", "", {0: 0.5, 1: 0.6})
+    fused = replace(row("staged", PAPERS, {0: 0.7, 1: 0.8}), evaluations=measured("fused", 3))
+    sentence = verdict([replace(single, evaluations=measured("single", 2)), fused])[1]
+    assert "But they were measured on different tiles (3 and 2)" in sentence
+    assert "different tiles" not in verdict([single, fused])[1]
 
 
 def test_fine_tuning_is_held_against_joint_training() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml_backend.detector import CheckpointError, Detection, TrainResult, evaluate, load, read_dataset
+from ml_backend.detector import CheckpointError, DatasetError, Detection, TrainResult, evaluate, load, read_dataset
 from ml_backend.detector.calibration import Calibration
 from ml_backend.detector.chips import read_tile
 from ml_backend.detector.dataset import DatasetSpec
@@ -72,6 +72,18 @@ def test_detections_on_ignored_regions_are_not_false_alarms(own_dataset_dir: Pat
     assert sum(p["fp"] for p in result.per_image.values()) == 0
 
 
+def test_an_instance_that_covers_no_pixel_is_nothing_to_find(own_dataset_dir: Path) -> None:
+    file = own_dataset_dir / "annotations/train.json"
+    data = json.loads(file.read_text())
+    perfect = [[detection(m) for m in truths(tile)] for tile in read_dataset(own_dataset_dir).tiles("train")]
+    sliver = [[30.1, 30.1, 40.1, 30.1, 40.1, 30.2]]
+    data["annotations"].append({**data["annotations"][0], "id": 999, "segmentation": sliver})
+    file.write_text(json.dumps(data))
+    result = judge(read_dataset(own_dataset_dir), perfect)
+    assert result.n_instances == len(data["annotations"]) - 1
+    assert (result.ap50, result.ar, result.recall) == pytest.approx((1, 1, 1))
+
+
 def test_a_checkpoint_is_evaluated_from_its_folder(trained: TrainResult, dataset_dir: Path) -> None:
     told: list[tuple[float, str]] = []
     result = evaluate(
@@ -94,6 +106,15 @@ def test_a_checkpoint_for_other_modalities_is_refused(trained: TrainResult, own_
     file.write_text(json.dumps(data))
     with pytest.raises(CheckpointError, match=r"needs the modality 'relative_elevation'.*does not declare"):
         evaluate(own_dataset_dir, trained.checkpoint, device="cpu")
+
+
+def test_a_split_that_shares_tiles_with_training_is_refused(trained: TrainResult, own_dataset_dir: Path) -> None:
+    shutil.copy(own_dataset_dir / "annotations/train.json", own_dataset_dir / "annotations/test.json")
+    with pytest.raises(DatasetError, match=r"test\.json: tile 'train_0000\.tif' is in .*annotations/train\.json, too"):
+        evaluate(own_dataset_dir, trained.checkpoint, device="cpu")
+    assert evaluate(own_dataset_dir, trained.checkpoint, split="train", device="cpu", resamples=0).n_tiles == 3
+    (own_dataset_dir / "annotations/train.json").unlink()
+    assert evaluate(own_dataset_dir, trained.checkpoint, device="cpu", resamples=0).n_tiles == 3
 
 
 def test_every_single_figure_has_a_name(dataset: DatasetSpec) -> None:

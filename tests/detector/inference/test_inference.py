@@ -138,6 +138,20 @@ def spoil_json(folder: Path, **changes: object) -> None:
     (folder / "model.json").write_text(json.dumps({**card, **changes}))
 
 
+def spoil_config(folder: Path, **changes: object) -> None:
+    spoil_json(folder, config={**inspect(folder)["config"], **changes})
+
+
+def spoil_modality(folder: Path, **changes: object) -> None:
+    first, *others = inspect(folder)["modalities"]
+    spoil_json(folder, modalities=[{**first, **changes}, *others])
+
+
+def folder_for_a_card(folder: Path) -> None:
+    (folder / "model.json").unlink()
+    (folder / "model.json").mkdir()
+
+
 def truncate(folder: Path) -> None:
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
@@ -150,6 +164,31 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "card is no JSON": (lambda f: (f / "model.json").write_text("{"), r"model\.json is not valid JSON"),
     "another format": (lambda f: spoil_json(f, format="other/9"), "not a detector card of format"),
     "card of another model": (lambda f: spoil_json(f, classes=["RTS", "lake"]), "does not fit the model it describes"),
+    "card without end": (lambda f: (f / "model.json").write_text("[" * 100_000), r"model\.json is not valid JSON"),
+    "card in Latin-1": (lambda f: (f / "model.json").write_bytes(b'{"a": "\xe9"}'), r"model\.json is not valid JSON"),
+    "card is a folder": (folder_for_a_card, r"model\.json cannot be read"),
+    "card is a list": (lambda f: (f / "model.json").write_text("[]"), "not a detector card of format"),
+    "no classes": (lambda f: spoil_json(f, classes=[]), r"model\.json is damaged .'classes' is no list"),
+    "a class twice": (lambda f: spoil_json(f, classes=["RTS", "RTS"]), "'classes' is no list"),
+    "weights are null": (lambda f: spoil_json(f, weights=None), r"model\.json is damaged .'weights' holds no SHA-256"),
+    "weights are empty": (lambda f: spoil_json(f, weights={}), "'weights' holds no SHA-256"),
+    "checksum is a number": (lambda f: spoil_json(f, weights={"sha256": 7}), "'weights' holds no SHA-256"),
+    "config is null": (lambda f: spoil_json(f, config=None), r"model\.json holds settings .* wrote it or newer"),
+    "config of tomorrow": (lambda f: spoil_config(f, telepathy=True), "'telepathy' is unknown.* wrote it or newer"),
+    "a setting is text": (lambda f: spoil_config(f, iterations="x"), "iterations = 'x' makes no sense"),
+    "another modality": (lambda f: spoil_config(f, modalities=["rgb"]), "'modalities' are not those of its settings"),
+    "another anchor": (lambda f: spoil_config(f, anchor="ndvi"), "'modalities' are not those of its settings"),
+    "modalities are null": (lambda f: spoil_json(f, modalities=None), "'modalities' is no list"),
+    "no mean": (lambda f: spoil_modality(f, mean=[], std=[]), "modality 'rgb' has no 'mean' and 'std'"),
+    "mean of one": (lambda f: spoil_modality(f, mean=[1.0]), "'mean' and positive 'std' of modality 'rgb'"),
+    "no bands": (lambda f: spoil_modality(f, bands=None), "modality 'rgb' declares no bands"),
+    "metrics are a list": (lambda f: spoil_json(f, metrics=[]), "'metrics' is no object"),
+    "tile size is text": (lambda f: spoil_json(f, tile_size="x"), "'tile_size' is no number of pixels"),
+    "tile size is nothing": (lambda f: spoil_json(f, tile_size=0), "'tile_size' is no number of pixels"),
+    "temperature is text": (lambda f: spoil_json(f, metrics={"best_temperature": "x"}), "'best_temperature' is no num"),
+    "temperature is NaN": (lambda f: spoil_json(f, metrics={"best_temperature": float("nan")}), "is no number"),
+    "threshold is a list": (lambda f: spoil_json(f, metrics={"best_score_threshold": [1]}), "_threshold' is no number"),
+    "export is null-like": (lambda f: spoil_json(f, export={"tile": 3}), "'export' does not name its tile and graphs"),
 }
 
 
@@ -161,6 +200,16 @@ def test_damaged_checkpoints_are_refused(damage: str, trained: TrainResult, tmp_
     with pytest.raises(CheckpointError, match=message) as refusal:
         load(folder, "cpu")
     assert str(folder) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_card_of_an_earlier_version_may_say_less(trained: TrainResult, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained.checkpoint, tmp_path / "checkpoint")
+    card = json.loads((folder / "model.json").read_text())
+    kept = {key: card[key] for key in ("format", "config", "classes", "modalities", "weights")}
+    kept["config"] = {key: kept["config"][key] for key in ("size", "fusion", "modalities", "anchor")}
+    (folder / "model.json").write_text(json.dumps(kept))
+    assert load(folder, "cpu").classes == ("RTS",)
 
 
 class SmallMemory:

@@ -20,6 +20,7 @@ from ml_backend.detector import (
     read_dataset,
     train,
 )
+from ml_backend.detector.config import LARGEST_SEED
 from ml_backend.detector.data import TrainingBatches
 from ml_backend.detector.model.build import build_model
 from ml_backend.detector.training import learning_rate, loop
@@ -34,18 +35,26 @@ from ml_backend.detector.validation import check_dataset
 CPU = torch.device("cpu")
 
 
+def exhaust_gpu() -> None:
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+def exhaust_cpu() -> None:
+    torch.empty(1 << 50)
+
+
 @pytest.fixture
-def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     """Let the model of a training run out of memory beyond so many tiles; gives the sizes of the passes tried."""
 
-    def limit(tiles: int) -> list[int]:
+    def limit(tiles: int, exhaust: Callable[[], object] = exhaust_gpu) -> list[int]:
         tried: list[int] = []
 
         def refuse(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             if module.training:
                 tried.append(len(inputs[0]))
                 if len(inputs[0]) > tiles:
-                    raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+                    exhaust()
 
         def build(*arguments: Any) -> nn.Module:
             model = build_model(*arguments)
@@ -104,8 +113,17 @@ def test_a_step_that_processes_cannot_share_is_refused() -> None:
         Team(1, 2, 1).slots(3)
 
 
+def test_the_largest_seed_has_a_step_of_its_own(dataset_dir: Path, quick: DetectorConfig) -> None:
+    losses = []
+    for seed in (LARGEST_SEED, LARGEST_SEED - 1):
+        model, config = fresh(dataset_dir, replace(quick, seed=seed))
+        batch = TrainingBatches(normalised(dataset_dir), replace(config, seed=0))[0]
+        losses.append(GradientOfStep(model.train(), config, Team(0, 1, 0), CPU, torch.float32)(0, batch, print).item())
+    assert losses[0] != losses[1], "RoI sampling and stochastic depth differ"
+
+
 def test_out_of_memory_falls_back_to_smaller_passes(
-    dataset_dir: Path, quick: DetectorConfig, memory_for: Callable[[int], list[int]], tmp_path: Path
+    dataset_dir: Path, quick: DetectorConfig, memory_for: Callable[..., list[int]], tmp_path: Path
 ) -> None:
     tried = memory_for(1)
     told: list[str] = []
@@ -121,13 +139,27 @@ def test_out_of_memory_falls_back_to_smaller_passes(
     assert all(torch.equal(a[name], b[name]) for name in a), "as if accumulation had been asked for"
 
 
-def test_a_gpu_that_does_not_hold_one_tile_is_refused(
-    dataset_dir: Path, quick: DetectorConfig, memory_for: Callable[[int], list[int]], tmp_path: Path
+@pytest.mark.parametrize("exhaust", [exhaust_gpu, exhaust_cpu])
+def test_memory_that_does_not_hold_one_tile_is_refused(
+    exhaust: Callable[[], None],
+    dataset_dir: Path,
+    quick: DetectorConfig,
+    memory_for: Callable[..., list[int]],
+    tmp_path: Path,
 ) -> None:
-    tried = memory_for(0)
+    tried = memory_for(0, exhaust)
     with pytest.raises(DeviceError, match=r"does not hold a batch of 1 tiles: use .* a smaller image size"):
         train(dataset_dir, tmp_path / "out", quick, device="cpu")
     assert tried == [2, 1]
+
+
+def test_other_errors_of_a_step_are_not_taken_for_a_lack_of_memory(
+    dataset_dir: Path, quick: DetectorConfig, memory_for: Callable[..., list[int]], tmp_path: Path
+) -> None:
+    tried = memory_for(0, lambda: torch.zeros(2) + torch.zeros(3))
+    with pytest.raises(RuntimeError, match="must match the size"):
+        train(dataset_dir, tmp_path / "out", quick, device="cpu")
+    assert tried == [2]
 
 
 @pytest.mark.parametrize("fusion", ["residual_cross_attention", "stack"])

@@ -268,11 +268,83 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
         {"slow": {"rgb": 0}},
         {"slow": {"rgb": "slowly"}},
         {"slow": {"rgb": 0.5}, "freeze": ["rgb"]},
+        {"slow": {"rgb": "0.5"}},
+        {"slow": {"rgb": True}},
+        {"slow": {"rgb": float("inf")}},
+        {"slow": {"rgb": None}},
+        {"slow": "rgb"},
+        {"slow": [["rgb", 0.5, 1]]},
+        {"slow": 3},
+        {"size": None},
+        {"size": ["nano"]},
+        {"fusion": {}},
+        {"anchor": 1},
+        {"iterations": 1.5},
+        {"iterations": "10"},
+        {"iterations": True},
+        {"iterations": None},
+        {"batch_size": [2]},
+        {"learning_rate": "1e-3"},
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"learning_rate": 10**400},
+        {"learning_rate": True},
+        {"weight_decay": -0.1},
+        {"weight_decay": float("nan")},
+        {"warmup": -1},
+        {"warmup": 2.0},
+        {"grad_clip": 0},
+        {"grad_clip": float("inf")},
+        {"seed": -1},
+        {"seed": 2**53},
+        {"seed": 0.5},
+        {"image_size": 64.0},
+        {"image_size": "64"},
+        {"radiometric_jitter": -1},
+        {"radiometric_jitter": float("nan")},
+        {"scale_jitter": [0.5, 1, 2]},
+        {"scale_jitter": 0.5},
+        {"scale_jitter": [float("nan"), 1]},
+        {"eval_interval": -1},
+        {"freeze": "rgb"},
+        {"freeze": [1]},
+        {"jitter_exempt": {"rgb": 1}},
+        {"modalities": [["rgb"]]},
+        {"pretrained": None},
+        {"activation_checkpointing": "no"},
+        {"activation_checkpointing": 1},
     ],
 )
 def test_senseless_settings_are_refused_by_name(settings: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(settings))):
+    key = next(iter(settings))
+    with pytest.raises(ConfigError, match=rf"^The configuration (value|key) '?{key}.*: .+\.$") as refused:
         DetectorConfig.from_json(settings)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"modalities": "rgb"}, "modalities = 'rgb' makes no sense: give a list of names."),
+        ({"iterations": "10"}, "iterations = '10' makes no sense: give a whole number."),
+        ({"learning_rate": "fast"}, "give a finite number"),
+        ({"image_size": "64"}, "give a whole number or null"),
+        ({"activation_checkpointing": "no"}, "give true or false"),
+        ({"slow": "rgb"}, 'give a factor per part, as {"rgb": 0.1}'),
+        ([1], "[1]: give a JSON object of settings"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_told_the_right_one(settings: dict[str, object], remedy: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        DetectorConfig.from_json(settings)
+    assert remedy in str(refused.value)
+
+
+def test_every_default_is_of_its_own_kind_and_whole_numbers_are_numbers() -> None:
+    assert DetectorConfig.from_json(DetectorConfig().to_json()) == DetectorConfig()
+    assert DetectorConfig.from_json({"learning_rate": 1, "slow": {"rgb": 2}, "scale_jitter": [1, 2]}).slow == (
+        ("rgb", 2.0),
+    )
 
 
 def test_settings_survive_json() -> None:
