@@ -22,7 +22,7 @@ from ml_backend.detector.training.result import TrainResult
 
 
 class RunFolder:
-    """``run.json`` (identity), ``state.pth`` (to resume), ``result.json`` (once finished), ``checkpoint/``, ``.lock``."""
+    """``run.json`` (identity), ``state.pth`` (to resume), ``result.json`` (once finished), ``checkpoint/``, a lock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
