@@ -20,8 +20,11 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        known = device.type in ("cpu", "cuda")
     except RuntimeError:
-        raise DeviceError(f"The device '{name}' is unknown: use auto, cpu, cuda or cuda:N.") from None
+        known = False
+    if not known:
+        raise DeviceError(f"The device '{name}' is unknown: use auto, cpu, cuda or cuda:N.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"The device '{name}' was asked for, but this machine offers {torch.cuda.device_count()} CUDA devices: "
@@ -31,7 +34,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Most memory used so far: the GPU's by torch, or this process's resident set."""
+    """Most memory used so far.
+
+    Of a GPU it is torch's, since :func:`start_measuring_memory`. Otherwise it is this process's largest resident set
+    since it began, whatever it was that needed it.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

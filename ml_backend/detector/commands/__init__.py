@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from ml_backend.detector.commands import benchmark, compare, evaluation, export, info, prediction, training
 from ml_backend.detector.errors import AnotherProcessFailedError, DetectorError
 
+CONTINUED = ("train", "pretrain", "finetune", "stages", "compare")
 FAMILIES = (training, evaluation, prediction, compare, export, benchmark, info)
 
 
@@ -33,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print("error: Interrupted: the same command continues from the last saved state.", file=sys.stderr)
+        rest = ": the same command continues from the last saved state." if arguments.name in CONTINUED else "."
+        print(f"error: Interrupted{rest}", file=sys.stderr)
         return 1
     return 0
 
@@ -43,7 +45,7 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ml_backend.detector", description=(__doc__ or "").split(": ", 1)[1].split("\n", 1)[0]
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, dest="name", metavar="COMMAND")
     for family in FAMILIES:
         family.add(commands)
     return parser

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.commands.options import Arguments, add_command, common_options, dataset_options, whole_number
+from ml_backend.detector.commands.paths import make_room_for_files, write
 from ml_backend.detector.commands.progress import Bar
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def add(commands: Any) -> None:
 def _evaluate(arguments: Arguments) -> None:
     from ml_backend.detector.evaluation import evaluate
 
-    for file in (arguments.out, arguments.report):
-        if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
+    make_room_for_files(out=arguments.out, report=arguments.report)
     progress = Bar(arguments.json)
     result = evaluate(
         arguments.dataset,
@@ -61,7 +59,7 @@ def _evaluate(arguments: Arguments) -> None:
     )
     progress.close()
     if arguments.out:
-        replace_file(arguments.out, json.dumps(result.to_json(), indent=2).encode())
+        write(arguments.out, json.dumps(result.to_json(), indent=2))
     print(json.dumps(result.to_json(), indent=2) if arguments.json else evaluation_table(result))
 
 

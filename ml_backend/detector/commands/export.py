@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command
+from ml_backend.detector.commands.paths import make_room
 from ml_backend.detector.commands.progress import Bar
 from ml_backend.detector.dataset import read_dataset
 
@@ -50,6 +51,7 @@ def _export(arguments: Arguments) -> None:
     from ml_backend.detector.chips import read_tile
     from ml_backend.detector.inference.export import export
 
+    make_room(arguments.out, "--out")
     chips = []
     if arguments.dataset:
         modalities = open_checkpoint(arguments.checkpoint).modalities

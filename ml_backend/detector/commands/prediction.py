@@ -5,20 +5,35 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.detector.checkpoint import replace_file
+from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command, common_options
+from ml_backend.detector.commands.paths import by_modality, make_room_for_files, modality_path, write
 from ml_backend.detector.commands.progress import Bar
 from ml_backend.detector.dataset import Tile, read_dataset
-from ml_backend.detector.errors import DatasetError, DetectorError, PromptError
+from ml_backend.detector.errors import ConfigError, DatasetError, PromptError
 
 if TYPE_CHECKING:
     from ml_backend.detector.chips import ChipInput
     from ml_backend.detector.inference import Detection, Detector
+    from ml_backend.detector.inference.rasters import Place
 
-Source = tuple[str, "ChipInput", Path]  # its name, its pixels, a file that says where it lies
+SPLITS, DEFAULT_SPLIT = ("train", "val", "test"), "test"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is predicted: its name, a file that says where it lies, and its pixels, read when their turn comes."""
+
+    name: str
+    file: Path
+    read: Callable[[], ChipInput]
+
+
+Answer = tuple[Source, dict[str, Any], "Sequence[Detection]"]
 
 
 def add(commands: Any) -> None:
@@ -29,16 +44,21 @@ def add(commands: Any) -> None:
     source = found.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", type=Path, metavar="DIR", help="dataset directory whose tiles to predict")
     source.add_argument(
-        "--chip", action="append", type=_named_file, metavar="M=FILE", help="a raster of modality M; repeat for others"
+        "--chip",
+        action="append",
+        type=modality_path("FILE"),
+        metavar="M=FILE",
+        help="a raster of modality M; repeat for others",
     )
-    add("--split", default="test", choices=("train", "val", "test"), help="of the dataset (default: test)")
+    add("--split", choices=SPLITS, help=f"of the dataset (default: {DEFAULT_SPLIT})")
     add("--tile", metavar="FILE_NAME", help="only this tile of the split")
     add(
         "--box",
         action="append",
         type=_box,
         metavar="X1,Y1,X2,Y2",
-        help="say what is in this box of the tile or raster instead of searching it (pixels; repeatable)",
+        help="say what is in this box of the tile or raster instead of searching it (pixels; repeatable); "
+        "write --box=-5,... where it begins with a minus",
     )
     add("--out", type=Path, required=True, metavar="FILE", help="JSON file to write")
     add("--geojson", type=Path, metavar="FILE", help="also write the outlines in the world's coordinates (EPSG:4326)")
@@ -59,13 +79,6 @@ def add(commands: Any) -> None:
     common_options(found)
 
 
-def _named_file(text: str) -> tuple[str, Path]:
-    name, separator, path = text.partition("=")
-    if not separator or not name or not path:
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form MODALITY=FILE")
-    return name, Path(path)
-
-
 def _box(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(value) for value in text.split(","))
@@ -74,106 +87,120 @@ def _box(text: str) -> tuple[float, ...]:
 
 
 def _predict(arguments: Arguments) -> None:
+    _check(arguments)
+    sources = _sources(arguments)
+    places = {source.file: _place(source.file) for source in sources} if arguments.geojson else {}
     from ml_backend.detector.inference import load
 
-    if arguments.batch_size < 1:
-        raise DetectorError(f"A batch size of {arguments.batch_size} makes no sense: give 1 or more.")
     detector = load(arguments.checkpoint, arguments.device)
+    if arguments.dataset:
+        from ml_backend.detector.evaluation import check_fits
+
+        check_fits(detector, read_dataset(arguments.dataset), arguments.checkpoint)
     progress = Bar(arguments.json)
-    predictions, places = [], []
-    for file, answer in (_answer_boxes if arguments.box else _search)(detector, arguments, progress):
-        predictions.append({**answer, "detections": [detection.to_json() for detection in answer["detections"]]})
-        places.append((answer["file_name"], file, answer["detections"]))
+    answers, placed = [], []
+    for source, answer, detections in (_answer_boxes if arguments.box else _search)(
+        detector, sources, arguments, progress
+    ):
+        answers.append(
+            {"file_name": source.name, **answer, "detections": [detection.to_json() for detection in detections]}
+        )
+        if arguments.geojson:
+            placed.append((source.name, places[source.file], detections))
     progress.close()
-    replace_file(arguments.out, json.dumps({"tiles": predictions}).encode())
+    write(arguments.out, json.dumps({"tiles": answers}))
     if arguments.geojson:
-        replace_file(arguments.geojson, json.dumps(_world(places)).encode())
-    found = sum(len(prediction["detections"]) for prediction in predictions)
-    summary = {"file": str(arguments.out), "tiles": len(predictions), "instances": found}
-    print(json.dumps(summary) if arguments.json else f"{arguments.out}: {found} instances on {len(predictions)} tiles")
+        from ml_backend.detector.inference.rasters import feature_collection
+
+        write(arguments.geojson, json.dumps(feature_collection(placed)))
+    found = sum(len(answer["detections"]) for answer in answers)
+    summary = {"file": str(arguments.out), "tiles": len(answers), "instances": found}
+    print(json.dumps(summary) if arguments.json else f"{arguments.out}: {found} instances on {len(answers)} tiles")
+
+
+def _check(arguments: Arguments) -> None:
+    """Refuse options that make no sense, alone or together, before anything is read."""
+    from ml_backend.detector.inference.limits import check_limits
+
+    make_room_for_files(out=arguments.out, geojson=arguments.geojson)
+    check_limits(
+        score_threshold=arguments.score_threshold,
+        min_pixels=arguments.min_pixels,
+        tolerance=arguments.tolerance,
+        batch_size=arguments.batch_size,
+    )
+    if arguments.chip and (arguments.tile or arguments.split):
+        raise ConfigError("--tile and --split choose tiles of a dataset: leave them out with --chip.")
+    if arguments.box and (arguments.window is not None or arguments.overlap is not None):
+        raise ConfigError("--window and --overlap are for searching: leave them out with --box.")
+    if arguments.box and arguments.dataset and not arguments.tile:
+        raise PromptError("A box needs to know its tile: name one with --tile, or give a raster with --chip.")
 
 
 def _search(
-    detector: Detector, arguments: Arguments, progress: Callable[[float, str], None]
-) -> Iterator[tuple[Path, dict[str, Any]]]:
+    detector: Detector, sources: Sequence[Source], arguments: Arguments, progress: Callable[[float, str], None]
+) -> Iterator[Answer]:
     """Predict tile by tile, as many at once as go through the network together."""
     options = {
         name: getattr(arguments, name)
         for name in ("score_threshold", "min_pixels", "tolerance", "window", "overlap", "tta", "batch_size")
     }
-    batches, total = _sources(detector, arguments)
-    done = 0
-    for batch in batches:
-        count = len(batch)
+    total = len(sources)
+    for done in range(0, total, arguments.batch_size):
+        batch = sources[done : done + arguments.batch_size]
 
-        def report(share: float, text: str, done: int = done, count: int = count) -> None:
+        def report(share: float, text: str, done: int = done, count: int = len(batch)) -> None:
             progress((done + share * count) / total, text if total == 1 else f"tile {done + count}/{total}")
 
-        results = detector.predict([chip for _, chip, _ in batch], progress=report, **options)
-        for (name, _, file), result in zip(batch, results, strict=True):
-            embedding = result.embedding.tolist()
+        results = detector.predict([source.read() for source in batch], progress=report, **options)
+        for source, result in zip(batch, results, strict=True):
             yield (
-                file,
-                {
-                    "file_name": name,
-                    "detections": result.detections,
-                    "embedding": embedding,
-                    "seconds": result.seconds,
-                },
+                source,
+                {"embedding": result.embedding.tolist(), "seconds": result.seconds},
+                result.detections,
             )
-        done += count
 
 
 def _answer_boxes(
-    detector: Detector, arguments: Arguments, progress: Callable[[float, str], None]
-) -> Iterator[tuple[Path, dict[str, Any]]]:
+    detector: Detector, sources: Sequence[Source], arguments: Arguments, progress: Callable[[float, str], None]
+) -> Iterator[Answer]:
     """What is in the boxes of one tile."""
-    batches, total = _sources(detector, arguments)
-    if total != 1:
-        raise PromptError("A box needs to know its tile: name one with --tile, or give a raster with --chip.")
-    ((name, chip, file),) = next(batches)
-    detections = detector.segment(chip, arguments.box, tolerance=arguments.tolerance, tta=arguments.tta)
-    yield file, {"file_name": name, "boxes": arguments.box, "detections": detections}
+    (source,) = sources
+    options = {"tolerance": arguments.tolerance, "tta": arguments.tta}
+    yield source, {"boxes": arguments.box}, detector.segment(source.read(), arguments.box, **options)
 
 
-def _sources(detector: Detector, arguments: Arguments) -> tuple[Iterator[list[Source]], int]:
-    """Batches of what is to be predicted, read when their turn comes, and how many there are."""
+def _sources(arguments: Arguments) -> list[Source]:
+    """What is to be predicted."""
     from ml_backend.detector.chips import read_tile
-    from ml_backend.detector.evaluation import check_fits
     from ml_backend.detector.inference.rasters import read_stack
 
+    modalities = open_checkpoint(arguments.checkpoint).modalities
     if arguments.chip:
-        files = dict(arguments.chip)
-        first = next(iter(files.values()))
-        return iter([[(first.name, read_stack(files, detector.modalities), first)]]), 1
-    dataset = read_dataset(arguments.dataset)
-    check_fits(detector, dataset, arguments.checkpoint)
-    dataset = dataset.with_modalities(detector.modalities)
-    tiles = dataset.usable_tiles(arguments.split)
+        files = by_modality(arguments.chip, "--chip")
+        chip, first = read_stack(files, modalities), next(iter(files.values()))
+        return [Source(first.name, first, lambda: chip)]
+    dataset, split = read_dataset(arguments.dataset).with_modalities(modalities), arguments.split or DEFAULT_SPLIT
+    tiles = dataset.usable_tiles(split)
     if arguments.tile:
         tiles = tuple(tile for tile in tiles if tile.file_name == arguments.tile)
         if not tiles:
             raise DatasetError(
-                f"{dataset.annotation_file(arguments.split)} has no usable tile '{arguments.tile}': "
-                "give its file_name and --split."
+                f"{dataset.annotation_file(split)} has no usable tile '{arguments.tile}': give its file_name and "
+                "--split."
             )
 
     def source(tile: Tile) -> Source:
-        file = next(f for m in detector.modalities if (f := dataset.chip_file(m.name, tile)))
-        return tile.file_name, read_tile(dataset, detector.modalities, tile), file
+        file = next(f for m in modalities if (f := dataset.chip_file(m.name, tile)))
+        return Source(tile.file_name, file, lambda: read_tile(dataset, modalities, tile))
 
-    step = arguments.batch_size
-    starts = range(0, len(tiles), step)
-    return ([source(tile) for tile in tiles[start : start + step]] for start in starts), len(tiles)
+    return [source(tile) for tile in tiles]
 
 
-def _world(found: Sequence[tuple[str, Path, Sequence[Detection]]]) -> dict[str, Any]:
-    from ml_backend.detector.inference.rasters import feature_collection, place_of
+def _place(file: Path) -> Place:
+    from ml_backend.detector.inference.rasters import place_of
 
-    placed = []
-    for name, file, detections in found:
-        place = place_of(file)
-        if place is None:
-            raise DatasetError(f"{file} does not say where it lies: leave out --geojson or georeference it.")
-        placed.append((name, place, detections))
-    return feature_collection(placed)
+    place = place_of(file)
+    if place is None:
+        raise DatasetError(f"{file} does not say where it lies: leave out --geojson or georeference it.")
+    return place

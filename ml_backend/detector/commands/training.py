@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_backend.detector.commands.options import Arguments, add_command, metrics_text
+from ml_backend.detector.commands.paths import by_modality, modality_path
 from ml_backend.detector.commands.progress import Bar
-from ml_backend.detector.commands.training_options import named_path, read_settings, settings_of, training_options
+from ml_backend.detector.commands.training_options import read_settings, settings_of, training_options
 from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.errors import ConfigError
 
 if TYPE_CHECKING:
     from ml_backend.detector.training import StagesResult, TrainResult
@@ -37,7 +39,7 @@ def add(commands: Any) -> None:
         dest="sources",
         action="append",
         required=True,
-        type=named_path,
+        type=modality_path("CHECKPOINT"),
         metavar="M=CHECKPOINT",
         help="pretrained checkpoint of a modality; repeat for each (the anchor's is needed: it brings neck and heads)",
     )
@@ -64,23 +66,31 @@ def _staged_options(group: Any) -> None:
         dest="sources",
         action="append",
         default=[],
-        type=named_path,
+        type=modality_path("CHECKPOINT"),
         metavar="M=CHECKPOINT",
         help="checkpoint of a modality that need not be pretrained any more; repeat for each",
     )
 
 
 def _train(arguments: Arguments) -> None:
-    _run(arguments, settings_of(arguments), arguments.init)
+    _run(arguments, settings_of(arguments), _start(arguments))
 
 
 def _pretrain(arguments: Arguments) -> None:
     fixed = {"modalities": [arguments.modality], "anchor": arguments.modality}
-    _run(arguments, {**settings_of(arguments), **fixed}, arguments.init)
+    _run(arguments, {**settings_of(arguments), **fixed}, _start(arguments))
 
 
 def _finetune(arguments: Arguments) -> None:
-    _run(arguments, settings_of(arguments), dict(arguments.sources))
+    _run(arguments, settings_of(arguments), by_modality(arguments.sources, "--from"))
+
+
+def _start(arguments: Arguments) -> Path | None:
+    """The checkpoint of --init, which leaves nothing for --pretrained to begin."""
+    if arguments.init and arguments.pretrained:
+        raise ConfigError("--init replaces all weights, also those of --pretrained: give one of both.")
+    start: Path | None = arguments.init
+    return start
 
 
 def _run(arguments: Arguments, settings: dict[str, Any], init: Any) -> None:
@@ -97,7 +107,7 @@ def _run(arguments: Arguments, settings: dict[str, Any], init: Any) -> None:
         progress=progress,
         resume=not arguments.no_resume,
     )
-    _answer(arguments, progress, result.to_json(), _result_text(result))
+    _answer(arguments, progress, result.to_json(), _result_text(result, result.peak_memory_mb))
 
 
 def _stages(arguments: Arguments) -> None:
@@ -113,7 +123,7 @@ def _stages(arguments: Arguments) -> None:
         arguments.out,
         DetectorConfig.from_json(settings),
         pretrain=DetectorConfig.from_json(alone),
-        sources=dict(arguments.sources),
+        sources=by_modality(arguments.sources, "--from"),
         device=arguments.device,
         progress=progress,
         resume=not arguments.no_resume,
@@ -130,14 +140,12 @@ def _answer(arguments: Arguments, progress: Bar, result: dict[str, Any], text: s
         print(json.dumps(result, indent=2) if arguments.json else text)
 
 
-def _result_text(result: TrainResult) -> str:
+def _result_text(result: TrainResult, peak: float | None) -> str:
     quality = metrics_text(result.metrics) if result.metrics else "no validation split"
-    return (
-        f"{result.checkpoint}: {result.iterations} steps in {result.seconds:.0f} s, "
-        f"peak memory {result.peak_memory_mb:.0f} MB\nval: {quality}"
-    )
+    memory = "" if peak is None else f", peak memory {peak:.0f} MB"
+    return f"{result.checkpoint}: {result.iterations} steps in {result.seconds:.0f} s{memory}\nval: {quality}"
 
 
 def _stages_text(result: StagesResult) -> str:
     whole = f"in all: {result.seconds:.0f} s, peak memory {result.peak_memory_mb:.0f} MB"
-    return "\n".join([*map(_result_text, result.stages.values()), whole])
+    return "\n".join([*(_result_text(stage, result.peak_of(name)) for name, stage in result.stages.items()), whole])

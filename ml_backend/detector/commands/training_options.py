@@ -117,14 +117,6 @@ def _part_factor(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form PART=FACTOR") from None
 
 
-def named_path(text: str) -> tuple[str, Path]:
-    """The value of ``--from``."""
-    name, separator, path = text.partition("=")
-    if not separator or not name or not path:
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form MODALITY=CHECKPOINT")
-    return name, Path(path)
-
-
 def read_settings(file: Path | None, option: str = "--config") -> dict[str, Any]:
     """Settings from a JSON file, if there is one.
 

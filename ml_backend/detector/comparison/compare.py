@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from ml_backend.detector.comparison.table import Row, read_rows
 from ml_backend.detector.comparison.verdict import verdict
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError
+from ml_backend.detector.lock import alone_in
 
 IDENTITY = "plan.json"
 
@@ -69,7 +68,7 @@ def compare(
     schedule = Schedule(
         folder / "runs", dataset.path, asked.split, device, jobs, progress or (lambda share, text: None)
     )
-    with _alone_in(folder):
+    with alone_in(folder, f"{folder} is being worked on by another comparison: wait for it or end it."):
         _claim(folder, asked, dataset)
         schedule.do(runs)
         rows = read_rows(schedule.folder, runs)
@@ -123,14 +122,3 @@ def _claim(folder: Path, asked: ComparisonConfig, dataset: DatasetSpec) -> None:
             "or remove it. Only seeds, fusions and recipes may change."
         )
     replace_file(file, text.encode())
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder, so that no second comparison writes into the same trainings."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{folder} is being worked on by another comparison: wait for it or end it.") from None
-        yield

@@ -16,8 +16,6 @@ from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.errors import ConfigError
 
 RECIPES = ("staged", "joint")
-# pretraining takes its randomness from elsewhere, or fine-tuning would show the same tiles turned the same way again
-PRETRAINING_SEEDS = 1_000_000
 Kind = Literal["pretrain", "single", "staged", "joint"]
 
 
@@ -106,6 +104,8 @@ def plan_runs(asked: ComparisonConfig, dataset: DatasetSpec) -> list[Run]:
 
 def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
     """The trainings of one seed."""
+    from ml_backend.detector.training.stages import PRETRAINING_SEEDS
+
     staged, seed = "staged" in asked.recipes, base.seed
     pretrained = {name: f"pretrain-{name}-seed{seed}" for name in base.modalities} if staged else {}
     runs: list[Run] = []

@@ -26,6 +26,7 @@ from ml_backend.detector.dataset import Instance, ModalitySpec, Tile
 from ml_backend.detector.devices import choose_device, peak_memory_mb
 from ml_backend.detector.inference import Detector
 from ml_backend.detector.model.build import build_model
+from ml_backend.detector.training.precision import keep_predictions_in_float32
 
 # dense bfloat16 FLOP/s of cards by their torch name, from NVIDIA's data sheets; without an entry no share is told
 PEAK_FLOPS = {
@@ -176,6 +177,8 @@ def training_step(
         samples: mmdet's DetDataSample of each tile.
         device: where the model is.
     """
+    if device.type == "cuda":
+        keep_predictions_in_float32(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=DetectorConfig().learning_rate, fused=device.type == "cuda")
 
     def step() -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.errors import DeviceError, PromptError
 from ml_backend.detector.inference import network
 from ml_backend.detector.inference.instances import Instance, instances_of
+from ml_backend.detector.inference.limits import check_limits
 from ml_backend.detector.inference.merging import merge
 from ml_backend.detector.inference.prompts import Box, check_boxes
 from ml_backend.detector.inference.results import Detection, TileResult
 from ml_backend.detector.inference.symmetry import symmetries
-from ml_backend.detector.inference.windows import DEFAULT_WINDOW, Window, plan_windows, valid_pixels, window_around
-from ml_backend.detector.masks import FloatArray
+from ml_backend.detector.inference.windows import DEFAULT_WINDOW, Window, covered, plan_windows, window_around
+from ml_backend.detector.masks import BoolArray, FloatArray
 
 Progress = Callable[[float, str], None]
 log = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ class Detector:
             score_threshold: instances below are left out (the network itself drops those below 0.05).
             max_detections: at most this many instances per window of a tile (the network itself keeps 100).
             tolerance: outlines may be simplified by this many pixels.
-            min_pixels: instances of fewer pixels are left out.
+            min_pixels: instances of fewer pixels are left out; so are those that lie wholly where no modality has data.
             batch_size: tiles per forward pass; halved by itself where the GPU's memory does not hold so many.
             window: a larger tile is cut into windows of this many pixels, and what they find is joined
                 (:mod:`.merging`); None takes :attr:`window`.
@@ -108,9 +110,16 @@ class Detector:
 
         Raises:
             DatasetError: a chip has none of the model's modalities or contradictory shapes.
-            ConfigError: window, overlap or augmentation make no sense.
+            ConfigError: thresholds, sizes, window, overlap or augmentation make no sense.
             DeviceError: the GPU's memory does not hold a single tile.
         """
+        check_limits(
+            tolerance=tolerance,
+            score_threshold=score_threshold,
+            min_pixels=min_pixels,
+            max_detections=max_detections,
+            batch_size=batch_size,
+        )
         seen_as = symmetries(tta)
         sizes = [chip_size(chip, self.modalities) for chip in chips]
         own = self.window if window is None else (window, window)
@@ -132,23 +141,24 @@ class Detector:
                 tile.embeddings.append(embedding)
                 # only where there is something to weigh against, because it takes time
                 several = len(plans[view.chip]) > 1
-                tile.weights.append(self._valid_pixels(part.of(chips[view.chip])) if several else 1)
+                tile.weights.append(self._valid_pixels(chips[view.chip], part) if several else 1)
                 tile.seconds += seconds
             done = sum(len(tile.found) for tile in tiles)
             say(done / len(views), f"window {done}/{len(views)}")
 
         self._each_batch(views, batch_size, look)
 
-        def outlined(tile: _Tile, size: tuple[int, int]) -> TileResult:
+        def outlined(tile: _Tile, chip: ChipInput, size: tuple[int, int]) -> TileResult:
             started = time.perf_counter()
             instances = tile.found[0][1] if len(tile.found) == 1 else merge(tile.found, size)
-            kept = [i for i in instances if i.score >= score_threshold and i.pixels >= min_pixels]
+            likely = (instance.largest_part() for instance in instances if instance.score >= score_threshold)
+            kept = (i for i in likely if i.pixels >= min_pixels and (i.mask & self._covered(chip, i.box)).any())
             most = max_detections * len(tile.found)
-            detections = tuple(self._outline(instance, tolerance) for instance in kept[:most])
+            detections = tuple(self._outline(instance, tolerance) for instance in islice(kept, most))
             seconds = tile.seconds + time.perf_counter() - started
             return TileResult(detections, _mean(tile.embeddings, tile.weights), seconds)
 
-        return [outlined(tile, size) for tile, size in zip(tiles, sizes, strict=True)]
+        return [outlined(tile, chip, size) for tile, chip, size in zip(tiles, chips, sizes, strict=True)]
 
     def segment(
         self,
@@ -176,9 +186,11 @@ class Detector:
 
         Raises:
             PromptError: a box is not a box or lies outside the tile, or the class is unknown.
+            ConfigError: the tolerance or augmentation makes no sense.
             DatasetError: see :meth:`predict`.
             DeviceError: see :meth:`predict`.
         """
+        check_limits(tolerance=tolerance)
         if class_name is not None and class_name not in self.classes:
             raise PromptError(f"The class '{class_name}' is unknown to the model: use {', '.join(self.classes)}.")
         seen_as = symmetries(tta)
@@ -210,10 +222,14 @@ class Detector:
         """Leave out windows without data; one stays in any case."""
         if len(windows) == 1:
             return windows
-        return [window for window in windows if self._valid_pixels(window.of(chip))] or windows[:1]
+        return [window for window in windows if self._valid_pixels(chip, window)] or windows[:1]
 
-    def _valid_pixels(self, chip: ChipInput) -> int:
-        return valid_pixels(chip, tuple(modality.name for modality in self.modalities))
+    def _valid_pixels(self, chip: ChipInput, window: Window) -> int:
+        return int(np.count_nonzero(self._covered(chip, (window.left, window.top, window.right, window.bottom))))
+
+    def _covered(self, chip: ChipInput, box: tuple[int, int, int, int]) -> BoolArray:
+        """Which pixels of a box have data in any modality."""
+        return covered(Window(*box).of(chip), tuple(modality.name for modality in self.modalities))
 
     def _prepare(self, chip: ChipInput, window: Window) -> network.Prepared:
         return network_input(window.of(chip), self.modalities, self.config.image_size)

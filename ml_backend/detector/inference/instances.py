@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from ml_backend.detector.inference.results import Detection
 from ml_backend.detector.masks import BoolArray, FloatArray, mask_rings
@@ -42,6 +43,18 @@ class Instance:
     def pixels(self) -> int:
         """How many pixels it covers."""
         return int(np.count_nonzero(self.mask))
+
+    def largest_part(self) -> Instance:
+        """The largest 4-connected part of it, which is what is outlined.
+
+        To be taken after windows are merged: what one of them sees apart may be joined outside of it.
+        """
+        parts, count = ndimage.label(self.mask)
+        if count < 2:
+            return self
+        largest: BoolArray = parts == np.bincount(parts.ravel())[1:].argmax() + 1
+        crop = _crop(largest)
+        return replace(self, left=self.left + crop[1].start, top=self.top + crop[0].start, mask=largest[crop].copy())
 
     def within(self, left: int, top: int, right: int, bottom: int) -> BoolArray:
         """The part of its mask in a rectangle of the tile: bool [bottom - top, right - left]."""
@@ -81,14 +94,12 @@ def instances_of(found: Any) -> list[Instance]:
     taken = []
     for i in range(len(arrays["scores"])):
         mask = arrays["masks"][i].astype(bool)
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        top, bottom = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        left, right = (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, 0)
+        crop = _crop(mask)
         taken.append(
             Instance(
-                left=left,
-                top=top,
-                mask=mask[top:bottom, left:right].copy(),
+                left=crop[1].start,
+                top=crop[0].start,
+                mask=mask[crop].copy(),
                 label=int(arrays["labels"][i]),
                 score=float(arrays["scores"][i]),
                 stage_scores=arrays["stage_scores"][i],
@@ -98,3 +109,11 @@ def instances_of(found: Any) -> list[Instance]:
             )
         )
     return taken
+
+
+def _crop(mask: BoolArray) -> tuple[slice, slice]:
+    """The rows and columns of the smallest rectangle that holds a mask; empty when nothing is set."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -12,11 +12,11 @@ import rasterio
 import shapely
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform_geom
 from shapely.affinity import affine_transform
 
-from ml_backend.detector.chips import ChipInput, read_chip
+from ml_backend.detector.chips import ChipInput, _driver, read_chip
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.inference.results import Detection
@@ -56,11 +56,19 @@ def read_stack(files: Mapping[str, Path], modalities: Sequence[ModalitySpec]) ->
 
 
 def place_of(file: Path) -> Place | None:
-    """Where a raster lies; None when it does not say."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(file) as raster:
-            return Place(raster.transform, raster.crs) if raster.crs else None
+    """Where a raster lies; None when it does not say.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(file, driver=_driver(file)) as raster:
+                return Place(raster.transform, raster.crs) if raster.crs else None
+    except (RasterioError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise DatasetError(f"{file} cannot be read ({reason}): export the chip again.") from None
 
 
 def feature_collection(found: Iterable[tuple[str, Place, Sequence[Detection]]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ml_backend.detector.chips import ChipInput
 from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.masks import BoolArray
 
 SMALLEST = 32
 DEFAULT_WINDOW = 512
@@ -78,14 +79,15 @@ def _starts(length: int, window: int, overlap: int) -> list[int]:
     return [int(start) for start in np.linspace(0, length - window, count).round()]
 
 
-def valid_pixels(chip: ChipInput, modalities: tuple[str, ...]) -> int:
-    """How many pixels have data in any of the modalities."""
+def covered(chip: ChipInput, modalities: tuple[str, ...]) -> BoolArray:
+    """Which pixels [H, W] have data in any of the modalities."""
     planes = [
         np.logical_and(np.isfinite(array).all(axis=0), chip.valid.get(name, True))
         for name, array in chip.arrays.items()
         if name in modalities
     ]
-    return int(np.count_nonzero(np.any(planes, axis=0))) if planes else 0
+    either: BoolArray = np.logical_or.reduce(planes)
+    return either
 
 
 def window_around(box: tuple[float, float, float, float], size: tuple[int, int], window: tuple[int, int]) -> Window:

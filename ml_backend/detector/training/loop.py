@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from ml_backend.detector.devices import device_name, peak_memory_mb, start_measu
 from ml_backend.detector.errors import TrainingDivergedError, TrainingStoppedError
 from ml_backend.detector.evaluation import evaluate_detector
 from ml_backend.detector.inference import Detector
+from ml_backend.detector.inference.windows import SMALLEST
 from ml_backend.detector.model.build import build_model
 from ml_backend.detector.training.assignment import Assignment
 from ml_backend.detector.training.averaging import moving_average
@@ -69,16 +71,22 @@ def train(
         DetectorError: bad dataset, configuration, checkpoint or device; divergence; or a stop that was asked for.
     """
     folder = RunFolder(Path(out_dir))
-    with join_team() as team:
+    with join_team() as team, ExitStack() as held:
         told = progress if progress and team.leads else _silent
         assignment = team.together(lambda: Assignment.prepare(Path(dataset_dir), config, init, device, team))
-        team.first(lambda: folder.claim(assignment.identity, resume))
-        if folder.finished() is None:
+
+        def check() -> Assignment:
             told(0.0, f"checking {assignment.dataset.path}")
-            checked = team.together(assignment.checked)
+            return team.together(assignment.checked)
+
+        checked = None if resume else check()  # nothing is discarded for a training that cannot begin
+        team.first(lambda: held.enter_context(folder.alone()))
+        team.first(lambda: folder.claim(assignment.identity, resume))
+        if team.together(folder.finished) is None:
+            sound = checked or check()
             devices = [assignment.device] if assignment.device.type == "cuda" else []
             with torch.random.fork_rng(devices=devices):
-                team.together(lambda: _Training(checked, folder, team, told, should_stop or (lambda: False))).run()
+                team.together(lambda: _Training(sound, folder, team, told, should_stop or (lambda: False))).run()
         result = folder.finished()
     assert result is not None, "a training that ends without an error has written its result"
     return TrainResult(**{**result, "checkpoint": folder.checkpoint})
@@ -157,7 +165,7 @@ class _Training:
         loss = self.gradient(self.step, batch, self._report)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            self.team.first(self._diverge)
+            self.team.first(lambda: self._diverge("The loss or its gradient", self.step + 1))
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -176,7 +184,14 @@ class _Training:
             self.team.first(self._stop)
         return done
 
+    def _require_numbers(self) -> None:
+        """A step may spoil the weights although its loss was fine: they must be neither kept nor published."""
+        for weights in (self.model.state_dict(), self._judged.state_dict()):
+            if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+                self._diverge("A weight", self.step)
+
     def _select(self) -> None:
+        self._require_numbers()
         self.selection = self.selection.after(self._evaluate(), self.step, self._judged.state_dict())
 
     def _stop(self) -> None:
@@ -187,8 +202,8 @@ class _Training:
 
     def _evaluate(self) -> dict[str, Any]:
         dataset, device = self.assignment.dataset, self.assignment.device
-        window = (self.assignment.tile_size, self.assignment.tile_size)
-        detector = Detector(self._judged, self.config, dataset.classes, dataset.modalities, device, window)
+        side = max(SMALLEST, self.assignment.tile_size)
+        detector = Detector(self._judged, self.config, dataset.classes, dataset.modalities, device, (side, side))
         return evaluate_detector(
             detector, dataset, "val", progress=lambda share, text: self._report(text, share)
         ).summary()
@@ -206,6 +221,7 @@ class _Training:
         return max(self.peak, peak_memory_mb(self.assignment.device))
 
     def _save(self) -> None:
+        self._require_numbers()
         self.folder.save_state(
             {
                 "step": self.step,
@@ -231,15 +247,18 @@ class _Training:
         if self.average:
             self.average.load_state_dict(state["average"])
 
-    def _diverge(self) -> None:
-        """Keep the last state as a checkpoint, and refuse to go on."""
-        state = self.folder.load_state()
+    def _diverge(self, what: str, step: int) -> NoReturn:
+        """Keep the best or else the last weights as a checkpoint, and refuse to go on."""
+        best, state = self.selection, self.folder.load_state()
         kept = "no checkpoint had been saved yet"
-        if state is not None:
+        if best.weights:
+            kept = f"the best checkpoint so far (step {best.step}) is {self.folder.checkpoint}"
+            write_checkpoint(self.folder.checkpoint, best.weights, self._card(best.metrics, best.step))
+        elif state is not None:
             kept = f"the last good checkpoint (step {state['step']}) is {self.folder.checkpoint}"
             write_checkpoint(self.folder.checkpoint, _good_weights(state), self._card({}, state["step"]))
         raise TrainingDivergedError(
-            f"The loss or its gradient stopped being a number at step {self.step + 1} of {self.config.iterations}; "
+            f"{what} stopped being a number at step {step} of {self.config.iterations}; "
             f"{kept}: train with a lower learning rate than {self.config.learning_rate:g} or a longer warmup."
         )
 
@@ -252,7 +271,7 @@ class _Training:
         self.folder.finish(result.to_json())
         self.progress(1.0, f"done: {self.folder.checkpoint}")
 
-    def _card(self, metrics: dict[str, Any], step: int) -> dict[str, Any]:
+    def _card(self, metrics: Mapping[str, Any], step: int) -> dict[str, Any]:
         training = {
             "seconds": self._elapsed(),
             "peak_memory_mb": self._peak(),
@@ -261,7 +280,7 @@ class _Training:
             "tiles_at_once": self.gradient.micro,
             "processes": self.team.size,
         }
-        return self.assignment.card(self.init, metrics, step, training)
+        return self.assignment.card(self.init, dict(metrics), step, training)
 
 
 def _silent(share: float, text: str) -> None:

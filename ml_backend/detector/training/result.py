@@ -18,7 +18,7 @@ class TrainResult:
         checkpoint: folder of the published checkpoint.
         metrics: of the validation split (:meth:`Evaluation.summary`); empty when there is none.
         seconds: of training and evaluation, over all resumed parts.
-        peak_memory_mb: of the GPU, or of the process.
+        peak_memory_mb: of the GPU during this training; on a CPU, the most that the process has needed so far.
         iterations: optimizer steps done.
     """
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import shutil
+import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ml_backend.detector.checkpoint import CARD, replace_file
-from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.errors import CheckpointError, ConfigError
+from ml_backend.detector.lock import alone_in
+from ml_backend.detector.training.result import TrainResult
 
 
 class RunFolder:
-    """``run.json`` (identity), ``state.pth`` (to resume), ``result.json`` (once finished), ``checkpoint/``."""
+    """``run.json`` (identity), ``state.pth`` (to resume), ``result.json`` (once finished), ``checkpoint/``, a lock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -23,6 +30,17 @@ class RunFolder:
         self._identity = path / "run.json"
         self._state = path / "state.pth"
         self._result = path / "result.json"
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Make the folder and hold it, so that no other process trains in it; the lock ends with the process.
+
+        Raises:
+            ConfigError: another one does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        return alone_in(
+            self.path, f"Another process is training in {self.path}: wait for it or give another output folder."
+        )
 
     def claim(self, identity: Mapping[str, Any], resume: bool) -> None:
         """Make the folder this training's own.
@@ -33,15 +51,17 @@ class RunFolder:
 
         Raises:
             ConfigError: the folder holds another training, and ``resume`` does not allow to discard it.
+            CheckpointError: the folder does not say which training it holds.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         if not resume:
             for file in (self._result, self._state, self._identity):
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.checkpoint, ignore_errors=True)
         text = json.dumps(identity, indent=2, sort_keys=True)
         worked = self._state.is_file() or self._result.is_file()
-        if worked and self._identity.read_text(encoding="utf-8") != text:
+        if worked and not self._identity.is_file():
+            raise _damaged(self._identity, "is missing")
+        if worked and self._identity.read_bytes() != text.encode():
             raise ConfigError(
                 f"{self.path} holds a training with another configuration, dataset or start: "
                 "give another output folder, or discard it with resume=False (--no-resume)."
@@ -49,26 +69,52 @@ class RunFolder:
         replace_file(self._identity, text.encode())
 
     def finished(self) -> dict[str, Any] | None:
-        """The result, once the training has ended."""
-        if self._result.is_file() and (self.checkpoint / CARD).is_file():
-            result: dict[str, Any] = json.loads(self._result.read_text(encoding="utf-8"))
-            return result
-        return None
+        """The result, once the training has ended.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        if not self._result.is_file() or not (self.checkpoint / CARD).is_file():
+            return None
+        try:
+            result = json.loads(self._result.read_bytes())
+        except ValueError:
+            raise _damaged(self._result) from None
+        if not isinstance(result, dict) or set(result) != {field.name for field in fields(TrainResult)}:
+            raise _damaged(self._result)
+        return result
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write the resume state so that a crash leaves the old or the new one."""
+        """Write the resume state so that a crash, of the machine too, leaves the old or the new one."""
         temporary = self._state.with_suffix(".tmp")
-        torch.save(dict(state), temporary)
+        with temporary.open("wb") as stream:
+            torch.save(dict(state), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
         temporary.replace(self._state)
 
     def load_state(self) -> dict[str, Any] | None:
-        """The resume state, on the CPU, or None; only tensors and plain data are accepted, nothing is executed."""
+        """The resume state, on the CPU, or None; only tensors and plain data are accepted, nothing is executed.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
         if not self._state.is_file():
             return None
-        state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        try:
+            with zipfile.ZipFile(self._state) as archive:  # torch's format; it has checksums, which torch ignores
+                if archive.testzip() is not None:
+                    raise _damaged(self._state)
+            state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError):
+            raise _damaged(self._state) from None
         return state
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Record the result and drop the resume state, which is of no use any more."""
         replace_file(self._result, json.dumps(result, indent=2).encode())
         self._state.unlink(missing_ok=True)
+
+
+def _damaged(file: Path, how: str = "is damaged") -> CheckpointError:
+    return CheckpointError(f"{file} {how}: start again with resume=False (--no-resume) or in another folder.")

@@ -11,12 +11,15 @@ from typing import Any
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import read_dataset
+from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import ConfigError
 from ml_backend.detector.model.fusion import FUSION_STRATEGIES
 from ml_backend.detector.training.loop import train
 from ml_backend.detector.training.result import Progress, TrainResult
 from ml_backend.detector.training.team import join_team
 
+# pretraining takes its randomness from elsewhere, or fine-tuning would show the same tiles turned the same way again
+PRETRAINING_SEEDS = 1_000_000
 FINETUNE = "finetune"
 SUMMARY = "stages.json"
 
@@ -45,9 +48,12 @@ class StagesResult:
 
     Attributes:
         stages: what each stage gave, by its name, in order; the last is the multimodal detector.
+        own_memory: whether the peak of a later stage is its own: so on a GPU. On a CPU it is that of the process so
+            far, earlier stages included, and is left out of what is told of it.
     """
 
     stages: dict[str, TrainResult]
+    own_memory: bool
 
     @property
     def final(self) -> TrainResult:
@@ -71,8 +77,15 @@ class StagesResult:
             "metrics": self.final.metrics,
             "seconds": self.seconds,
             "peak_memory_mb": self.peak_memory_mb,
-            "stages": {name: result.to_json() for name, result in self.stages.items()},
+            "stages": {
+                name: {**result.to_json(), "peak_memory_mb": self.peak_of(name)} for name, result in self.stages.items()
+            },
         }
+
+    def peak_of(self, stage: str) -> float | None:
+        """Peak memory of a stage; None where it cannot be told from that of earlier ones."""
+        first = stage == next(iter(self.stages))
+        return self.stages[stage].peak_memory_mb if first or self.own_memory else None
 
 
 def train_in_stages(
@@ -97,7 +110,8 @@ def train_in_stages(
         out_dir: gets ``pretrain-MODALITY/``, ``finetune/`` and, in the end, ``stages.json``.
         config: of the fine-tuning.
         pretrain: of the pretraining, for all modalities or by modality; ``modalities`` and ``anchor`` are set here. By
-            default, and for modalities that are left out, it is ``config`` without its ``freeze`` and ``slow``.
+            default, and for modalities that are left out, it is ``config`` without its ``freeze`` and ``slow``. Its
+            ``seed`` is raised by :data:`PRETRAINING_SEEDS`: fine-tuning sees tiles in another order, turned otherwise.
         sources: ``{modality: unimodal checkpoint}`` that exist already; these modalities are not pretrained.
         device: see :func:`train`; so ``should_stop`` and ``resume``.
         progress: called with the share done of the whole, and a line of text that begins with the stage.
@@ -123,7 +137,7 @@ def train_in_stages(
             )
             if not last:
                 given[stage.config.anchor] = results[stage.name].checkpoint
-        result = StagesResult(results)
+        result = StagesResult(results, own_memory=choose_device(device).type == "cuda")
         team.first(lambda: replace_file(Path(out_dir) / SUMMARY, json.dumps(result.to_json(), indent=2).encode()))
     return result
 
@@ -164,12 +178,16 @@ def plan_stages(
     stacked = FUSION_STRATEGIES[joint.fusion].level == "data"
     return (
         *(
-            Stage(f"pretrain-{name}", replace(by_modality.get(name, general), modalities=(name,), anchor=name))
+            Stage(f"pretrain-{name}", _alone(by_modality.get(name, general), name))
             for name in ((joint.anchor,) if stacked else joint.modalities)
             if name not in given
         ),
         Stage(FINETUNE, joint),
     )
+
+
+def _alone(config: DetectorConfig, modality: str) -> DetectorConfig:
+    return replace(config, modalities=(modality,), anchor=modality, seed=config.seed + PRETRAINING_SEEDS)
 
 
 def _part_of(progress: Progress, stages: tuple[Stage, ...], stage: Stage) -> Progress:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ml_backend.detector import TrainResult, inspect
-from ml_backend.detector.commands import command_line, main
+from ml_backend.detector.commands import command_line, compare, evaluation, export, main, prediction, training
 
 QUICK = ["--iterations", "1", "--batch-size", "2", "--device", "cpu"]
 
@@ -122,6 +122,10 @@ def test_refusals_are_one_sentence_on_stderr_and_exit_1(
             for command, option in (("train", "--config"), ("compare", "--config"), ("stages", "--pretrain-config"))
         ),
         (["train", *dataset, "--out", str(dataset_dir / "dataset.json")], "dataset.json"),
+        (["train", *dataset, *out, "--init", "a", "--pretrained", "b"], "--init replaces all weights"),
+        (["pretrain", *dataset, *out, "--modality", "rgb", "--init", "a", "--pretrained", "b"], "--init replaces all"),
+        (["finetune", *dataset, *out, "--from", "rgb=a", "--from", "rgb=b"], "--from gives both a and b for 'rgb'"),
+        (["stages", *dataset, *out, "--from", "rgb=a", "--from", "rgb=b"], "--from gives both a and b for 'rgb'"),
         (["evaluate", *dataset, "--checkpoint", str(tmp_path)], "model.json is missing"),
         (
             ["predict", "--dataset", str(tmp_path), "--checkpoint", str(trained.checkpoint), *out],
@@ -136,6 +140,45 @@ def test_refusals_are_one_sentence_on_stderr_and_exit_1(
         assert printed.err.startswith("error: ")
         assert message in printed.err
         assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--out", "--report"])
+def test_evaluate_refuses_unusable_files_before_any_work(
+    option: str, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--dataset", str(dataset_dir), "--checkpoint", "none", option, str(tmp_path)]) == 1
+    assert f"error: {option} {tmp_path} is a folder: give the name of a file." in capsys.readouterr().err
+
+
+def test_export_refuses_an_unusable_folder_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file/onnx"
+    assert main(["export", "--checkpoint", "none", "--out", str(out)]) == 1
+    assert f"error: --out {out} cannot be written, since {out.parent} is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--dataset", "d", "--out", "o"], "error: Interrupted: the same command continues"),
+        (["compare", "--dataset", "d", "--out", "o"], "error: Interrupted: the same command continues"),
+        (["predict", "--dataset", "d", "--checkpoint", "c", "--out", "o"], "error: Interrupted.\n"),
+        (["evaluate", "--dataset", "d", "--checkpoint", "c"], "error: Interrupted.\n"),
+        (["export", "--checkpoint", "c", "--out", "o"], "error: Interrupted.\n"),
+    ],
+)
+def test_interrupting_promises_to_go_on_only_where_it_does(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for module, function in ((training, "_train"), (compare, "_compare"), (prediction, "_predict")):
+        monkeypatch.setattr(module, function, interrupted)
+    for module, function in ((evaluation, "_evaluate"), (export, "_export")):
+        monkeypatch.setattr(module, function, interrupted)
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.startswith(message)
 
 
 @pytest.mark.parametrize(

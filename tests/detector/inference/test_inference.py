@@ -17,6 +17,7 @@ import torch
 from ml_backend.detector import (
     CheckpointError,
     ChipInput,
+    ConfigError,
     Detector,
     DeviceError,
     TileResult,
@@ -103,6 +104,30 @@ def test_thresholds_leave_out(detector: Detector, chips: list[ChipInput]) -> Non
     assert len(detector.predict(chips[:1], max_detections=1)[0].detections) == 1
     assert detector.predict(chips[:1], min_pixels=64 * 64 + 1)[0].detections == ()
     assert detector.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"tolerance": -1.0}, "tolerance of -1.0 makes no sense"),
+        ({"tolerance": float("nan")}, "tolerance of nan"),
+        ({"score_threshold": float("nan")}, "score threshold of nan"),
+        ({"score_threshold": 1.5}, "score threshold of 1.5 makes no sense: give a score from 0 to 1"),
+        ({"min_pixels": -1}, "smallest size of -1"),
+        ({"max_detections": -1}, "largest number of detections of -1"),
+        ({"batch_size": 0}, "batch size of 0"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused_before_any_work(
+    limits: dict[str, Any], message: str, detector: Detector, chips: list[ChipInput], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for work in ("find", "judge"):
+        monkeypatch.setattr(network, work, lambda *arguments: pytest.fail("it worked"))
+    with pytest.raises(ConfigError, match=message):
+        detector.predict(chips[:1], **limits)
+    if "tolerance" in limits:
+        with pytest.raises(ConfigError, match=message):
+            detector.segment(chips[0], [(4.0, 6.0, 30.0, 28.0)], **limits)
 
 
 def test_resampled_input_answers_in_tile_pixels(trained: TrainResult, chips: list[ChipInput]) -> None:
@@ -249,6 +274,9 @@ def test_a_batch_too_large_for_the_gpu_is_halved_and_that_remembered(
 def test_unknown_devices_are_refused(trained: TrainResult) -> None:
     with pytest.raises(DeviceError, match="'gpu' is unknown"):
         load(trained.checkpoint, "gpu")
+    for name in ("mps", "meta"):  # torch knows them, but nothing here has been tried on them
+        with pytest.raises(DeviceError, match=f"'{name}' is unknown: use auto, cpu, cuda or cuda:N"):
+            load(trained.checkpoint, name)
     with pytest.raises(DeviceError, match=r"offers . CUDA devices"):
         load(trained.checkpoint, "cuda:7")
 

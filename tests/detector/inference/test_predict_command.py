@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import shapely
 from rasterio.transform import from_origin
 from rasterio.warp import transform_geom
 
-from ml_backend.detector import ChipInput, Detection, Detector, TrainResult
-from ml_backend.detector.commands import main
-from ml_backend.detector.inference.rasters import Place, feature_collection
+from ml_backend.detector import ChipInput, DatasetError, Detection, Detector, TrainResult, inference
+from ml_backend.detector.commands import main, paths
+from ml_backend.detector.inference.rasters import Place, feature_collection, place_of
 
 UTM = {"crs": "EPSG:32608", "transform": from_origin(500_000, 7_600_000, 3, 3)}
 
@@ -111,6 +112,75 @@ def test_tiles_go_through_in_batches_and_come_out_in_order(
     assert "100% tile 8/8" in capsys.readouterr().err
 
 
+def test_what_cannot_be_done_is_refused_before_the_model_is_loaded(
+    common: list[str],
+    dataset_dir: Path,
+    mosaic: ChipInput,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inference, "load", lambda *arguments: pytest.fail("the model was loaded"))
+    (tmp_path / "file").touch()
+    here = write_raster(tmp_path / "here.tif", mosaic.arrays["rgb"], **UTM)
+    nowhere = write_raster(tmp_path / "nowhere.tif", mosaic.arrays["rgb"])
+    chip, dataset = ["--chip", f"rgb={here}"], ["--dataset", str(dataset_dir)]
+    file, folder, below = str(tmp_path / "new.json"), str(tmp_path), str(tmp_path / "file/new.json")
+    for arguments, problem in (
+        ([*chip, "--out", folder], f"--out {folder} is a folder"),
+        ([*chip, "--out", below], f"--out {below} cannot be written"),
+        ([*chip, "--geojson", folder], f"--geojson {folder} is a folder"),
+        ([*chip, "--out", file, "--geojson", file], "--out and --geojson both name"),
+        (["--chip", f"rgb={nowhere}", "--geojson", file], "nowhere.tif does not say where it lies"),
+        ([*chip, "--tolerance", "nan"], "tolerance of nan"),
+        ([*chip, "--score-threshold", "nan"], "score threshold of nan"),
+        ([*chip, "--min-pixels", "-1"], "smallest size of -1"),
+        ([*chip, "--tile", "a.tif"], "--tile and --split choose tiles of a dataset"),
+        ([*chip, "--split", "test"], "--tile and --split choose tiles of a dataset"),
+        ([*chip, "--box", "1,1,9,9", "--window", "64"], "--window and --overlap are for searching"),
+        ([*chip, "--box", "1,1,9,9", "--overlap", "8"], "--window and --overlap are for searching"),
+        ([*dataset, "--box", "1,1,9,9"], "A box needs to know its tile"),
+    ):
+        assert main([*common, *arguments]) == 1, arguments
+        printed = capsys.readouterr().err
+        assert printed.startswith("error: ")
+        assert problem in printed
+        assert printed.count("\n") == 1
+
+
+def test_boxes_may_begin_left_of_the_tile(
+    common: list[str], dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tile = ["--dataset", str(dataset_dir), "--split", "train", "--tile", "train_0000.tif"]
+    assert main([*common, *tile, "--box=-5,-5,20,20", "--out", str(tmp_path / "new/out.json")]) == 0
+    assert json.loads((tmp_path / "new/out.json").read_text())["tiles"][0]["boxes"] == [[-5, -5, 20, 20]]
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    assert "--box=-5,..." in capsys.readouterr().out
+
+
+def test_a_full_disk_is_told_of_the_file_that_was_asked_for(
+    common: list[str],
+    stack: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(file: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(file.with_name(f".{file.name}.1")))
+
+    monkeypatch.setattr(paths, "replace_file", full)
+    assert main([*common, *stack, "--box", "4,4,40,40"]) == 1
+    assert f"error: {tmp_path / 'out.json'}: No space left" in capsys.readouterr().err
+
+
+def test_a_raster_that_is_another_format_by_content_has_no_place(tmp_path: Path) -> None:
+    virtual = tmp_path / "here.tif"
+    virtual.write_text('<VRTDataset rasterXSize="2" rasterYSize="2"><SRS>EPSG:4326</SRS></VRTDataset>')
+    with pytest.raises(DatasetError, match=r"here\.tif cannot be read \(it is no GeoTIFF"):
+        place_of(virtual)
+
+
 def test_bad_rasters_are_refused_in_one_sentence(
     common: list[str], mosaic: ChipInput, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +200,7 @@ def test_bad_rasters_are_refused_in_one_sentence(
         (["--chip", f"rgb={nowhere}", *world], "nowhere.tif does not say where it lies"),
         (["--chip", f"rgb={rgb}", "--window", "8"], "window of 8 x 8 pixels makes no sense"),
         (["--chip", f"rgb={rgb}", "--batch-size", "0"], "batch size of 0 makes no sense"),
+        (["--chip", f"rgb={rgb}", "--chip", f"rgb={small}"], "small.tif for 'rgb': give one"),
     ):
         assert main([*common, *arguments]) == 1, arguments
         printed = capsys.readouterr().err.splitlines()[-1]

@@ -175,6 +175,48 @@ def test_what_windows_see_of_other_classes_or_elsewhere_stays_apart() -> None:
     assert len(merge([(LEFT, [one, other])], SIZE)) == 2  # the network's own suppression has let both pass
 
 
+def test_only_the_largest_part_counts_and_is_outlined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "find", PerfectWindows(apart=False))
+    ids = np.zeros((64, 64), dtype=int)
+    ids[5:8, 5:8] = ids[20:23, 20:22] = ids[40:42, 40:42] = 1  # 9, 6 and 4 pixels
+    chip = ChipInput({"ids": ids[None].astype(np.float32)}, {})
+    assert stand_in().predict([chip], min_pixels=10)[0].detections == ()
+    (found,) = stand_in().predict([chip], min_pixels=9, tolerance=0)[0].detections
+    assert rings_mask(found.rings, 64, 64).nonzero()[0].tolist() == [5, 5, 5, 6, 6, 6, 7, 7, 7]
+
+
+def test_the_largest_part_is_as_a_crop_of_its_own() -> None:
+    mask = np.zeros((6, 9), dtype=bool)
+    mask[0, 0] = mask[2:5, 4:8] = mask[5, 8] = True  # corners do not connect
+    part = piece(mask, 10, 20, 0.9).largest_part()
+    assert part.box == (14, 22, 18, 25)
+    assert part.mask.all()
+    assert piece(full(3, 3), 1, 2, 0.5).largest_part().box == (1, 2, 4, 5)
+    assert piece(full(0, 0), 0, 0, 0.5).largest_part().pixels == 0
+
+
+def test_pieces_keep_their_parts_until_windows_are_merged() -> None:
+    """The left window sees two arms of a slump as one instance; what joins them lies in the right one."""
+    ids = np.zeros((64, 112), dtype=int)
+    ids[10:14, 5:100] = ids[40:44, 20:100] = ids[10:44, 96:100] = 1
+    assert same_masks(found_masks(ids, 64, 16, apart=False), [ids == 1])
+
+
+def test_what_lies_wholly_where_there_are_no_data_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "find", PerfectWindows(apart=False))
+    ids = np.zeros((64, 64), dtype=int)
+    ids[5:15, 5:15], ids[30:40, 30:40] = 1, 2
+    valid = np.ones((64, 64), dtype=bool)
+    found = {}
+    for name, hidden in (("none", 0), ("a part", 14), ("all", 15)):
+        valid[:hidden, :hidden] = False
+        # the stand-in sees the numbers all the same, as a network may that answers where it sees nothing
+        monkeypatch.setattr(Detector, "_prepare", lambda self, chip, window: (torch.from_numpy(ids[None]), (64, 64)))
+        chip = ChipInput({"ids": ids[None].astype(np.float32)}, {"ids": valid.copy()})
+        found[name] = len(stand_in().predict([chip])[0].detections)
+    assert found == {"none": 2, "a part": 2, "all": 1}
+
+
 def test_windows_without_data_are_not_looked_at_and_count_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     network_ = PerfectWindows(apart=False)
     monkeypatch.setattr(network, "find", network_)

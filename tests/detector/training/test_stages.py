@@ -17,7 +17,9 @@ from ml_backend.detector import (
     train_in_stages,
 )
 from ml_backend.detector.commands import main
+from ml_backend.detector.commands.training import _stages_text
 from ml_backend.detector.training import plan_stages
+from ml_backend.detector.training.stages import PRETRAINING_SEEDS
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,26 @@ def test_stages_follow_each_other(chain: tuple[StagesResult, list[tuple[float, s
     summary = json.loads((result.final.checkpoint.parents[1] / "stages.json").read_text())
     assert summary == result.to_json()
     assert summary["stages"]["pretrain-rgb"]["metrics"]["ap50"] >= 0
+
+
+def test_fine_tuning_does_not_repeat_the_randomness_of_the_pretraining(
+    dataset_dir: Path, quick: DetectorConfig
+) -> None:
+    stages = plan_stages(dataset_dir, replace(quick, seed=3), {"rgb": replace(quick, seed=5)})
+    assert [stage.config.seed for stage in stages] == [PRETRAINING_SEEDS + 5, PRETRAINING_SEEDS + 3, 3]
+
+
+def test_on_a_cpu_the_memory_of_later_stages_is_not_told(
+    chain: tuple[StagesResult, list[tuple[float, str]]],
+) -> None:
+    """It cannot be measured: the process's largest so far may be an earlier stage's."""
+    result, _ = chain
+    told = [stage["peak_memory_mb"] for stage in result.to_json()["stages"].values()]
+    assert told[0] > 0
+    assert told[1:] == [None, None]
+    assert _stages_text(result).count("peak memory") == 2  # the first stage's, and that of all
+    of_gpu = replace(result, own_memory=True).to_json()["stages"].values()
+    assert [stage["peak_memory_mb"] for stage in of_gpu] == [s.peak_memory_mb for s in result.stages.values()]
 
 
 def test_finished_stages_are_not_repeated_and_progress_is_that_of_the_whole(

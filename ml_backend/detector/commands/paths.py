@@ -1,0 +1,84 @@
+"""Paths that commands are given: one per modality to read from, and files to write, looked at before any work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ml_backend.detector.checkpoint import replace_file
+from ml_backend.detector.errors import ConfigError
+
+
+def modality_path(what: str) -> Callable[[str], tuple[str, Path]]:
+    """An argparse type: ``MODALITY=PATH``."""
+
+    def named(text: str) -> tuple[str, Path]:
+        name, separator, path = text.partition("=")
+        if not separator or not name or not path:
+            raise argparse.ArgumentTypeError(f"'{text}' is not of the form MODALITY={what}")
+        return name, Path(path)
+
+    return named
+
+
+def by_modality(given: Sequence[tuple[str, Path]], option: str) -> dict[str, Path]:
+    """What a repeated option gave for each modality.
+
+    Raises:
+        ConfigError: a modality comes twice.
+    """
+    paths: dict[str, Path] = {}
+    for name, path in given:
+        if name in paths:
+            raise ConfigError(f"{option} gives both {paths[name]} and {path} for '{name}': give one.")
+        paths[name] = path
+    return paths
+
+
+def make_room(target: Path, option: str) -> None:
+    """Make the folder that something is to be written in, and see that it may be.
+
+    Raises:
+        ConfigError: that is not possible.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{option} {target} cannot be written, since {target.parent} is no folder and cannot be made one "
+            f"({error.strerror}): give another path."
+        ) from None
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option} {target} cannot be written: get the right to write in {target.parent}.")
+
+
+def make_room_for_files(**files: Path | None) -> None:
+    """:func:`make_room` for files, by the names of their options.
+
+    Raises:
+        ConfigError: that is not possible, a folder has its name, or two options name one file.
+    """
+    seen: dict[Path, str] = {}
+    for name, file in files.items():
+        if file is None:
+            continue
+        make_room(file, f"--{name}")
+        if file.is_dir():
+            raise ConfigError(f"--{name} {file} is a folder: give the name of a file.")
+        if file.resolve() in seen:
+            raise ConfigError(f"--{seen[file.resolve()]} and --{name} both name {file}: give two files.")
+        seen[file.resolve()] = name
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file so that a crash leaves either the old or the new one.
+
+    Raises:
+        OSError: the disk refuses; it names the file itself.
+    """
+    try:
+        replace_file(file, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from None

@@ -1,0 +1,20 @@
+"""What ``benchmark`` measures is what the trainer does."""
+
+import pytest
+import torch
+
+from ml_backend.detector.comparison import throughput
+from ml_backend.detector.comparison.throughput import Load, training_step
+from ml_backend.detector.model.build import build_model
+
+
+def test_a_step_in_bfloat16_keeps_predictions_in_float32_as_the_trainer_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Load()
+    model = build_model(load.config(), load.specs(), 1)
+    kept: list[object] = []
+    monkeypatch.setattr(throughput, "keep_predictions_in_float32", kept.append)
+    training_step(model, [], [], torch.device("cpu"))
+    assert kept == []
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *arguments, **options: None)  # its fused form wants a GPU
+    training_step(model, [], [], torch.device("cuda"))
+    assert kept == [model]
