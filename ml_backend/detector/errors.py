@@ -15,6 +15,10 @@ class ConfigError(DetectorError):
     """A detector configuration is contradictory or does not fit the dataset."""
 
 
+class FolderInUseError(ConfigError):
+    """Another process works in the folder, which is free again when that one ends."""
+
+
 class CheckpointError(DetectorError):
     """A checkpoint is missing, damaged, or belongs to another model."""
 

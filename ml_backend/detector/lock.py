@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.errors import FolderInUseError
 
 _held: set[IO[str]] = set()
 
@@ -19,13 +19,13 @@ def alone_in(folder: Path, refusal: str) -> Iterator[None]:
     """Hold an existing folder.
 
     Raises:
-        ConfigError: it is held already, by another process or in this one; ``refusal`` is its text.
+        FolderInUseError: it is held already, by another process or in this one; ``refusal`` is its text.
     """
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(refusal) from None
+            raise FolderInUseError(refusal) from None
         _held.add(lock)
         try:
             yield

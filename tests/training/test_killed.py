@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.db import connection
 
+from ml_backend.detector.lock import alone_in
 from tests.training.world import drive, queued
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry, Job
@@ -18,7 +19,7 @@ from thawloop.core.services import reconcile_jobs
 from thawloop.core.storage import artifact
 from thawloop.training.models import Evaluation, ModelVersion, TrainingRun
 from thawloop.training.selectors import champion
-from thawloop.training.services import advance_all, start_retraining
+from thawloop.training.services import advance_all, start_retraining, work_folder
 
 if TYPE_CHECKING:
     from labeling.models import Campaign
@@ -96,3 +97,20 @@ def test_killed_fine_tuning_goes_on_and_makes_one_model(labelled: "Campaign", po
     assert Evaluation.objects.count() == TrainingRun.objects.count() == 1
     assert AuditEntry.objects.filter(action="training.register_model").count() == 1
     assert AuditEntry.objects.filter(action="training.record_run").count() == 1
+
+
+def test_fine_tuning_waits_for_an_attempt_that_is_not_dead_yet(labelled: "Campaign") -> None:
+    labelled.detector = {**labelled.detector, "pretrain_iterations": 0}
+    labelled.save()
+    retraining = start_retraining(labelled, reason="x")
+    run_inline(queued()[0].pk)  # release
+    job = Job.objects.get(key=f"retraining:{retraining.pk}:finetune")
+    folder = work_folder(TrainingRun.objects.get())
+    folder.mkdir(parents=True)
+
+    with alone_in(folder, "Another process is training here."):
+        run_inline(job.pk)
+
+    job.refresh_from_db()
+    assert (job.state, job.attempt) == ("queued", 2)
+    assert "Another process is training" in job.error

@@ -35,7 +35,7 @@ class RunFolder:
         """Make the folder and hold it, so that no other process trains in it; the lock ends with the process.
 
         Raises:
-            ConfigError: another one does.
+            FolderInUseError: another one does.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         return alone_in(
