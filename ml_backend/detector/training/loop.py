@@ -76,6 +76,8 @@ def train(
         assignment = team.together(lambda: Assignment.prepare(Path(dataset_dir), config, init, device, team))
 
         def check() -> Assignment:
+            if not resume:
+                assignment.start.keep_out_of(folder.path)
             told(0.0, f"checking {assignment.dataset.path}")
             return team.together(assignment.checked)
 

@@ -40,6 +40,19 @@ class WarmStart:
         earlier = {m.name: m for m in source.modalities}[modality.name]
         return replace(modality, mean=earlier.mean, std=earlier.std)
 
+    def keep_out_of(self, folder: Path) -> None:
+        """Refuse to start from a checkpoint in a folder that is about to be discarded.
+
+        Raises:
+            CheckpointError: one lies there.
+        """
+        for source in (self.whole, *self.unimodal.values()):
+            if source and source.path.resolve().is_relative_to(folder.resolve()):
+                raise CheckpointError(
+                    f"{source.path} would be discarded before it is read, because {folder} is to begin anew: give "
+                    "another output folder."
+                )
+
     def lineage(self) -> dict[str, Any]:
         """Which weights this starts from, for the card: SHA-256 of each."""
         sources = {"all": self.whole} if self.whole else dict(self.unimodal)

@@ -122,6 +122,8 @@ def test_another_training_in_the_same_folder_is_refused_unless_discarded(
     other = replace(quick, seed=1)
     with pytest.raises(ConfigError, match=r"another configuration, dataset or start.*--no-resume"):
         train(dataset_dir, out, other, device="cpu")
+    with pytest.raises(CheckpointError, match="would be discarded before it is read"):
+        train(dataset_dir, out, other, init=out / "checkpoint", device="cpu", resume=False)
     assert_equal(weights(first), before)
     train(dataset_dir, out, other, device="cpu", resume=False)
     assert inspect(out / "checkpoint")["config"]["seed"] == 1
