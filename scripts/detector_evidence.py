@@ -88,7 +88,8 @@ def tables_of(work: Path) -> dict[str, str]:
     for name in DATASETS:
         file = work / name / "comparison.md"
         if file.is_file():
-            tables[name] = file.read_text(encoding="utf-8").split("\n", 2)[2]
+            text = file.read_text(encoding="utf-8").split("\n", 2)[2]
+            tables[name] = text.partition("\n\nEqual are the steps")[0]  # what is the same in all stands above them
     if (file := work / "throughput.json").is_file():
         tables["throughput"] = throughput_table(json.loads(file.read_text(encoding="utf-8")))
     if (file := work / "recipes.json").is_file():
