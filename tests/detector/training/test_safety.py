@@ -30,13 +30,14 @@ from ml_backend.detector.training.runfolder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
-import multiprocessing, sys, time
+import multiprocessing, os, sys, time
 from pathlib import Path
 from ml_backend.detector.lock import alone_in
+def live():
+    print(os.getpid(), flush=True)  # it has begun, and so let go of the lock
+    time.sleep(60)
 with alone_in(Path(sys.argv[1]), "held"):
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-    child.start()
-    print(child.pid, flush=True)
+    multiprocessing.get_context("fork").Process(target=live).start()
     time.sleep(60)
 """
 
