@@ -69,7 +69,7 @@ def read_chip(file: Path, modality: ModalitySpec, size: tuple[int, int] | None =
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # PNG and JPEG have no place on Earth
             # without its shortcut for whole images, which gives a truncated PNG whatever was in the memory
-            with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"), rasterio.open(file, driver=_driver(file)) as raster:
+            with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"), rasterio.open(file, driver=chip_driver(file)) as raster:
                 _check_shape(file, raster, modality, size)
                 with np.errstate(over="ignore"):  # float64 nodata beyond float32 becomes infinite, here and below
                     array: FloatArray = raster.read().astype(np.float32)
@@ -206,7 +206,12 @@ def resample(tensor: torch.Tensor, modalities: Sequence[ModalitySpec], size: tup
     return torch.cat([bands * share, valid])
 
 
-def _driver(file: Path) -> str:
+def chip_driver(file: Path) -> str:
+    """GDAL's driver for a chip, told by its first bytes.
+
+    Raises:
+        DatasetError: it is none of :data:`SIGNATURES`.
+    """
     with file.open("rb") as stream:
         head = stream.read(4)
     for signature, driver in SIGNATURES.items():
