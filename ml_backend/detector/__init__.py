@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         TrainingDivergedError,
         TrainingStoppedError,
     )
-    from ml_backend.detector.evaluation import Evaluation, compare_evaluations, evaluate
+    from ml_backend.detector.evaluation import Evaluation, Search, compare_evaluations, evaluate
     from ml_backend.detector.inference import Detection, Detector, TileResult, load
     from ml_backend.detector.training import StagesResult, TrainResult, train, train_in_stages
 
@@ -49,6 +49,7 @@ _HOME = {
     "ExportError": "errors",
     "ModalitySpec": "dataset",
     "PromptError": "errors",
+    "Search": "evaluation",
     "StagesResult": "training",
     "TileResult": "inference",
     "TrainResult": "training",
@@ -80,6 +81,7 @@ __all__ = [
     "ExportError",
     "ModalitySpec",
     "PromptError",
+    "Search",
     "StagesResult",
     "TileResult",
     "TrainResult",

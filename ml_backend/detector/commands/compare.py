@@ -56,7 +56,12 @@ def add(commands: Any) -> None:
     add("--config", type=Path, metavar="FILE", help="JSON with any of train's settings; options given here win")
     add("--size", choices=SIZES, help=f"model size (default: {BASE.size})")
     add("--modalities", nargs="+", metavar="M", help="modalities to use (default: all of the dataset)")
-    add("--anchor", metavar="M", help="modality the others are added to (default: the dataset's)")
+    add(
+        "--anchors",
+        nargs="+",
+        metavar="M",
+        help="modalities the others are added to; every strategy is trained with each (default: the dataset's)",
+    )
     add("--batch-size", type=int, help=f"tiles per step (default: {BASE.batch_size})")
     add("--learning-rate", type=float, help=f"peak learning rate (default: {BASE.learning_rate:g})")
     add("--image-size", type=int, help="resample tiles to this many pixels (default: their own size)")
@@ -92,7 +97,7 @@ def _asked(arguments: Arguments) -> ComparisonConfig:
     """The comparison that the options describe."""
     options: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
-        for key in ("pretrain_iterations", "fusions", "recipes", "joint_fusions", "seeds", "split")
+        for key in ("pretrain_iterations", "fusions", "recipes", "joint_fusions", "anchors", "seeds", "split")
         if (value := getattr(arguments, key)) is not None
     }
     return ComparisonConfig(base=DetectorConfig.from_json(settings_of(arguments)), **options)

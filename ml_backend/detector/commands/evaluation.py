@@ -6,7 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_backend.detector.commands.options import Arguments, add_command, common_options, dataset_options, whole_number
+from ml_backend.detector.commands.options import (
+    Arguments,
+    add_command,
+    common_options,
+    dataset_options,
+    search_options,
+    whole_number,
+)
 from ml_backend.detector.commands.paths import make_room_for_files, write
 from ml_backend.detector.commands.progress import Bar
 
@@ -26,6 +33,7 @@ def add(commands: Any) -> None:
     judged.add_argument(
         "--max-detections", type=whole_number(1), default=100, help="instances counted per tile (default: 100)"
     )
+    search_options(judged)
     judged.add_argument(
         "--bootstrap",
         type=whole_number(0),
@@ -42,7 +50,7 @@ def add(commands: Any) -> None:
 
 
 def _evaluate(arguments: Arguments) -> None:
-    from ml_backend.detector.evaluation import evaluate
+    from ml_backend.detector.evaluation import Search, evaluate
 
     make_room_for_files(out=arguments.out, report=arguments.report)
     progress = Bar(arguments.json)
@@ -53,6 +61,7 @@ def _evaluate(arguments: Arguments) -> None:
         device=arguments.device,
         progress=progress,
         max_detections=arguments.max_detections,
+        search=Search(arguments.window, arguments.overlap, arguments.tta),
         resamples=arguments.bootstrap,
         seed=arguments.seed,
         report=arguments.report,

@@ -24,6 +24,24 @@ def dataset_options(parser: argparse.ArgumentParser, checkpoint: bool = True) ->
     parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="default: test")
 
 
+def search_options(parser: argparse.ArgumentParser) -> None:
+    """How tiles are looked at."""
+    add = parser.add_argument
+    add(
+        "--window",
+        type=int,
+        metavar="PX",
+        help="cut larger tiles into windows of so many pixels (default: the training tiles' size)",
+    )
+    add("--overlap", type=int, metavar="PX", help="pixels that windows share (default: a fourth of the window)")
+    add(
+        "--tta",
+        default="none",
+        choices=("none", "flips", "d4"),
+        help="look at every tile mirrored (4 x the time) or also turned (8 x), and average (default: none)",
+    )
+
+
 def common_options(parser: argparse.ArgumentParser) -> None:
     """Where to compute, and how to answer."""
     device_option(parser)

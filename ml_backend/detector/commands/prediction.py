@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_backend.detector.checkpoint import open_checkpoint
-from ml_backend.detector.commands.options import Arguments, add_command, common_options
+from ml_backend.detector.commands.options import Arguments, add_command, common_options, search_options
 from ml_backend.detector.commands.paths import by_modality, make_room_for_files, modality_path, write
 from ml_backend.detector.commands.progress import Bar
 from ml_backend.detector.dataset import Tile, read_dataset
@@ -65,16 +65,7 @@ def add(commands: Any) -> None:
     add("--score-threshold", type=float, default=0.05, help="leave out less certain ones (default: 0.05)")
     add("--min-pixels", type=int, default=10, help="leave out smaller ones (default: 10)")
     add("--tolerance", type=float, default=0.5, help="pixels an outline may be simplified by (default: 0.5)")
-    add(
-        "--window", type=int, help="cut larger tiles into windows of so many pixels (default: the training tiles' size)"
-    )
-    add("--overlap", type=int, help="pixels that windows share (default: a fourth of the window)")
-    add(
-        "--tta",
-        default="none",
-        choices=("none", "flips", "d4"),
-        help="look at every tile mirrored (4 x the time) or also turned (8 x), and average (default: none)",
-    )
+    search_options(found)
     add("--batch-size", type=int, default=8, help="tiles that go through the network together (default: 8)")
     common_options(found)
 

@@ -30,6 +30,7 @@ class ComparisonConfig:
         fusions: strategies, each a row; names in :data:`ml_backend.detector.config.FUSIONS`.
         recipes: ``staged``, ``joint`` or both.
         joint_fusions: strategies trained from scratch, too; empty means the default strategy, or the first given.
+        anchors: modalities that the others are added to; every strategy is trained with each. Empty means the base's.
         seeds: each training is repeated with each.
         split: what AP is measured on.
     """
@@ -39,6 +40,7 @@ class ComparisonConfig:
     fusions: tuple[str, ...] = FUSIONS
     recipes: tuple[str, ...] = RECIPES
     joint_fusions: tuple[str, ...] = ()
+    anchors: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
     split: str = "test"
 
@@ -46,6 +48,7 @@ class ComparisonConfig:
         _choose("fusions", self.fusions, FUSIONS)
         _choose("recipes", self.recipes, RECIPES)
         _choose("joint_fusions", self.joint_fusions, self.fusions, may_be_empty=True)
+        _choose("anchors", self.anchors, may_be_empty=True)
         _choose("seeds", self.seeds)
         if self.pretrain_iterations < 1:
             raise ConfigError(f"pretrain_iterations = {self.pretrain_iterations} makes no sense: give at least 1.")
@@ -99,6 +102,7 @@ def plan_runs(asked: ComparisonConfig, dataset: DatasetSpec) -> list[Run]:
             f"Comparing needs at least two modalities, but {dataset.path / 'dataset.json'} offers "
             f"{', '.join(base.modalities)}: add one, or use 'train'."
         )
+    _choose("anchors", asked.anchors, base.modalities, may_be_empty=True)
     return [run for seed in asked.seeds for run in _runs_of(asked, replace(base, seed=seed))]
 
 
@@ -119,13 +123,15 @@ def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
             config = replace(_all_learn(config), iterations=asked.total_iterations)
         init = {name: pretrained[name]} if staged else {}
         runs.append(Run(f"single-{name}-seed{seed}", f"{name} alone", "single", seed, config, init))
-    for fusion in asked.fusions if staged else ():
-        init = {base.anchor: pretrained[base.anchor]} if _joins_data(fusion) else pretrained
-        config = replace(base, fusion=fusion)
-        runs.append(Run(f"staged-{fusion}-seed{seed}", f"{fusion}, staged", "staged", seed, config, init))
-    for fusion in _joint_fusions(asked):
-        config = replace(_all_learn(base), fusion=fusion, iterations=asked.total_iterations)
-        runs.append(Run(f"joint-{fusion}-seed{seed}", f"{fusion}, joint", "joint", seed, config))
+    for anchor in asked.anchors or (base.anchor,):
+        run, row = ("", "") if anchor == base.anchor else (f"-on-{anchor}", f" on {anchor}")
+        for fusion in asked.fusions if staged else ():
+            init = {anchor: pretrained[anchor]} if _joins_data(fusion) else pretrained
+            config = replace(base, fusion=fusion, anchor=anchor)
+            runs.append(Run(f"staged-{fusion}{run}-seed{seed}", f"{fusion}{row}, staged", "staged", seed, config, init))
+        for fusion in _joint_fusions(asked):
+            config = replace(_all_learn(base), fusion=fusion, anchor=anchor, iterations=asked.total_iterations)
+            runs.append(Run(f"joint-{fusion}{run}-seed{seed}", f"{fusion}{row}, joint", "joint", seed, config))
     return runs
 
 

@@ -125,12 +125,13 @@ def to_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     figures = [f"{figure}_{part}" for figure in FIGURES for part in ("mean", "sd")]
-    writer.writerow(["row", "kind", "fusion", "modalities", "seeds", *figures, "failures"])
+    writer.writerow(["row", "kind", "fusion", "modalities", "anchor", "seeds", *figures, "failures"])
     for row in rows:
         measures = [row.measure(figure) for figure in FIGURES]
         values = [value for m in measures for value in ((m.mean, m.deviation) if m else (None, None))]
         failures = " ".join(f"seed {seed}: {sentence}" for seed, sentence in row.failures.items())
-        writer.writerow([row.name, row.kind, row.fusion, " ".join(row.modalities), len(row.results), *values, failures])
+        told = [row.name, row.kind, row.fusion, " ".join(row.modalities), row.anchor, len(row.results)]
+        writer.writerow([*told, *values, failures])
     return text.getvalue()
 
 

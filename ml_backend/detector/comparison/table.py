@@ -68,6 +68,7 @@ class Row:
             "kind": self.kind,
             "fusion": self.fusion,
             "modalities": list(self.modalities),
+            "anchor": self.anchor,
             "figures": {name: vars(self.measure(name)) for name in names},
             "seeds": {str(seed): dict(result) for seed, result in self.results.items()},
             "failures": {str(seed): sentence for seed, sentence in self.failures.items()},

@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from scipy import stats
@@ -130,17 +131,20 @@ def _over_tiles(better: Row, other: Row) -> str:
 
 def _against_anchor(fused: Sequence[Row], singles: Sequence[Row]) -> list[str]:
     """What every fusion adds to its anchor alone, or takes from it, as when the other modality is noise."""
-    alone = {row.anchor: row for row in singles}
-    anchor = alone.get(fused[0].anchor) if fused else None
-    told = [f"{row.name} {found.text()}" for row in fused if anchor and (found := difference(row, anchor))]
-    return [f"Minus the anchor alone ({anchor.name}): {'; '.join(told)}."] if anchor and told else []
+    sentences = []
+    for anchor in singles:
+        own = (row for row in fused if row.anchor == anchor.anchor)
+        if told := [f"{row.name} {found.text()}" for row in own if (found := difference(row, anchor))]:
+            sentences.append(f"Minus the anchor alone ({anchor.name}): {'; '.join(told)}.")
+    return sentences
 
 
 def _papers_order(fused: Sequence[Row]) -> list[str]:
     """Whether the paper's strategy is above each other one trained by the same recipe."""
     sentences = []
-    for kind in ("staged", "joint"):
-        rows = {row.fusion: row for row in fused if row.kind == kind}
+    anchors = dict.fromkeys(row.anchor for row in fused)
+    for kind, anchor in product(("staged", "joint"), anchors):
+        rows = {row.fusion: row for row in fused if (row.kind, row.anchor) == (kind, anchor)}
         papers = rows.pop(PAPERS_BEST, None)
         compared = [found for row in rows.values() if papers and (found := difference(papers, row))]
         if not papers or not compared:
@@ -159,10 +163,10 @@ def _papers_order(fused: Sequence[Row]) -> list[str]:
 
 def _recipes(fused: Sequence[Row]) -> list[str]:
     """Fine-tuning against joint training of the same strategy: AP50 and cost."""
-    staged = {row.fusion: row for row in fused if row.kind == "staged"}
+    staged = {(row.fusion, row.anchor): row for row in fused if row.kind == "staged"}
     sentences = []
-    for joint in (row for row in fused if row.kind == "joint" and row.fusion in staged):
-        tuned = staged[joint.fusion]
+    for joint in (row for row in fused if row.kind == "joint" and (row.fusion, row.anchor) in staged):
+        tuned = staged[joint.fusion, joint.anchor]
         found = difference(tuned, joint)
         seconds, total, scratch = tuned.measure("seconds"), tuned.measure("total_seconds"), joint.measure("seconds")
         if found and seconds and total and scratch:

@@ -1,6 +1,7 @@
 """How good a detector is on a split, how sure that is, and whether another one is better."""
 
 from ml_backend.detector.evaluation.coco import average_precision, to_coco
+from ml_backend.detector.evaluation.findings import Search
 from ml_backend.detector.evaluation.measure import check_fits, evaluate, evaluate_detector
 from ml_backend.detector.evaluation.names import METRICS, Metric
 from ml_backend.detector.evaluation.resampling import Difference
@@ -11,6 +12,7 @@ __all__ = [
     "Difference",
     "Evaluation",
     "Metric",
+    "Search",
     "average_precision",
     "check_fits",
     "compare_evaluations",

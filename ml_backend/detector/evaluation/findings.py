@@ -15,6 +15,18 @@ Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
+class Search:
+    """How tiles are looked at; :meth:`ml_backend.detector.Detector.predict` says what each means."""
+
+    window: int | None = None
+    overlap: int | None = None
+    tta: str = "none"
+
+
+AS_TRAINED = Search()
+
+
+@dataclass(frozen=True)
 class Findings:
     """Tiles of a split, in the order of the annotation file.
 
@@ -47,6 +59,7 @@ def find(
     progress: Progress | None = None,
     max_detections: int = 100,
     batch_size: int = 8,
+    search: Search = AS_TRAINED,
 ) -> Findings:
     """Predict all tiles of a split that has been checked."""
     tiles = dataset.usable_tiles(split)
@@ -54,7 +67,7 @@ def find(
     present: list[tuple[str, ...]] = []
     for start in range(0, len(tiles), batch_size):
         chips = [read_tile(dataset, detector.modalities, tile) for tile in tiles[start : start + batch_size]]
-        results = detector.predict(chips, max_detections=max_detections, batch_size=batch_size)
+        results = detector.predict(chips, max_detections=max_detections, batch_size=batch_size, **vars(search))
         found += [tuple(d for d in result.detections if d.class_name in dataset.classes) for result in results]
         present += [tuple(sorted(chip.arrays)) for chip in chips]
         if progress:

@@ -14,7 +14,7 @@ from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.evaluation.breakdown import break_down
 from ml_backend.detector.evaluation.coco import MATCH_IOU, Floats, average_precision, box_predictions, challenge
-from ml_backend.detector.evaluation.findings import Findings, Progress, find
+from ml_backend.detector.evaluation.findings import AS_TRAINED, Findings, Progress, Search, find
 from ml_backend.detector.evaluation.matching import Matches, Pairs, match
 from ml_backend.detector.evaluation.operating import best_threshold, counts_at
 from ml_backend.detector.evaluation.pixels import map_overlaps
@@ -33,6 +33,7 @@ def evaluate(
     device: str = "auto",
     progress: Progress | None = None,
     max_detections: int = 100,
+    search: Search = AS_TRAINED,
     resamples: int = RESAMPLES,
     seed: int = 0,
     report: Path | None = None,
@@ -46,6 +47,7 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         progress: called with the share done (0..1) and a line of text.
         max_detections: instances counted per tile.
+        search: windows and symmetries that tiles are looked at in. Threshold and temperature were chosen without any.
         resamples: draws of the bootstrap; 0 leaves intervals out.
         seed: of the bootstrap.
         report: HTML file to write, complete in itself.
@@ -53,6 +55,7 @@ def evaluate(
     Raises:
         DatasetError: the dataset breaks its contract, or the split shares tiles with ``train``.
         CheckpointError: the checkpoint is damaged, or for other modalities, bands or classes.
+        ConfigError: the search makes no sense.
     """
     started = time.perf_counter()
     dataset = read_dataset(dataset_dir)
@@ -63,7 +66,7 @@ def evaluate(
     own = {m.name: m for m in detector.modalities}  # with the checkpoint's normalisation
     check_dataset(dataset.with_modalities(tuple(own.get(m.name, m) for m in dataset.modalities)), list(own), [split])
     dataset = dataset.with_modalities(detector.modalities)
-    findings = find(detector, dataset, split, progress=progress, max_detections=max_detections)
+    findings = find(detector, dataset, split, progress=progress, max_detections=max_detections, search=search)
     matches, pairs = match(findings.truth, findings.predictions, max_detections)
     result = measure(findings, matches, pairs, detector.calibration, resamples=resamples, seed=seed)
     if report is not None:

@@ -87,6 +87,25 @@ def test_by_default_every_strategy_is_staged_and_the_default_one_joint(dataset_d
     assert not any(run.init for run in only_joint)
 
 
+def test_every_strategy_is_trained_with_each_anchor(dataset_dir: Path) -> None:
+    asked = ComparisonConfig(seeds=(0,), fusions=("conv", "stack"), anchors=("rgb", "relative_elevation"))
+    runs = {run.row: run for run in plan_runs(asked, read_dataset(dataset_dir)) if run.kind in ("staged", "joint")}
+    assert {row: run.config.anchor for row, run in runs.items()} == {
+        "conv, staged": "rgb",
+        "stack, staged": "rgb",
+        "conv, joint": "rgb",
+        "conv on relative_elevation, staged": "relative_elevation",
+        "stack on relative_elevation, staged": "relative_elevation",
+        "conv on relative_elevation, joint": "relative_elevation",
+    }
+    assert runs["stack on relative_elevation, staged"].init == {
+        "relative_elevation": "pretrain-relative_elevation-seed0"
+    }
+    assert len({run.name for run in runs.values()}) == len(runs)
+    with pytest.raises(ConfigError, match="anchors name 'dem'"):
+        plan_runs(replace(asked, anchors=("dem",)), read_dataset(dataset_dir))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -95,6 +114,7 @@ def test_by_default_every_strategy_is_staged_and_the_default_one_joint(dataset_d
         ({"seeds": (0, 0)}, "seeds are (0, 0)"),
         ({"recipes": ("slow",)}, "recipes name 'slow'"),
         ({"joint_fusions": ("stack",), "fusions": ("residual_cross_attention",)}, "joint_fusions name 'stack'"),
+        ({"anchors": ("rgb", "rgb")}, "anchors are"),
         ({"pretrain_iterations": 0}, "pretrain_iterations = 0"),
     ],
 )

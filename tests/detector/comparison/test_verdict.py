@@ -83,6 +83,26 @@ def test_every_strategy_is_held_against_its_anchor() -> None:
     assert "stack, staged -0.100" in sentence
 
 
+def test_strategies_are_held_against_their_own_anchor_and_among_themselves() -> None:
+    def on_height(of: Row, name: str) -> Row:
+        return replace(of, name=name, anchor="dem")
+
+    rows = [
+        row("single", "", {0: 0.2, 1: 0.3}),
+        on_height(row("single", "", {0: 0.5, 1: 0.6}), "dem alone"),
+        row("staged", PAPERS, {0: 0.3, 1: 0.4}),
+        row("staged", "stack", {0: 0.2, 1: 0.3}),
+        on_height(row("staged", PAPERS, {0: 0.55, 1: 0.65}), f"{PAPERS} on dem, staged"),
+        on_height(row("staged", "stack", {0: 0.6, 1: 0.7}), "stack on dem, staged"),
+    ]
+    told = verdict(rows)
+    held = [text for text in told if "Minus the anchor" in text]
+    assert [text.split("(")[1].split(")")[0] for text in held] == ["dem alone", "single alone"]
+    assert f"{PAPERS} on dem, staged +0.050" in held[0]
+    assert f"{PAPERS}, staged +0.100" in held[1]
+    assert ["does not hold" in text for text in told if "paper's order" in text] == [True, False]
+
+
 def test_a_single_modality_measured_on_other_tiles_is_called_so(tmp_path: Path) -> None:
     def measured(name: str, tiles: int) -> dict[int, Path]:
         file = tmp_path / f"{name}.json"

@@ -7,11 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml_backend.detector import CheckpointError, DatasetError, Detection, TrainResult, evaluate, load, read_dataset
+from ml_backend.detector import (
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    Detection,
+    TrainResult,
+    evaluate,
+    load,
+    read_dataset,
+)
 from ml_backend.detector.calibration import Calibration
 from ml_backend.detector.chips import read_tile
 from ml_backend.detector.dataset import DatasetSpec
-from ml_backend.detector.evaluation import METRICS
+from ml_backend.detector.evaluation import METRICS, Search
 from ml_backend.detector.evaluation.result import DETAILS
 from tests.detector.evaluation.answers import detection, guesses, judge, truths
 
@@ -97,6 +106,28 @@ def test_a_checkpoint_is_evaluated_from_its_folder(trained: TrainResult, dataset
     assert told[-1] == (1.0, "evaluating val: tile 3/3")
     before = {key: value for key, value in trained.metrics.items() if key != "seconds" and value is not None}
     assert {key: result.summary()[key] for key in before} == pytest.approx(before)
+
+
+@pytest.mark.parametrize("search", [Search(tta="flips"), Search(window=48, overlap=16)])
+def test_tiles_are_judged_as_they_would_be_predicted(trained: TrainResult, dataset_dir: Path, search: Search) -> None:
+    judged = evaluate(dataset_dir, trained.checkpoint, split="val", device="cpu", search=search, resamples=0)
+    detector = load(trained.checkpoint, "cpu")
+    dataset = read_dataset(dataset_dir)
+    chips = [read_tile(dataset, detector.modalities, tile) for tile in dataset.usable_tiles("val")]
+    as_told, plainly = detector.predict(chips, **vars(search)), detector.predict(chips)
+    scores = [[found[1] for found in tile["detections"]] for tile in judged.per_image.values()]
+    assert scores == [[d.score for d in result.detections] for result in as_told]
+    assert scores != [[d.score for d in result.detections] for result in plainly]
+
+
+@pytest.mark.parametrize(
+    ("search", "message"), [(Search(tta="d5"), "d5"), (Search(window=8), "window"), (Search(overlap=-1), "overlap")]
+)
+def test_a_search_that_makes_no_sense_is_refused(
+    trained: TrainResult, dataset_dir: Path, search: Search, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate(dataset_dir, trained.checkpoint, split="val", device="cpu", search=search)
 
 
 def test_a_checkpoint_for_other_modalities_is_refused(trained: TrainResult, own_dataset_dir: Path) -> None:
