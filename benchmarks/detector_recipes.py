@@ -1,6 +1,6 @@
 """Unimodal pretraining and fine-tuning against joint training: what each costs to the same validation AP50.
 
-    python benchmarks/detector_recipes.py [--dataset DIR] [--seeds 0] [--joint 150] [--pretrain 100] [--finetune 60]
+    python benchmarks/detector_recipes.py [--dataset DIR] [--seeds 0] [--joint 650] [--pretrain 400] [--finetune 250]
 
 Per seed, one detector per modality is pretrained, a multimodal one is fine-tuned from them, and another is trained
 jointly from scratch, each in a process of its own. Joint training and fine-tuning are stopped every few steps and
@@ -167,10 +167,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, help="dataset directory (default: one is generated)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
-    parser.add_argument("--joint", type=int, default=150, help="steps of joint training (default: %(default)s)")
-    parser.add_argument("--pretrain", type=int, default=100, help="steps per modality (default: %(default)s)")
-    parser.add_argument("--finetune", type=int, default=60, help="steps of fine-tuning (default: %(default)s)")
-    parser.add_argument("--every", type=int, default=10, help="steps between measurements (default: %(default)s)")
+    parser.add_argument("--joint", type=int, default=650, help="steps of joint training (default: %(default)s)")
+    parser.add_argument("--pretrain", type=int, default=400, help="steps per modality (default: %(default)s)")
+    parser.add_argument("--finetune", type=int, default=250, help="steps of fine-tuning (default: %(default)s)")
+    parser.add_argument("--every", type=int, default=25, help="steps between measurements (default: %(default)s)")
     parser.add_argument(
         "--share", type=float, default=0.95, help="of joint training's best AP50 (default: %(default)s)"
     )

@@ -19,20 +19,22 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "detector.md"
 PYTHON = [sys.executable]
 GENERATED = ["manage.py", "generate_dataset", "--modalities", "rgb", "relative_elevation"]
-# what each dataset is made by, and which strategies are compared on it
+# what each dataset is made by, and what is compared on it
+LONG = "--pretrain-iterations 400 --iterations 250"
+SHORT = "--pretrain-iterations 300 --iterations 150"
 DATASETS = {
-    "generated": (GENERATED, []),
+    "generated": (GENERATED, LONG),
     "noise": (
         [*GENERATED, "--noise", "relative_elevation"],
-        ["--recipes", "staged", "--fusions", "residual_cross_attention", "conv"],
+        f"{LONG} --recipes staged --fusions residual_cross_attention conv",
     ),
     "crowns": (
         ["manage.py", "dataset", "examples/crowns.toml"],
-        ["--recipes", "staged", "--fusions", "residual_cross_attention", "stack"],
+        f"{SHORT} --recipes staged --fusions residual_cross_attention stack --anchors rgb canopy_height",
     ),
     "glacier": (
         ["manage.py", "dataset", "examples/glacier.toml"],
-        ["--recipes", "staged", "--fusions", "residual_cross_attention", "stack"],
+        f"{SHORT} --recipes staged --fusions residual_cross_attention stack",
     ),
 }
 BENCHMARKS = {
@@ -50,9 +52,8 @@ def compare(name: str, work: Path, options: argparse.Namespace) -> None:
         dataset.parent.mkdir(parents=True, exist_ok=True)
         call([*make, "--out", str(dataset)])
     seeds = list(map(str, options.seeds))
-    steps = ["--iterations", str(options.iterations), "--pretrain-iterations", str(options.pretrain_iterations)]
     command = ["-m", "ml_backend.detector", "compare", "--dataset", str(dataset), "--out", str(work / name)]
-    call([*command, *choice, *steps, "--seeds", *seeds, "--jobs", str(options.jobs), "--device", "cpu"])
+    call([*command, *choice.split(), "--seeds", *seeds, "--jobs", str(options.jobs), "--device", "cpu"])
 
 
 def benchmark(name: str, work: Path, options: argparse.Namespace) -> None:
@@ -177,8 +178,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder for datasets and results")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {' '.join(names)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--iterations", type=int, default=100, help="of fine-tuning (default: %(default)s)")
-    parser.add_argument("--pretrain-iterations", type=int, default=150, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time (default: %(default)s)")
     parser.add_argument("--fill", action="store_true", help=f"write the tables into {DOCUMENT.relative_to(ROOT)}")
     options = parser.parse_args()

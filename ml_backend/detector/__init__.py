@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ml_backend.detector.config import DetectorConfig
     from ml_backend.detector.dataset import DatasetSpec, ModalitySpec, read_dataset
     from ml_backend.detector.errors import (
+        CannotResumeError,
         CheckpointError,
         ConfigError,
         DatasetError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {
+    "CannotResumeError": "errors",
     "Checkpoint": "checkpoint",
     "CheckpointError": "errors",
     "ChipInput": "chips",
@@ -66,6 +68,7 @@ _HOME = {
 }
 
 __all__ = [
+    "CannotResumeError",
     "Checkpoint",
     "CheckpointError",
     "ChipInput",

@@ -19,6 +19,10 @@ class FolderInUseError(ConfigError):
     """Another process works in the folder, which is free again when that one ends."""
 
 
+class CannotResumeError(DetectorError):
+    """What a folder holds of an earlier training is damaged, or of another one; it can only be discarded."""
+
+
 class CheckpointError(DetectorError):
     """A checkpoint is missing, damaged, or belongs to another model."""
 

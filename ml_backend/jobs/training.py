@@ -1,5 +1,6 @@
 """Unimodal pretraining and multimodal fine-tuning of a retraining."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,15 @@ def _train(job: JobContext) -> dict[str, Any]:
     if run.path:  # finished by an attempt that died before it could say so
         advance_retraining(run.retraining)
         return {"checkpoint": run.path}
-    from ml_backend.detector import DetectorConfig, train
+    from ml_backend.detector import CannotResumeError, DetectorConfig, train
 
     device = ready_device()
     dataset = dataset_of(job, run.retraining)
     folder = work_folder(run)
     with refusals(job), explain_full_disk(folder.parent, f"the resume state of {run}"):
         folder.mkdir(parents=True, exist_ok=True)
-        result = train(
+        learn = partial(
+            train,
             dataset,
             folder,
             DetectorConfig.from_json(run.config),
@@ -49,6 +51,11 @@ def _train(job: JobContext) -> dict[str, Any]:
             progress=job.progress,
             should_stop=job.should_stop,
         )
+        try:
+            result = learn()
+        except CannotResumeError as error:  # a disk's fault, or an upgrade's: what is lost is time, no decision
+            job.log.warning("the training begins again", why=str(error))
+            result = learn(resume=False)
     path = finish_run(
         run,
         result.checkpoint,

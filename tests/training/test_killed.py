@@ -114,3 +114,22 @@ def test_fine_tuning_waits_for_an_attempt_that_is_not_dead_yet(labelled: "Campai
     job.refresh_from_db()
     assert (job.state, job.attempt) == ("queued", 2)
     assert "Another process is training" in job.error
+
+
+@pytest.mark.parametrize("identity", ["", "that of another training"])
+def test_a_spoilt_run_folder_costs_time_and_not_the_retraining(labelled: "Campaign", identity: str) -> None:
+    labelled.detector = {**labelled.detector, "pretrain_iterations": 0}
+    labelled.save()
+    retraining = start_retraining(labelled, reason="x")
+    run_inline(queued()[0].pk)  # release
+    folder = work_folder(TrainingRun.objects.get())
+    folder.mkdir(parents=True)
+    (folder / "state.pth").write_bytes(b"what a failing disk left")
+    if identity:
+        (folder / "run.json").write_text(identity)
+
+    drive()
+
+    retraining.refresh_from_db()
+    assert retraining.state == "done"
+    assert champion(labelled) == ModelVersion.objects.get()

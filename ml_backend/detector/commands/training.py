@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
     single.add_argument("--init", type=Path, metavar="CHECKPOINT", help="continue from a checkpoint of that modality")
 
     tuned = add_command(
-        commands, "finetune", _finetune, "Join detectors pretrained per modality and train them together."
+        commands, "finetune", _finetune, "Join earlier detectors, one for each modality, and train them together."
     )
     training_options(tuned)
     tuned.add_argument(
@@ -41,7 +41,8 @@ def add(commands: Any) -> None:
         required=True,
         type=modality_path("CHECKPOINT"),
         metavar="M=CHECKPOINT",
-        help="pretrained checkpoint of a modality; repeat for each (the anchor's is needed: it brings neck and heads)",
+        help="checkpoint that a modality's backbone comes from, pretrained on it alone or with others; repeat for each "
+        "(the anchor's is needed: it brings neck and heads, too)",
     )
 
     staged = add_command(

@@ -24,7 +24,12 @@ def training_options(parser: argparse.ArgumentParser, modalities: bool = True) -
     add = parser.add_argument
     add("--dataset", type=Path, required=True, metavar="DIR", help="dataset directory")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of this training; the result is in it")
-    add("--config", type=Path, metavar="FILE", help="JSON with any of the settings; options given here win")
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help='JSON with settings named as the options below, as {"batch_size": 8}; options given here win',
+    )
     add("--no-resume", action="store_true", help="discard an earlier training in --out instead of continuing it")
     json_option(parser)
     _model(parser.add_argument_group("model", "What is trained."), modalities)
@@ -59,8 +64,28 @@ def _model(group: argparse._ArgumentGroup, modalities: bool) -> None:
 
 def _data(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
+    add(
+        "--radiometric-jitter",
+        type=float,
+        metavar="SD",
+        help="spread of random gain and offset, in standard deviations of the modality "
+        f"(default: {DEFAULTS.radiometric_jitter})",
+    )
+    add("--jitter-exempt", nargs="+", metavar="M", help="modalities whose values mean something in themselves")
     add("--scale-jitter", type=float, nargs=2, metavar=("LOW", "HIGH"), help="resize tiles at random (default: off)")
     add("--copy-paste", type=float, metavar="P", help="chance to paste objects of other tiles (default: off)")
+    add(
+        "--empty-share",
+        type=float,
+        metavar="SHARE",
+        help=f"of the tiles drawn, how many have no object (default: {DEFAULTS.empty_share})",
+    )
+    add(
+        "--min-instance-pixels",
+        type=int,
+        metavar="N",
+        help=f"smaller objects teach nothing, nor are they background (default: {DEFAULTS.min_instance_pixels})",
+    )
 
 
 def _schedule(group: argparse._ArgumentGroup) -> None:
@@ -75,6 +100,8 @@ def _schedule(group: argparse._ArgumentGroup) -> None:
     )
     add("--learning-rate", type=float, metavar="R", help=f"peak learning rate (default: {DEFAULTS.learning_rate:g})")
     add("--warmup", type=int, metavar="N", help=f"steps of rising learning rate (default: {DEFAULTS.warmup})")
+    add("--weight-decay", type=float, metavar="R", help=f"AdamW's (default: {DEFAULTS.weight_decay})")
+    add("--grad-clip", type=float, metavar="NORM", help=f"largest gradient norm (default: {DEFAULTS.grad_clip:g})")
     add("--ema", type=float, metavar="D", help="publish the weights' moving average with this decay, such as 0.999")
     add("--eval-interval", type=int, metavar="N", help="steps between evaluations on val, to keep the best weights")
     add("--patience", type=int, metavar="N", help="stop after N evaluations without a better mask AP50")

@@ -108,6 +108,7 @@ def plan_runs(asked: ComparisonConfig, dataset: DatasetSpec) -> list[Run]:
 
 def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
     """The trainings of one seed."""
+    from ml_backend.detector.model.fusion import joins_data
     from ml_backend.detector.training.stages import PRETRAINING_SEEDS
 
     staged, seed = "staged" in asked.recipes, base.seed
@@ -126,7 +127,7 @@ def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
     for anchor in asked.anchors or (base.anchor,):
         run, row = ("", "") if anchor == base.anchor else (f"-on-{anchor}", f" on {anchor}")
         for fusion in asked.fusions if staged else ():
-            init = {anchor: pretrained[anchor]} if _joins_data(fusion) else pretrained
+            init = {anchor: pretrained[anchor]} if joins_data(fusion) else pretrained
             config = replace(base, fusion=fusion, anchor=anchor)
             runs.append(Run(f"staged-{fusion}{run}-seed{seed}", f"{fusion}{row}, staged", "staged", seed, config, init))
         for fusion in _joint_fusions(asked):
@@ -160,13 +161,6 @@ def _joint_fusions(asked: ComparisonConfig) -> tuple[str, ...]:
         return asked.fusions
     default = DetectorConfig().fusion
     return (default if default in asked.fusions else asked.fusions[0],)
-
-
-def _joins_data(fusion: str) -> bool:
-    """Whether the strategy has one backbone for all bands, which only the anchor's pretraining serves."""
-    from ml_backend.detector.model.fusion import FUSION_STRATEGIES
-
-    return FUSION_STRATEGIES[fusion].level == "data"
 
 
 def _choose(

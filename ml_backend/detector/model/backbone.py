@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ml_backend.detector.config import STACKED
-from ml_backend.detector.model.fusion import FUSION_STRATEGIES
+from ml_backend.detector.model.attention import FusedAttention
+from ml_backend.detector.model.fusion import FUSION_STRATEGIES, joins_data
 from ml_backend.detector.model.openmmlab import MODELS, MultiScaleBlock
 
 
@@ -58,15 +59,16 @@ class MultimodalBackbone(nn.Module):
         self.bands = tuple(bands)
         self.anchor = anchor
         strategy = FUSION_STRATEGIES[fusion]
-        self.stacked = strategy.level == "data" and len(self.modalities) > 1
+        self.stacked = joins_data(fusion) and len(self.modalities) > 1
         own = dict(zip(self.modalities, self.bands, strict=True))
         inputs = {STACKED: sum(self.bands)} if self.stacked else own
         self.branches = nn.ModuleDict(
             {name: MODELS.build({**branch, "in_channels": channels}) for name, channels in inputs.items()}
         )
-        if activation_checkpointing:
-            for block in (block for branch in self.branches.values() for block in branch.blocks):  # type: ignore[union-attr]
-                block.__class__ = RecomputedBlock  # no state of its own: weights keep their names
+        for block in (block for branch in self.branches.values() for block in branch.blocks):  # type: ignore[union-attr]
+            block.attn.__class__ = FusedAttention  # no state of its own: weights keep their names
+            if activation_checkpointing:
+                block.__class__ = RecomputedBlock
         joins = not self.stacked and len(self.modalities) > 1
         self.fusion = nn.ModuleList(strategy(channels, self.modalities, anchor) for channels in scales if joins)
 

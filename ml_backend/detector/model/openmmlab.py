@@ -22,7 +22,12 @@ with warnings.catch_warnings():
     from mmengine.config import ConfigDict
     from mmengine.logging import MMLogger
     from mmengine.structures import InstanceData
-    from mmpretrain.models.backbones.mvit import MultiScaleBlock, MViT  # (registers mmpretrain.MViT)
+    from mmpretrain.models.backbones.mvit import (  # (registers mmpretrain.MViT)
+        MultiScaleAttention,
+        MultiScaleBlock,
+        MViT,
+        resize_decomposed_rel_pos,
+    )
 
 # without this every build narrates the initialisation of every tensor on stdout
 MMLogger.get_instance("mmengine", logger_name="mmengine", log_level="WARNING")
@@ -37,8 +42,10 @@ __all__ = [
     "InstanceData",
     "MViT",
     "MaxIoUAssigner",
+    "MultiScaleAttention",
     "MultiScaleBlock",
     "SingleRoIExtractor",
     "bbox2roi",
     "multiclass_nms",
+    "resize_decomposed_rel_pos",
 ]

@@ -61,7 +61,7 @@ def train(
         dataset_dir: see :mod:`ml_backend.detector.dataset`.
         out_dir: its own folder; the checkpoint is published as ``out_dir/checkpoint``.
         config: what to train.
-        init: a checkpoint of the same architecture, or ``{modality: unimodal checkpoint}``.
+        init: a checkpoint of the same architecture, or ``{modality: checkpoint that knows it}``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         progress: called with the share done (0..1) and a line of text, at most once a second.
         should_stop: asked after every step; when it says yes, the state is saved and TrainingStoppedError raised.

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ml_backend.detector.checkpoint import CARD, replace_file
-from ml_backend.detector.errors import CheckpointError, ConfigError
+from ml_backend.detector.errors import CannotResumeError
 from ml_backend.detector.lock import alone_in
 from ml_backend.detector.training.result import TrainResult
 
@@ -50,8 +50,8 @@ class RunFolder:
             resume: whether an earlier part of the same training may be continued.
 
         Raises:
-            ConfigError: the folder holds another training, and ``resume`` does not allow to discard it.
-            CheckpointError: the folder does not say which training it holds.
+            CannotResumeError: the folder holds another training, or does not say which, and ``resume`` does not allow
+                to discard it.
         """
         if not resume:
             for file in (self._result, self._state, self._identity):
@@ -62,7 +62,7 @@ class RunFolder:
         if worked and not self._identity.is_file():
             raise _damaged(self._identity, "is missing")
         if worked and self._identity.read_bytes() != text.encode():
-            raise ConfigError(
+            raise CannotResumeError(
                 f"{self.path} holds a training with another configuration, dataset or start: "
                 "give another output folder, or discard it with resume=False (--no-resume)."
             )
@@ -72,7 +72,7 @@ class RunFolder:
         """The result, once the training has ended.
 
         Raises:
-            CheckpointError: it is damaged.
+            CannotResumeError: it is damaged.
         """
         if not self._result.is_file() or not (self.checkpoint / CARD).is_file():
             return None
@@ -97,7 +97,7 @@ class RunFolder:
         """The resume state, on the CPU, or None; only tensors and plain data are accepted, nothing is executed.
 
         Raises:
-            CheckpointError: it is damaged.
+            CannotResumeError: it is damaged.
         """
         if not self._state.is_file():
             return None
@@ -116,5 +116,5 @@ class RunFolder:
         self._state.unlink(missing_ok=True)
 
 
-def _damaged(file: Path, how: str = "is damaged") -> CheckpointError:
-    return CheckpointError(f"{file} {how}: start again with resume=False (--no-resume) or in another folder.")
+def _damaged(file: Path, how: str = "is damaged") -> CannotResumeError:
+    return CannotResumeError(f"{file} {how}: start again with resume=False (--no-resume) or in another folder.")

@@ -13,10 +13,11 @@ from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import ConfigError
-from ml_backend.detector.model.fusion import FUSION_STRATEGIES
+from ml_backend.detector.model.fusion import joins_data
 from ml_backend.detector.training.loop import train
 from ml_backend.detector.training.result import Progress, TrainResult
 from ml_backend.detector.training.team import join_team
+from ml_backend.detector.training.warmstart import open_sources
 
 # pretraining takes its randomness from elsewhere, or fine-tuning would show the same tiles turned the same way again
 PRETRAINING_SEEDS = 1_000_000
@@ -112,7 +113,7 @@ def train_in_stages(
         pretrain: of the pretraining, for all modalities or by modality; ``modalities`` and ``anchor`` are set here. By
             default, and for modalities that are left out, it is ``config`` without its ``freeze`` and ``slow``. Its
             ``seed`` is raised by :data:`PRETRAINING_SEEDS`: fine-tuning sees tiles in another order, turned otherwise.
-        sources: ``{modality: unimodal checkpoint}`` that exist already; these modalities are not pretrained.
+        sources: ``{modality: checkpoint that knows it}``: these modalities are not pretrained.
         device: see :func:`train`; so ``should_stop`` and ``resume``.
         progress: called with the share done of the whole, and a line of text that begins with the stage.
 
@@ -121,7 +122,13 @@ def train_in_stages(
     """
     given = dict(sources or {})
     with join_team() as team:
-        stages = team.together(lambda: plan_stages(dataset_dir, config, pretrain, tuple(given)))
+
+        def plan() -> tuple[Stage, ...]:
+            dataset = read_dataset(dataset_dir)
+            open_sources(given, config.resolve(dataset), dataset)  # refused now rather than after the pretraining
+            return plan_stages(dataset_dir, config, pretrain, tuple(given))
+
+        stages = team.together(plan)
         results: dict[str, TrainResult] = {}
         for stage in stages:
             last = stage.name == FINETUNE
@@ -175,7 +182,7 @@ def plan_stages(
                 "leave them out or add the modality."
             )
     general = pretrain if isinstance(pretrain, DetectorConfig) else replace(joint, freeze=(), slow=())
-    stacked = FUSION_STRATEGIES[joint.fusion].level == "data"
+    stacked = joins_data(joint.fusion)
     return (
         *(
             Stage(f"pretrain-{name}", _alone(by_modality.get(name, general), name))

@@ -1,4 +1,4 @@
-"""Starting from earlier models: the same architecture, or one unimodal detector per modality.
+"""Starting from earlier models: the same architecture, or one for each modality, be it unimodal or not.
 
 Normalisation is inherited with the weights, which were learnt on inputs scaled that way.
 """
@@ -18,9 +18,11 @@ from ml_backend.detector.config import STACKED, DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, ModalitySpec
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.inference import load_weights
+from ml_backend.detector.model.fusion import joins_data
 
 Init = Checkpoint | Path | str | Mapping[str, Path | str] | None
 FIRST_CONVOLUTION = "patch_embed.projection.weight"
+BACKBONE = "backbone."
 BRANCHES = "backbone.branches."
 Weights = dict[str, torch.Tensor]
 
@@ -30,11 +32,11 @@ class WarmStart:
     """Earlier models that a training begins with; both empty means fresh weights."""
 
     whole: Checkpoint | None
-    unimodal: Mapping[str, Checkpoint]
+    by_modality: Mapping[str, Checkpoint]
 
     def normalise(self, modality: ModalitySpec) -> ModalitySpec:
         """The modality with the normalisation of the model that its backbone comes from."""
-        source = self.whole or self.unimodal.get(modality.name)
+        source = self.whole or self.by_modality.get(modality.name)
         if source is None:
             return modality
         earlier = {m.name: m for m in source.modalities}[modality.name]
@@ -46,7 +48,7 @@ class WarmStart:
         Raises:
             CheckpointError: one lies there.
         """
-        for source in (self.whole, *self.unimodal.values()):
+        for source in (self.whole, *self.by_modality.values()):
             if source and source.path.resolve().is_relative_to(folder.resolve()):
                 raise CheckpointError(
                     f"{source.path} would be discarded before it is read, because {folder} is to begin anew: give "
@@ -55,21 +57,21 @@ class WarmStart:
 
     def lineage(self) -> dict[str, Any]:
         """Which weights this starts from, for the card: SHA-256 of each."""
-        sources = {"all": self.whole} if self.whole else dict(self.unimodal)
+        sources = {"all": self.whole} if self.whole else dict(self.by_modality)
         return {name: source.card["weights"]["sha256"] for name, source in sources.items() if source}
 
     def apply(self, model: nn.Module, config: DetectorConfig, modalities: Sequence[ModalitySpec]) -> None:
         """Put the earlier weights into a fresh model that takes these modalities."""
         if self.whole:
             load_weights(model, self.whole.weights(), self.whole.path)
-        if self.unimodal:
+        if self.by_modality:
             weights = self._assemble(model.state_dict(), config, {m.name: len(m.bands) for m in modalities})
-            load_weights(model, weights, self.unimodal[config.anchor].path)
+            load_weights(model, weights, self.by_modality[config.anchor].path)
 
     def _assemble(self, fresh: Weights, config: DetectorConfig, bands: Mapping[str, int]) -> Weights:
-        """Backbones from each modality's model, neck and heads from the anchor's, the rest fresh."""
-        anchor = self.unimodal[config.anchor].weights()
-        weights = {**fresh, **{key: value for key, value in anchor.items() if key in fresh}}
+        """Backbones from each modality's model, neck and heads from the anchor's; the fusion is fresh."""
+        anchor = self.by_modality[config.anchor].weights()
+        weights = {**fresh, **{key: value for key, value in anchor.items() if not key.startswith(BACKBONE)}}
         stacked = f"{BRANCHES}{STACKED}."
         own = f"{BRANCHES}{config.anchor}."
         if any(key.startswith(stacked) for key in fresh):
@@ -78,7 +80,7 @@ class WarmStart:
             first = stacked + FIRST_CONVOLUTION
             weights[first] = _widen(anchor[own + FIRST_CONVOLUTION], fresh[first], before)
             return weights
-        for name, source in self.unimodal.items():
+        for name, source in self.by_modality.items():
             branch = f"{BRANCHES}{name}."
             weights.update({key: value for key, value in source.weights().items() if key.startswith(branch)})
         return weights
@@ -95,7 +97,7 @@ def open_init(init: Init, config: DetectorConfig, dataset: DatasetSpec) -> WarmS
     """Open and check the models to start from.
 
     Args:
-        init: nothing, a checkpoint of the same architecture, or ``{modality: unimodal checkpoint}``.
+        init: nothing, a checkpoint of the same architecture, or ``{modality: checkpoint that knows it}``.
         config: resolved configuration.
         dataset: what will be trained on.
 
@@ -108,15 +110,23 @@ def open_init(init: Init, config: DetectorConfig, dataset: DatasetSpec) -> WarmS
         whole = init if isinstance(init, Checkpoint) else open_checkpoint(init)
         _check_same_model(whole, config, dataset)
         return WarmStart(whole, {})
-    unimodal = {name: open_checkpoint(path) for name, path in init.items()}
-    for name, source in unimodal.items():
-        _check_unimodal(name, source, config, dataset)
-    if config.anchor not in unimodal:
+    sources = open_sources(init, config, dataset)
+    if config.anchor not in sources:
         raise CheckpointError(
             f"Fine-tuning takes neck and heads from the anchor's model, but no checkpoint of '{config.anchor}' is "
             "given: pretrain it and give it too, or choose another anchor."
         )
-    return WarmStart(None, unimodal)
+    return WarmStart(None, sources)
+
+
+def open_sources(
+    sources: Mapping[str, Path | str], config: DetectorConfig, dataset: DatasetSpec
+) -> dict[str, Checkpoint]:
+    """Open and check the models that backbones come from, by modality; arguments and errors as :func:`open_init`'s."""
+    opened = {name: open_checkpoint(path) for name, path in sources.items()}
+    for name, source in opened.items():
+        _check_source(name, source, config, dataset)
+    return opened
 
 
 def _check_same_model(source: Checkpoint, config: DetectorConfig, dataset: DatasetSpec) -> None:
@@ -124,7 +134,8 @@ def _check_same_model(source: Checkpoint, config: DetectorConfig, dataset: Datas
     if set(earlier.modalities) != set(config.modalities):
         raise CheckpointError(
             f"{source.path} is a checkpoint for the modalities {', '.join(earlier.modalities)}, not "
-            f"{', '.join(config.modalities)}: use one for the same, or start from one unimodal checkpoint per modality."
+            f"{', '.join(config.modalities)}: use one for the same, or give it for each modality that it knows "
+            "('finetune --from')."
         )
     for key in ("size", "fusion", "anchor", "modalities"):
         if key == "fusion" and len(config.modalities) == 1:
@@ -134,34 +145,39 @@ def _check_same_model(source: Checkpoint, config: DetectorConfig, dataset: Datas
                 f"{source.path} was trained with {key} = {getattr(earlier, key)!r}, but {getattr(config, key)!r} is "
                 f"asked for: train with the same {key} or start without this checkpoint."
             )
-    _check_bands_and_classes(source, dataset)
+    _check_bands_and_classes(source, dataset, earlier.modalities)
 
 
-def _check_unimodal(name: str, source: Checkpoint, config: DetectorConfig, dataset: DatasetSpec) -> None:
+def _check_source(name: str, source: Checkpoint, config: DetectorConfig, dataset: DatasetSpec) -> None:
     if name not in config.modalities:
         raise CheckpointError(
             f"{source.path} is given for modality '{name}', but the training uses {', '.join(config.modalities)}: "
             "leave it out or add the modality."
         )
-    if source.config.modalities != (name,):
+    if name not in source.config.modalities:
         raise CheckpointError(
             f"{source.path} is a checkpoint for the modalities {', '.join(source.config.modalities)}, not for "
-            f"'{name}' alone: give the one pretrained on '{name}'."
+            f"'{name}': give one trained on '{name}'."
+        )
+    if joins_data(source.config.fusion) and len(source.config.modalities) > 1:
+        raise CheckpointError(
+            f"{source.path} has one backbone for all modalities (fusion = 'stack') and none for '{name}': give one "
+            f"trained on '{name}' alone, or by another fusion."
         )
     if source.config.size != config.size:
         raise CheckpointError(
             f"{source.path} is of size '{source.config.size}', but '{config.size}' is asked for: use the same size."
         )
-    _check_bands_and_classes(source, dataset)
+    _check_bands_and_classes(source, dataset, (name,))
 
 
-def _check_bands_and_classes(source: Checkpoint, dataset: DatasetSpec) -> None:
+def _check_bands_and_classes(source: Checkpoint, dataset: DatasetSpec, modalities: Sequence[str]) -> None:
     if source.classes != dataset.classes:
         raise CheckpointError(
             f"{source.path} knows the classes {', '.join(source.classes)}, but {dataset.path / 'dataset.json'} "
             f"declares {', '.join(dataset.classes)}: use the same classes in the same order or start without it."
         )
-    for modality in source.modalities:
+    for modality in (m for m in source.modalities if m.name in modalities):
         if modality.bands != dataset.modality(modality.name).bands:
             raise CheckpointError(
                 f"{source.path} takes the bands {', '.join(modality.bands)} of '{modality.name}', but the dataset has "

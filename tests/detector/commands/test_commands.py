@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_backend.detector import TrainResult, inspect
+from ml_backend.detector import DetectorConfig, TrainResult, inspect
 from ml_backend.detector.commands import command_line, compare, evaluation, export, main, prediction, training
 
 QUICK = ["--iterations", "1", "--batch-size", "2", "--device", "cpu"]
@@ -33,6 +33,11 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"usage: python -m ml_backend.detector {command} " in printed
     assert str(COMMANDS[command].description).split(maxsplit=1)[0] in printed
     assert not [action.dest for action in COMMANDS[command]._actions if not (action.help or "").strip()]
+
+
+def test_every_setting_of_a_training_is_an_option() -> None:
+    options = {action.dest for action in COMMANDS["train"]._actions}
+    assert set(DetectorConfig().to_json()) <= options
 
 
 def test_pretrain_then_finetune(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ml_backend.detector import (
+    CannotResumeError,
     CheckpointError,
     ConfigError,
     DatasetError,
@@ -26,6 +27,7 @@ from ml_backend.detector import (
     open_checkpoint,
     read_dataset,
     train,
+    train_in_stages,
 )
 from ml_backend.detector.chips import read_tile
 from ml_backend.detector.training import learning_rate
@@ -120,7 +122,7 @@ def test_another_training_in_the_same_folder_is_refused_unless_discarded(
     first = train(dataset_dir, out, quick, device="cpu")
     before = weights(first)
     other = replace(quick, seed=1)
-    with pytest.raises(ConfigError, match=r"another configuration, dataset or start.*--no-resume"):
+    with pytest.raises(CannotResumeError, match=r"another configuration, dataset or start.*--no-resume"):
         train(dataset_dir, out, other, device="cpu")
     with pytest.raises(CheckpointError, match="would be discarded before it is read"):
         train(dataset_dir, out, other, init=out / "checkpoint", device="cpu", resume=False)
@@ -133,7 +135,7 @@ def test_a_changed_dataset_is_another_training(own_dataset_dir: Path, quick: Det
     train(own_dataset_dir, tmp_path / "out", quick, device="cpu")
     chips = own_dataset_dir / "chips/rgb"
     shutil.copy(chips / "train_0001.tif", chips / "train_0002.tif")
-    with pytest.raises(ConfigError, match=r"another configuration, dataset"):
+    with pytest.raises(CannotResumeError, match=r"another configuration, dataset"):
         train(own_dataset_dir, tmp_path / "out", quick, device="cpu")
 
 
@@ -227,6 +229,8 @@ def test_starts_that_do_not_fit_are_refused(
     tmp_path: Path,
 ) -> None:
     rgb, dem = (unimodal[name].checkpoint for name in ("rgb", "relative_elevation"))
+    one_backbone = replace(quick, iterations=1, fusion="stack")
+    stacked = train(dataset_dir, tmp_path / "stacked", one_backbone, init={"rgb": rgb}, device="cpu").checkpoint
     cases = [
         (quick, rgb, "is a checkpoint for the modalities rgb, not rgb, relative_elevation"),
         (replace(quick, fusion="stack"), trained.checkpoint, "was trained with fusion = 'residual_cross_attention'"),
@@ -234,7 +238,8 @@ def test_starts_that_do_not_fit_are_refused(
         (replace(quick, size="tiny"), trained.checkpoint, "was trained with size = 'nano'"),
         (replace(quick, size="tiny"), {"rgb": rgb}, "is of size 'nano', but 'tiny'"),
         (quick, {"relative_elevation": dem}, "no checkpoint of 'rgb' is given"),
-        (quick, {"rgb": dem}, "is a checkpoint for the modalities relative_elevation, not for 'rgb' alone"),
+        (quick, {"rgb": dem}, "is a checkpoint for the modalities relative_elevation, not for 'rgb'"),
+        (quick, {"rgb": stacked}, "has one backbone for all modalities"),
         (quick, {"rgb": rgb, "ndvi": dem}, "given for modality 'ndvi', but the training uses"),
         (quick, tmp_path / "nowhere", r"model\.json is missing"),
     ]
@@ -242,6 +247,42 @@ def test_starts_that_do_not_fit_are_refused(
         with pytest.raises(CheckpointError, match=message):
             train(dataset_dir, tmp_path / "out", config, init=init, device="cpu")
     assert not (tmp_path / "out").exists(), "refused before anything is written"
+
+
+def test_a_modality_is_added_to_a_multimodal_model(
+    own_dataset_dir: Path, trained: TrainResult, quick: DetectorConfig, tmp_path: Path
+) -> None:
+    add_modality(own_dataset_dir, "slope", like="relative_elevation")
+    sources = dict.fromkeys(("rgb", "relative_elevation"), trained.checkpoint)
+    config = replace(quick, iterations=1, learning_rate=1e-30, modality_dropout=0.0)
+    grown = train(own_dataset_dir, tmp_path / "out", config, init=sources, device="cpu")
+    earlier, now = weights(trained), weights(grown)
+    kept = [name for name in earlier if not name.startswith("backbone.fusion.")]
+    assert all(torch.equal(earlier[name], now[name]) for name in kept)
+    assert any(name.startswith(BRANCH.format("slope")) for name in now)
+    assert not now["backbone.fusion.0.project.weight"].abs().max() > 1e-20, "the fusion begins anew"
+    scaled = {m.name: (m.mean, m.std) for m in load(grown.checkpoint, "cpu").modalities}
+    for modality in load(trained.checkpoint, "cpu").modalities:
+        assert scaled[modality.name] == (modality.mean, modality.std), "normalisation comes with the weights"
+
+
+def add_modality(root: Path, name: str, like: str) -> None:
+    """Declare another modality, with the pixels of one that is there."""
+    file = root / "dataset.json"
+    data = json.loads(file.read_text())
+    (model,) = (m for m in data["modalities"] if m["name"] == like)
+    data["modalities"].append({**model, "name": name, "bands": [name]})
+    file.write_text(json.dumps(data))
+    shutil.copytree(root / "chips" / like, root / "chips" / name)
+
+
+def test_sources_are_checked_before_the_pretraining(
+    dataset_dir: Path, unimodal: dict[str, TrainResult], quick: DetectorConfig, tmp_path: Path
+) -> None:
+    wrong = {"relative_elevation": unimodal["rgb"].checkpoint}
+    with pytest.raises(CheckpointError, match="not for 'relative_elevation'"):
+        train_in_stages(dataset_dir, tmp_path / "out", quick, sources=wrong, device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_learning_rate_warms_up_and_decays() -> None:

@@ -7,7 +7,7 @@ name it in ``config.FUSIONS``.
 """
 
 from ml_backend.detector.model.fusion.attention import CrossAttention, ResidualCrossAttention
-from ml_backend.detector.model.fusion.base import FUSION_STRATEGIES, Fusion
+from ml_backend.detector.model.fusion.base import FUSION_STRATEGIES, Fusion, joins_data
 from ml_backend.detector.model.fusion.channel import Cbam, ChannelAttention
 from ml_backend.detector.model.fusion.convolution import Convolution
 from ml_backend.detector.model.fusion.stack import Stack
@@ -21,4 +21,5 @@ __all__ = [
     "Fusion",
     "ResidualCrossAttention",
     "Stack",
+    "joins_data",
 ]

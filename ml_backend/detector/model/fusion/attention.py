@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ml_backend.detector.model.fusion.base import Fusion
-from ml_backend.detector.model.fusion.convolution import pass_anchor
-from ml_backend.detector.model.fusion.masked import MaskedGroupNorm, masked_pool
+from ml_backend.detector.model.fusion.masked import masked_pool
 
 
 class CrossAttention(Fusion, name="cross_attention"):
@@ -21,6 +20,8 @@ class CrossAttention(Fusion, name="cross_attention"):
     tokens (context, and tolerance to misregistration). So each query has modalities x (pool² + 1) keys, whatever the
     size of the map: at stride 4 of a 512 px tile that is 16,384 queries x 65 keys per modality instead of 16,384²,
     linear in pixels. Keys without valid pixels are masked.
+
+    Maps are normalised place by place, so that nodata shifts nothing beside it.
 
     The same position has a learnt head start over the pooled places, which at first gives it half of the weight or
     more: with equal chances it would be one key among 65, and what lies right there would drown in the tile's average.
@@ -37,11 +38,11 @@ class CrossAttention(Fusion, name="cross_attention"):
         super().__init__(channels, modalities, anchor)
         self.heads = max(1, channels // head_channels)
         self.pool = pool
-        self.norms = nn.ModuleDict({name: MaskedGroupNorm(channels) for name in modalities})
-        self.query = nn.Conv2d(channels, channels, 1)
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(channels) for name in dict.fromkeys((anchor, *self.asked))})
+        self.query = nn.Linear(channels, channels)
         self.here_bias = nn.Parameter(torch.full((self.heads, 1, 1), math.log(pool**2)))
-        self.key_value = nn.ModuleDict({name: nn.Conv2d(channels, 2 * channels, 1) for name in self.asked})
-        self.project = nn.Conv2d(channels, channels, 1)
+        self.key_value = nn.ModuleDict({name: nn.Linear(channels, 2 * channels) for name in self.asked})
+        self.project = nn.Linear(channels, channels)
         self.start()
 
     @property
@@ -52,43 +53,63 @@ class CrossAttention(Fusion, name="cross_attention"):
     @torch.no_grad()
     def start(self) -> None:
         """Set the weights that say how a new model begins."""
-        own = self.key_value[self.anchor].get_parameter
-        nn.init.dirac_(own("weight")[self.channels :])
-        nn.init.zeros_(own("bias")[self.channels :])
-        pass_anchor(self.project, 0)
+        self._pass_values(self.anchor)
+        nn.init.eye_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def _pass_values(self, name: str) -> None:
+        """Gather from a modality just what its map holds."""
+        layer = self.key_value[name].get_parameter
+        nn.init.eye_(layer("weight")[self.channels :])
+        nn.init.zeros_(layer("bias")[self.channels :])
 
     def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
-        gathered: Tensor = self.project(self.attend(features, validity))
-        return gathered
+        gathered = self.project(self.attend(features, validity))
+        return _as_map(gathered, features[self.anchor])
 
     def attend(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
-        """What each position of the anchor gathers [B, C, h, w]; meaningless in tiles where nothing asked is valid."""
-        normed = {name: self.norms[name](features[name], validity[name]) for name in self.modalities}
-        query = self._split(self.query(normed[self.anchor]))  # [B, heads, d, h*w]
-        query = query * query.shape[2] ** -0.5
+        """What each position of the anchor gathers [B, h*w, C]; meaningless where a tile has nothing valid to ask."""
+        tokens = {n: self.norms[n](_as_tokens(features[n])) for n in self.norms}
+        query = self._split(self.query(tokens[self.anchor]))
+        query = query * query.shape[3] ** -0.5
         logits, values = [], []
         for name in self.asked:
             valid = validity[name]
-            both = self.key_value[name](normed[name])
-            key, value = (self._split(part) for part in both.chunk(2, dim=1))
-            here = (query * key).sum(dim=2)[..., None] + self.here_bias  # [B, heads, h*w, 1]
-            pooled, covered = masked_pool(both, valid, (min(self.pool, valid.shape[2]), min(self.pool, valid.shape[3])))
-            pooled_key, pooled_value = (self._split(part) for part in pooled.chunk(2, dim=1))
-            there = query.transpose(2, 3) @ pooled_key  # [B, heads, h*w, tokens]
-            logits += [here + _bar(valid, here.dtype).transpose(2, 3), there + _bar(covered, there.dtype)]
+            key, value = self._keys_and_values(name, tokens[name])
+            here = (query * key).sum(dim=3, keepdim=True) + self.here_bias
+            grid = (min(self.pool, valid.shape[2]), min(self.pool, valid.shape[3]))
+            pooled, covered = masked_pool(_as_map(tokens[name], valid), valid, grid)
+            pooled_key, pooled_value = self._keys_and_values(name, _as_tokens(pooled))
+            there = query @ pooled_key.mT
+            logits += [here + _bar(valid, here.dtype).mT, there + _bar(covered, there.dtype)]
             values.append((value, pooled_value))
         weights = torch.cat(logits, dim=3).softmax(dim=3)
         parts = torch.split(weights, [x.shape[3] for x in logits], dim=3)
         gathered = [
-            value * here.flatten(2)[:, :, None] + pooled_value @ there.transpose(2, 3)
+            value * here + there @ pooled_value
             for (value, pooled_value), here, there in zip(values, parts[::2], parts[1::2], strict=True)
         ]
         attended: Tensor = sum(gathered[1:], gathered[0])
-        return attended.reshape(features[self.anchor].shape)
+        return attended.transpose(1, 2).flatten(2)
 
-    def _split(self, x: Tensor) -> Tensor:
-        """[B, C, h, w] to [B, heads, C / heads, h*w]."""
-        return x.reshape(x.shape[0], self.heads, x.shape[1] // self.heads, -1)
+    def _keys_and_values(self, name: str, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Of one modality's tokens [B, n, C], each [B, heads, n, C / heads]."""
+        key, value = self.key_value[name](tokens).chunk(2, dim=2)
+        return self._split(key), self._split(value)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """[B, n, C] to [B, heads, n, C / heads]."""
+        return torch.unflatten(tokens, 2, (self.heads, -1)).transpose(1, 2)
+
+
+def _as_tokens(maps: Tensor) -> Tensor:
+    """[B, C, h, w] to [B, h*w, C]."""
+    return maps.flatten(2).mT
+
+
+def _as_map(tokens: Tensor, like: Tensor) -> Tensor:
+    """[B, h*w, C] to [B, C, h, w], of a map of these places."""
+    return torch.unflatten(tokens.mT, 2, like.shape[2:])
 
 
 def _bar(valid: Tensor, dtype: torch.dtype) -> Tensor:
@@ -107,7 +128,8 @@ class ResidualCrossAttention(CrossAttention, name="residual_cross_attention"):
 
     The output projection starts at zero, so a new model computes exactly the anchor's features and fine-tuning starts
     from the unimodal detector. (A full matrix is used for the paper's scale because it leaves zero faster than a scalar
-    does: all its inputs push it.)
+    does: all its inputs push it. What it is fed are at first the features of the other modalities themselves, which
+    say more than a random mixture of them.)
 
     Where the anchor itself is missing, the base is what its branch makes of the mean image, the same for every tile,
     and what is added to it comes from the other modalities: the answer then rests on these alone.
@@ -121,8 +143,10 @@ class ResidualCrossAttention(CrossAttention, name="residual_cross_attention"):
     @torch.no_grad()
     def start(self) -> None:
         """Add nothing at first."""
-        for parameter in self.project.parameters():
-            nn.init.zeros_(parameter)
+        for name in self.asked:
+            self._pass_values(name)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
 
     def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
         added = super().join(features, validity)

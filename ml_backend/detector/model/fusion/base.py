@@ -54,3 +54,8 @@ class Fusion(nn.Module):
     def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
         """The strategy: as :meth:`forward`, with the others' features zero where invalid."""
         raise NotImplementedError
+
+
+def joins_data(strategy: str) -> bool:
+    """Whether a strategy, given by name, stacks bands for one backbone, and so has none per modality."""
+    return FUSION_STRATEGIES[strategy].level == "data"

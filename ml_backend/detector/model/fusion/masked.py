@@ -8,30 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-
-class MaskedGroupNorm(nn.GroupNorm):
-    """``GroupNorm(1, C)`` whose mean and variance are taken over valid positions; the same where all are valid.
-
-    A plain GroupNorm would let the features of a nodata area shift and scale those of the rest of the tile.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(1, channels)
-
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalise x [B, C, h, w]."""
-        weight = counted(valid)
-        total = weight.sum(dim=(1, 2, 3), keepdim=True) * self.num_channels
-        wide = x.float()  # sums over a whole map, which half precision does not hold
-        mean = _total(wide, weight) / total
-        gain = (_total((wide - mean).square(), weight) / total + self.eps).rsqrt() * self.weight[:, None, None]
-        return torch.addcmul(self.bias[:, None, None] - mean * gain, wide, gain).to(x.dtype)
-
-
-def _total(x: Tensor, weight: Tensor) -> Tensor:
-    return (x.sum(dim=1, keepdim=True) * weight).sum(dim=(1, 2, 3), keepdim=True)
+from torch import Tensor
 
 
 def counted(valid: Tensor) -> Tensor:
