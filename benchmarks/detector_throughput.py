@@ -54,10 +54,14 @@ def share_weights(one: Any, two: Any) -> None:
 def race(
     contestants: dict[str, Callable[[], None]], rounds: int, device: torch.device
 ) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each contestant in each round, turns taken: by the clock (``wall``) and of the processor (``cpu``)."""
+    """Seconds of each contestant in each round, turns taken: by the clock (``wall``) and of the processor (``cpu``).
+
+    All draw the same regions to learn from: how many of them hold an object decides what the mask head costs.
+    """
     taken: dict[str, dict[str, list[float]]] = {name: {"wall": [], "cpu": []} for name in contestants}
     for number in range(WARMUP + rounds):
         for name, call in contestants.items():
+            torch.manual_seed(number)
             started = time.process_time()
             spent = seconds(call, device)
             if number >= WARMUP:
