@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ml_backend.detector.commands.options import Arguments, add_command, common_options
+from ml_backend.detector.commands.options import Arguments, add_command, common_options, whole_number
 from ml_backend.detector.commands.progress import Bar
 from ml_backend.detector.config import FUSIONS, SIZES, DetectorConfig
 from ml_backend.detector.errors import DeviceError
@@ -29,18 +29,19 @@ def add(commands: Any) -> None:
     add = timed.add_argument
     add("--size", choices=SIZES, default=DEFAULTS.size, help=f"model size (default: {DEFAULTS.size})")
     add("--fusion", choices=FUSIONS, default=DEFAULTS.fusion, help=f"default: {DEFAULTS.fusion}")
-    add("--modalities", nargs="+", type=positive, default=[1, 2], metavar="N", help="numbers of them (default: 1 2)")
-    add("--image-size", type=positive, default=128, help="side of the tiles in pixels (default: 128)")
-    add("--batch-size", type=positive, default=4, help="tiles at once (default: 4)")
-    add("--repeats", type=positive, default=8, help="repetitions, of which the median counts (default: 8)")
+    add(
+        "--modalities",
+        nargs="+",
+        type=whole_number(1),
+        default=[1, 2],
+        metavar="N",
+        help="numbers of them (default: 1 2)",
+    )
+    add("--image-size", type=whole_number(1), default=128, help="side of the tiles in pixels (default: 128)")
+    add("--batch-size", type=whole_number(1), default=4, help="tiles at once (default: 4)")
+    add("--repeats", type=whole_number(1), default=8, help="repetitions, of which the median counts (default: 8)")
+    add("--seed", type=whole_number(0), default=0, help="of weights, pixels and sampling (default: 0)")
     common_options(timed)
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
 
 
 def _benchmark(arguments: Arguments) -> None:
@@ -56,7 +57,7 @@ def _benchmark(arguments: Arguments) -> None:
 
 def _measure_apart(arguments: Arguments, count: int) -> dict[str, Any]:
     """Measure in a process of its own, whose memory is then the model's."""
-    names = ("size", "fusion", "image_size", "batch_size", "repeats", "device")
+    names = ("size", "fusion", "image_size", "batch_size", "repeats", "device", "seed")
     load = {**{name: getattr(arguments, name) for name in names}, "modalities": count}
     path = os.pathsep.join(filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(

@@ -44,7 +44,9 @@ WARMUP = 2
 
 @dataclass(frozen=True)
 class Load:
-    """What is measured: a model of ``modalities`` inputs (three bands, then one each) on square tiles."""
+    """What is measured: a model of ``modalities`` inputs (three bands, then one each) on square tiles; ``seed`` is of
+    weights, pixels and sampling.
+    """
 
     size: str = "nano"
     fusion: str = DetectorConfig().fusion
@@ -53,6 +55,7 @@ class Load:
     batch_size: int = 4
     repeats: int = 8
     device: str = "auto"
+    seed: int = 0
 
     def specs(self) -> tuple[ModalitySpec, ...]:
         """The modalities, already in normal units."""
@@ -103,7 +106,7 @@ def measure(load: Load) -> Speed:
         DeviceError: there is no such device.
     """
     device = choose_device(load.device)
-    torch.manual_seed(0)
+    torch.manual_seed(load.seed)
     config = load.config()
     model: Any = build_model(config, load.specs(), 1).to(device)
     chips, samples = tiles(load)
@@ -145,7 +148,7 @@ def utilisation(device: str, flops: float, images_per_second: float) -> float | 
 
 def tiles(load: Load) -> tuple[list[ChipInput], list[Any]]:
     """A batch of generated tiles, noise with two bright ellipses, and what mmdet is told of them."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(load.seed)
     side = load.image_size
     y, x = np.mgrid[:side, :side] / side
     chips, samples = [], []
@@ -157,7 +160,8 @@ def tiles(load: Load) -> tuple[list[ChipInput], list[Any]]:
         signal = 2.0 * shapes.any(axis=0)
         # noise by tile and modality, so that a modality looks the same whatever else there is
         arrays = {
-            spec.name: signal + np.random.default_rng((number, i)).standard_normal((len(spec.bands), side, side))
+            spec.name: signal
+            + np.random.default_rng((load.seed, number, i)).standard_normal((len(spec.bands), side, side))
             for i, spec in enumerate(load.specs())
         }
         chips.append(ChipInput({name: array.astype(np.float32) for name, array in arrays.items()}, {}))

@@ -1,10 +1,11 @@
 """What ``benchmark`` measures is what the trainer does."""
 
+import numpy as np
 import pytest
 import torch
 
 from ml_backend.detector.comparison import throughput
-from ml_backend.detector.comparison.throughput import Load, training_step
+from ml_backend.detector.comparison.throughput import Load, tiles, training_step
 from ml_backend.detector.model.build import build_model
 
 
@@ -18,3 +19,11 @@ def test_a_step_in_bfloat16_keeps_predictions_in_float32_as_the_trainer_does(mon
     monkeypatch.setattr(torch.optim, "AdamW", lambda *arguments, **options: None)  # its fused form wants a GPU
     training_step(model, [], [], torch.device("cuda"))
     assert kept == [model]
+
+
+def test_tiles_are_their_seeds() -> None:
+    first, again, other = (tiles(Load(modalities=2, image_size=32, seed=seed))[0] for seed in (0, 0, 1))
+    for a, b, c in zip(first, again, other, strict=True):
+        for name, array in a.arrays.items():
+            assert np.array_equal(array, b.arrays[name])
+            assert not np.array_equal(array, c.arrays[name])
