@@ -26,7 +26,7 @@ DATASETS = {
     "generated": (GENERATED, LONG),
     "noise": (
         [*GENERATED, "--noise", "relative_elevation"],
-        f"{LONG} --recipes staged --fusions residual_cross_attention conv",
+        f"{SHORT} --recipes staged --fusions residual_cross_attention conv",
     ),
     "crowns": (
         ["manage.py", "dataset", "examples/crowns.toml"],
