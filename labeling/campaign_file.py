@@ -62,6 +62,12 @@ def parse_campaign_file(path: Path) -> CampaignSpec:
     classes = _classes(campaign, file)
     period = _period(file.table("period"))
     modalities = read_modalities(file.tables("modalities", minimum=1), period, paths)
+
+    def detector(values: dict[str, Any]) -> DetectorSettings:
+        settings = DetectorSettings.from_json(values)
+        settings.check_anchor([modality.name for modality in modalities if modality.is_model_input])
+        return settings
+
     spec = CampaignSpec(
         source=path,
         name=name,
@@ -74,7 +80,7 @@ def parse_campaign_file(path: Path) -> CampaignSpec:
         regions=_regions(file.tables("regions", minimum=1), modalities, paths),
         labels=_labels(file.tables("labels"), classes, paths),
         acquisition=_settings(file.table("acquisition"), AcquisitionSettings, AcquisitionSettings.from_json),
-        detector=_settings(file.table("detector"), DetectorSettings, DetectorSettings.from_json),
+        detector=_settings(file.table("detector"), DetectorSettings, detector),
         policy=_plain(file.table("policy"), PolicySpec),
         demo=_plain(file.table("demo"), DemoSpec),
     )

@@ -99,6 +99,8 @@ class DetectorSettings(_Settings):
     Attributes:
         size: `nano` (CPU), `tiny` (MViTv2-T, the paper's), `small` or `base`.
         fusion: How modalities are joined.
+        anchor: The modality that fusion adds the others to, where it is not the one people draw on: the one that does
+            best alone (`compare --anchors` of the detector tells). Empty is the campaign's anchor.
         iterations: Optimizer steps of the multimodal fine-tuning.
         pretrain_iterations: Optimizer steps of the unimodal pretraining of each modality without usable weights;
             0 trains the multimodal model at once.
@@ -112,6 +114,7 @@ class DetectorSettings(_Settings):
 
     size: str = "nano"
     fusion: str = "residual_cross_attention"
+    anchor: str = ""
     iterations: int = 150
     pretrain_iterations: int = 60
     batch_size: int = 4
@@ -124,6 +127,8 @@ class DetectorSettings(_Settings):
     def __post_init__(self) -> None:
         self._one_of("size", SIZES)
         self._one_of("fusion", FUSIONS)
+        if not isinstance(self.anchor, str):
+            raise SettingsError(f"`anchor` is {self.anchor!r}; it must be the name of a modality.")
         self._whole("iterations", 1)
         self._whole("pretrain_iterations", 0)
         self._whole("batch_size", 1)
@@ -135,3 +140,17 @@ class DetectorSettings(_Settings):
         self._share("modality_dropout", below_one=True)
         self._share("empty_share", below_one=True)
         self._whole("seed", 0)
+
+    def check_anchor(self, inputs: Sequence[str]) -> None:
+        """Refuse an anchor that the model is not given.
+
+        Args:
+            inputs: Names of the modalities that are the model's inputs.
+
+        Raises:
+            SettingsError: it is none of them.
+        """
+        if self.anchor and self.anchor not in inputs:
+            raise SettingsError(
+                f"`anchor` is {self.anchor!r}, which is no input of the model; it can be {' or '.join(inputs)}."
+            )

@@ -30,7 +30,8 @@ def change_campaign(campaign: Campaign, *, reason: str = "", **changes: Any) -> 
     if "acquisition" in changes:
         AcquisitionSettings.from_json(changes["acquisition"])
     if "detector" in changes:
-        DetectorSettings.from_json(changes["detector"])
+        inputs = campaign.campaign_modalities.filter(is_model_input=True).values_list("modality__name", flat=True)
+        DetectorSettings.from_json(changes["detector"]).check_anchor(list(inputs))
     with transaction.atomic():
         row = Campaign.objects.select_for_update(of=("self",)).get(pk=campaign.pk)
         before = {name: getattr(row, name) for name in changes}

@@ -50,8 +50,8 @@ def predict(job: JobContext) -> dict[str, Any]:
     """Have a model version predict the tiles that it has not predicted yet.
 
     Args (in the job): `campaign`, `model_version`; `tiles` (primary keys), all of the campaign's if absent;
-    `retraining`, whose last step this is, if any. Tiles without imagery of the anchor modality are skipped and
-    counted; one whose raster is damaged is recorded and does not stop the others.
+    `retraining`, whose last step this is, if any. Tiles without imagery of the modality that people draw on are
+    skipped and counted; one whose raster is damaged is recorded and does not stop the others.
     """
     campaign = Campaign.objects.get(pk=job.args["campaign"])
     version = ModelVersion.objects.get(pk=job.args["model_version"])
@@ -86,12 +86,13 @@ def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> 
 
     with refusals(job):
         detector = load(artifact(version.path), ready_device())
+    anchor = _drawn_on(version, [spec.name for spec in detector.modalities]) or detector.config.anchor
     tally, done = Tally(), 0
     with ChipReader(_modalities(version, [spec.name for spec in detector.modalities])) as reader, refusals(job):
         for start in range(0, len(pending), TILES_AT_ONCE):
             job.check_cancelled()
             keys = pending[start : start + TILES_AT_ONCE]
-            read = list(_read(reader, keys, detector.config.anchor, tally))
+            read = list(_read(reader, keys, anchor, tally))
             results = detector.predict([ChipInput(chip.arrays, chip.valid) for _, chip in read])
             with transaction.atomic():
                 for (tile, _), result in zip(read, results, strict=True):
@@ -123,6 +124,13 @@ def _read(reader: ChipReader, keys: Sequence[int], anchor: str, tally: Tally) ->
             yield tile, chip
         else:
             tally.skipped += 1
+
+
+def _drawn_on(version: ModelVersion, names: Sequence[str]) -> str | None:
+    """Which of these modalities people draw on, if any."""
+    rows = version.campaign.campaign_modalities.filter(is_anchor=True, modality__name__in=names)
+    name: str | None = rows.values_list("modality__name", flat=True).first()
+    return name
 
 
 def _modalities(version: ModelVersion, names: Sequence[str]) -> list[Modality]:

@@ -74,7 +74,14 @@ def test_a_lead_changes_settings_and_it_is_audited(client_of, campaign):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"score_threshold": 2}, {"state": "asleep"}, {"acquisition": {"batch_sise": 3}}, {"detector": {"x": 1}}]
+    "changes",
+    [
+        {"score_threshold": 2},
+        {"state": "asleep"},
+        {"acquisition": {"batch_sise": 3}},
+        {"detector": {"x": 1}},
+        {"detector": {"anchor": "x"}},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused_in_a_sentence(client_of, campaign, changes):
     answer = client_of("lead").patch("/api/campaigns/peel/", changes, format="json")

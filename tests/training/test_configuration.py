@@ -67,6 +67,7 @@ def test_acquisition_settings_that_make_no_sense_are_refused(data, words):
     ("data", "words"),
     [
         ({"fusion": "sum"}, "`fusion` is 'sum'; it can be"),
+        ({"anchor": 3}, "`anchor` is 3; it must be the name"),
         ({"learning_rate": 0}, "`learning_rate` is 0"),
         ({"modality_dropout": 1}, "`modality_dropout` is 1"),
         ({"image_size": 16}, "`image_size` is 16"),

@@ -63,6 +63,18 @@ def test_tile_without_anchor_imagery_is_skipped_and_counted(campaign: "Campaign"
     assert (job.state, job.result["stored"], job.result["skipped"]) == ("succeeded", 1, 1)
 
 
+def test_a_tile_without_the_models_own_anchor_is_predicted_all_the_same(campaign: "Campaign", data_root: Path) -> None:
+    """People draw on RGB, which is everywhere; the DEM that the model builds on is not."""
+    from tests.training.world import fresh_network
+
+    campaign.detector = {"anchor": "dem"}
+    campaign.save()
+    network = fresh_network(campaign)
+    assert network.card["config"]["anchor"] == "dem"
+    job = predict(campaign, network, tiles=few(campaign, 2))
+    assert (job.state, job.result["stored"], job.result["skipped"]) == ("succeeded", 2, 0)
+
+
 def test_damaged_raster_is_recorded_and_does_not_stop_the_other_tiles(
     campaign: "Campaign", network: ModelVersion, data_root: Path
 ) -> None:

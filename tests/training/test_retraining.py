@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from labeling.models import Prediction
-from tests.training.world import drive, made_by, make_model, queued
+from tests.training.world import TEST_TILES, TRAIN_TILES, drive, made_by, make_model, queued
 from thawloop.catalog.models import Scene
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry, Job
@@ -106,6 +106,18 @@ def test_settings_that_make_no_sense_are_refused_before_anything_begins(labelled
     labelled.save()
     with pytest.raises(RetrainingRefused, match="did you mean `iterations`"):
         start_retraining(labelled, reason="typo")
+
+
+def test_a_model_may_build_on_another_modality_than_the_one_people_draw_on(labelled: "Campaign") -> None:
+    """No test tile has the DEM: it is measured, and predicts, with what is there."""
+    labelled.detector = {**labelled.detector, "anchor": "dem"}
+    labelled.save()
+    start_retraining(labelled, reason="x")
+    drive()
+    version = champion(labelled)
+    assert version is not None
+    assert (version.card["config"]["anchor"], version.card["config"]["modalities"]) == ("dem", ["rgb", "dem"])
+    assert Prediction.objects.filter(model_version=version).count() == TRAIN_TILES + TEST_TILES
 
 
 def test_worse_challenger_is_kept_back_and_the_champion_goes_on_predicting(labelled: "Campaign") -> None:

@@ -52,11 +52,12 @@ class Architecture:
             raise ModelRefused(
                 f"Campaign `{campaign.name}` gives its model no modality: mark at least one as model input."
             )
-        anchor = next((entry["name"] for entry in used if entry["anchor"]), used[0]["name"])
+        settings.check_anchor([entry["name"] for entry in used])
+        drawn_on = next((entry["name"] for entry in used if entry["anchor"]), used[0]["name"])
         return cls(
             size=settings.size,
             fusion=settings.fusion if len(used) > 1 else "",
-            anchor=anchor,
+            anchor=settings.anchor or drawn_on,
             modalities=tuple((entry["name"], tuple(entry["bands"])) for entry in used),
             classes=tuple(dataset["classes"]),
         )
