@@ -4,17 +4,17 @@
 
 Per seed, one detector per modality is pretrained, a multimodal one is fine-tuned from them, and another is trained
 jointly from scratch, each in a process of its own. Joint training and fine-tuning are stopped every few steps and
-measured on the validation split; those evaluations count in no one's seconds. The target is a share (95 %) of the best
-AP50 that joint training reaches; the first measurement at or above it gives its time.
+measured on the validation split; those evaluations count in no one's seconds. Targets are shares of the best AP50 that
+joint training reaches; the first measurement at or above one gives its time.
 
-Two ratios, because they answer different questions: fine-tuning alone (the unimodal models exist already, as in the
-paper's claim), and with all pretraining. Peak memory of a process on a CPU includes its libraries; they are told apart.
+Two ratios of seconds, because they answer different questions: fine-tuning alone (the unimodal models exist already, as
+in the paper's claim), and with all pretraining. Peak memory of a process on a CPU includes its libraries; they are told
+apart.
 Without --dataset one is generated, with colour and elevation (`manage.py generate_dataset`).
 """
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARES = (0.5, 0.75, 0.9, 0.95)
 
 
 def run_arm(task: dict[str, Any]) -> dict[str, Any]:
@@ -117,32 +118,35 @@ def run_seed(options: argparse.Namespace, dataset: Path, folder: Path, seed: int
     }
     checkpoints = {name: str(folder / f"pretrain-{name}-{seed}" / "checkpoint") for name in modalities}
     tuned = arm("finetune", every=options.every, init=checkpoints, iterations=options.finetune)
-    target = options.share * max(ap50 for _, _, ap50 in joint["curve"])
-    reached = {name: first(result["curve"], target) for name, result in (("joint", joint), ("finetune", tuned))}
-    before = sum(result["seconds"] for result in pretraining.values())
     return {
         "seed": seed,
-        "target_ap50": target,
-        "joint": {**joint, "reached": reached["joint"]},
-        "finetune": {**tuned, "reached": reached["finetune"]},
+        "joint": joint,
+        "finetune": tuned,
         "pretraining": pretraining,
-        "pretraining_seconds": before,
-        "seconds_ratio": over(reached["finetune"], reached["joint"], 0),
-        "seconds_ratio_with_pretraining": over(reached["finetune"], reached["joint"], before),
         "peak_memory_ratio": tuned["peak_memory_mb"] / joint["peak_memory_mb"],
         "peak_memory_ratio_without_libraries": extra(tuned) / extra(joint),
         "pretraining_peak_memory_ratio": max(map(peak, pretraining.values())) / peak(joint),
     }
 
 
-def first(curve: list[list[float]], target: float) -> list[float] | None:
-    """The first measurement at or above the target; None where joint training itself found nothing."""
-    return next((point for point in curve if point[2] >= target > 0), None)
+def level(seed: dict[str, Any], share: float) -> dict[str, float | None]:
+    """What it takes to reach a share of the best AP50 of a seed's joint training; None where it is not reached."""
+    target = share * max(ap50 for _, _, ap50 in seed["joint"]["curve"])
+    joint, tuned = (first(seed[arm]["curve"], target) for arm in ("joint", "finetune"))
+    whole = None if tuned is None else tuned + sum(arm["seconds"] for arm in seed["pretraining"].values())
+    return {
+        "share": share,
+        "target_ap50": target,
+        "joint_seconds": joint,
+        "finetune_seconds": tuned,
+        "ratio": tuned / joint if tuned and joint else None,
+        "ratio_with_pretraining": whole / joint if whole and joint else None,
+    }
 
 
-def over(tuned: list[float] | None, joint: list[float] | None, before: float) -> float | None:
-    """Seconds of fine-tuning over those of joint training; None where the target was not reached."""
-    return (tuned[1] + before) / joint[1] if tuned and joint else None
+def first(curve: list[list[float]], target: float) -> float | None:
+    """Seconds to the first measurement at or above the target; None where there is none, or nothing to reach."""
+    return next((seconds for _, seconds, ap50 in curve if ap50 >= target > 0), None)
 
 
 def peak(arm: dict[str, Any]) -> float:
@@ -172,7 +176,7 @@ def main() -> None:
     parser.add_argument("--finetune", type=int, default=250, help="steps of fine-tuning (default: %(default)s)")
     parser.add_argument("--every", type=int, default=25, help="steps between measurements (default: %(default)s)")
     parser.add_argument(
-        "--share", type=float, default=0.95, help="of joint training's best AP50 (default: %(default)s)"
+        "--shares", type=float, nargs="+", default=SHARES, help="of joint training's best AP50 (default: %(default)s)"
     )
     parser.add_argument("--size", default="nano", help="model size (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=4, help="tiles per step (default: %(default)s)")
@@ -186,17 +190,10 @@ def main() -> None:
         folder = Path(temporary)
         dataset = options.dataset.absolute() if options.dataset else generate(folder)
         seeds = [run_seed(options, dataset, folder, seed) for seed in options.seeds]
-    ratios = ("seconds_ratio", "seconds_ratio_with_pretraining", "peak_memory_ratio")
-    ratios += ("peak_memory_ratio_without_libraries", "pretraining_peak_memory_ratio")
-    settings = {key: value for key, value in vars(options).items() if key not in ("dataset", "arm", "seeds")}
-    medians = {name: median([seed[name] for seed in seeds]) for name in ratios}
-    print(json.dumps({**settings, "medians": medians, "seeds": seeds}, indent=2))
-
-
-def median(values: list[float | None]) -> float | None:
-    """None where any seed has no value: it did not reach the target."""
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if len(known) == len(values) else None
+    settings = {key: value for key, value in vars(options).items() if key not in ("dataset", "arm", "seeds", "shares")}
+    for seed in seeds:
+        seed["levels"] = [level(seed, share) for share in options.shares]
+    print(json.dumps({**settings, "seeds": seeds}, indent=2))
 
 
 if __name__ == "__main__":

@@ -143,32 +143,39 @@ def quartiles(value: dict[str, float] | None) -> str:
 
 
 def recipes_table(report: dict) -> str:
-    """Per seed: the target, the seconds to it, the ratios."""
+    """Per share of the best AP50 of joint training, and seed: the seconds to it and their ratios; then peak memory."""
+    seeds = report["seeds"]
     lines = [
-        f"Target: {report['share']:.0%} of the best AP50 of joint training on val; {report['joint']} steps joint, "
-        f"{report['pretrain']} per modality, {report['finetune']} of fine-tuning, measured every {report['every']}.",
+        f"{report['joint']} steps of joint training, {report['pretrain']} of pretraining per modality, "
+        f"{report['finetune']} of fine-tuning, measured every {report['every']}; one entry per seed "
+        f"({', '.join(str(seed['seed']) for seed in seeds)}).",
         "",
-        "| seed | target AP50 | joint, s | fine-tuning, s | pretraining, s | ratio | ratio with pretraining "
-        "| peak memory, ratio | without libraries |",
-        "|" + "---|" * 9,
+        "| share of joint's best AP50 | joint, s | fine-tuning, s | ratio | ratio with pretraining |",
+        "|" + "---|" * 5,
     ]
-    for seed in report["seeds"]:
-        reached = [seed[arm]["reached"] for arm in ("joint", "finetune")]
-        cells = [
-            str(seed["seed"]),
-            f"{seed['target_ap50']:.3f}",
-            *(f"{point[1]:.0f}" if point else "not reached" for point in reached),
-            f"{seed['pretraining_seconds']:.0f}",
-            *(ratio(seed[key]) for key in ("seconds_ratio", "seconds_ratio_with_pretraining", "peak_memory_ratio")),
-            ratio(seed["peak_memory_ratio_without_libraries"]),
+    for levels in zip(*(seed["levels"] for seed in seeds), strict=True):
+        keys = (("joint_seconds", 0), ("finetune_seconds", 0), ("ratio", 2), ("ratio_with_pretraining", 2))
+        cells = [", ".join(told(one[key], digits) for one in levels) for key, digits in keys]
+        lines.append(f"| {levels[0]['share']:.0%} | {' | '.join(cells)} |")
+    best = ((arm, [max(ap50 for _, _, ap50 in seed[arm]["curve"]) for seed in seeds]) for arm in ("joint", "finetune"))
+    memory = (("with", "peak_memory_ratio"), ("without", "peak_memory_ratio_without_libraries"))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Best AP50 on val: " + "; ".join(f"{arm} {', '.join(told(v, 3) for v in values)}" for arm, values in best),
+            "",
+            "Peak memory of fine-tuning over that of joint training: "
+            + "; ".join(
+                f"{how} the libraries {', '.join(told(seed[key], 2) for seed in seeds)}" for how, key in memory
+            ),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    )
 
 
-def ratio(value: float | None) -> str:
-    """Two digits, or nothing."""
-    return "" if value is None else f"{value:.2f}"
+def told(value: float | None, digits: int) -> str:
+    """A number, or that a target was not reached."""
+    return "not reached" if value is None else f"{value:.{digits}f}"
 
 
 def main() -> None:

@@ -3,8 +3,11 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from benchmarks.detector_recipes import level
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,11 +36,28 @@ def test_the_document_has_a_place_for_every_result(evidence: ModuleType) -> None
         assert evidence.fill(text, {name: "MEASURED"}).count("MEASURED") == 1, name
 
 
-def test_recipes_that_never_reach_the_target_say_so(evidence: ModuleType) -> None:
-    arm = {"reached": None}
-    ratios = dict.fromkeys(("seconds_ratio", "seconds_ratio_with_pretraining"), None)
-    seed = {"seed": 0, "target_ap50": 0.5, "joint": {"reached": [10, 30.0, 0.5]}, "finetune": arm, **ratios}
-    seed |= {"pretraining_seconds": 40, "peak_memory_ratio": 0.9, "peak_memory_ratio_without_libraries": 0.8}
-    settings = {"share": 0.95, "joint": 10, "pretrain": 5, "finetune": 5, "every": 1}
-    table = evidence.recipes_table({**settings, "seeds": [seed]})
-    assert "| 0 | 0.500 | 30 | not reached | 40 |  |  | 0.90 | 0.80 |" in table
+def measured(seed: int, joint: list[list[float]], tuned: list[list[float]]) -> dict[str, Any]:
+    """What the recipes benchmark says of a seed."""
+    memory = {"peak_memory_ratio": 0.9, "peak_memory_ratio_without_libraries": 0.8}
+    result = {"seed": seed, "joint": {"curve": joint}, "finetune": {"curve": tuned}, **memory}
+    result["pretraining"] = {"rgb": {"seconds": 10.0}, "dem": {"seconds": 20.0}}
+    return {**result, "levels": [level(result, share) for share in (0.5, 1.0)]}
+
+
+def test_time_to_an_accuracy_is_that_of_the_first_measurement_that_has_it(evidence: ModuleType) -> None:
+    joint = [[10, 20.0, 0.2], [20, 40.0, 0.6], [30, 60.0, 0.5]]
+    quick = measured(0, joint, [[10, 10.0, 0.4], [20, 30.0, 0.7]])
+    slow = measured(1, joint, [[10, 10.0, 0.1], [20, 30.0, 0.4]])
+    assert [one["ratio"] for one in quick["levels"]] == [0.25, 0.75]
+    assert [one["ratio_with_pretraining"] for one in quick["levels"]] == [1.0, 1.5]
+    table = evidence.recipes_table({"joint": 30, "pretrain": 5, "finetune": 20, "every": 10, "seeds": [quick, slow]})
+    assert "| 50% | 40, 40 | 10, 30 | 0.25, 0.75 | 1.00, 1.50 |" in table
+    assert "| 100% | 40, 40 | 30, not reached | 0.75, not reached | 1.50, not reached |" in table
+    assert "joint 0.600, 0.600; finetune 0.700, 0.400" in table
+    assert "without the libraries 0.80, 0.80" in table
+
+
+def test_what_never_finds_anything_reaches_nothing() -> None:
+    assert (
+        level({"joint": {"curve": [[1, 1.0, 0.0]]}, "finetune": {"curve": []}, "pretraining": {}}, 0.5)["ratio"] is None
+    )
