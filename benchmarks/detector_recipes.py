@@ -1,15 +1,15 @@
 """Unimodal pretraining and fine-tuning against joint training: what each costs to the same validation AP50.
 
-    python benchmarks/detector_recipes.py [--dataset DIR] [--seeds 0] [--joint 650] [--pretrain 400] [--finetune 250]
+    python -m benchmarks.detector_recipes [--dataset DIR] [--seeds 0] [--joint 250 650] [--pretrain 400] [--finetune N]
 
 Per seed, one detector per modality is pretrained, a multimodal one is fine-tuned from them, and another is trained
 jointly from scratch, each in a process of its own. Joint training and fine-tuning are stopped every few steps and
 measured on the validation split; those evaluations count in no one's seconds. Targets are shares of the best AP50 that
-joint training reaches; the first measurement at or above one gives its time.
+joint training reaches; the first measurement at or above one gives its time. Where a schedule ends, its learning rate
+is low and AP high, so joint training is done in several lengths, and whichever is quickest to a target counts.
 
 Two ratios of seconds, because they answer different questions: fine-tuning alone (the unimodal models exist already, as
-in the paper's claim), and with all pretraining. Peak memory of a process on a CPU includes its libraries; they are told
-apart.
+in the paper's claim), and with all pretraining.
 Without --dataset one is generated, with colour and elevation (`manage.py generate_dataset`).
 """
 
@@ -29,16 +29,15 @@ def run_arm(task: dict[str, Any]) -> dict[str, Any]:
     """Train one detector, stopping every ``every`` steps to measure it (0: only at the end); runs in its own process.
 
     Returns:
-        ``curve``: [steps, seconds of training, AP50 on val]; ``seconds``, ``peak_memory_mb``, ``memory_before_mb``.
+        ``curve``: [steps, seconds of training, AP50 on val]; ``seconds`` without evaluations.
     """
     import torch
 
     from ml_backend.detector import DetectorConfig, TrainingStoppedError, read_dataset, train
-    from ml_backend.detector.devices import choose_device, peak_memory_mb
+    from ml_backend.detector.devices import choose_device
 
     config = DetectorConfig.from_json(task["config"]).resolve(read_dataset(task["dataset"]))
     out, device = Path(task["out"]), choose_device(task["device"])
-    before = peak_memory_mb(device)
     curve: list[tuple[int, float, float]] = []
     steps = 0
 
@@ -50,7 +49,7 @@ def run_arm(task: dict[str, Any]) -> dict[str, Any]:
     while True:
         try:
             result = train(
-                task["dataset"], out, config, init=task["init"] or None, device=device.type, should_stop=stop
+                task["dataset"], out, config, init=task["init"] or None, device=task["device"], should_stop=stop
             )
             break
         except TrainingStoppedError:
@@ -58,7 +57,7 @@ def run_arm(task: dict[str, Any]) -> dict[str, Any]:
             curve.append((state["step"], state["seconds"], ap50_of(state["model"], task, config, device)))
     own = result.seconds - result.metrics["seconds"]
     curve.append((result.iterations, own, result.metrics["ap50"]))
-    return {"curve": curve, "seconds": own, "peak_memory_mb": result.peak_memory_mb, "memory_before_mb": before}
+    return {"curve": curve, "seconds": own}
 
 
 def ap50_of(weights: dict[str, Any], task: dict[str, Any], config: Any, device: Any) -> float:
@@ -109,7 +108,7 @@ def run_seed(options: argparse.Namespace, dataset: Path, folder: Path, seed: int
         print(f"seed {seed}: {name}", file=sys.stderr, flush=True)
         return apart(task)
 
-    joint = arm("joint", every=options.every, init={}, iterations=options.joint)
+    joint = [arm(f"joint-{steps}", every=options.every, init={}, iterations=steps) for steps in sorted(options.joint)]
     pretraining = {
         name: arm(
             f"pretrain-{name}", every=0, init={}, iterations=options.pretrain, modalities=[name], seed=seed + 1000
@@ -123,16 +122,14 @@ def run_seed(options: argparse.Namespace, dataset: Path, folder: Path, seed: int
         "joint": joint,
         "finetune": tuned,
         "pretraining": pretraining,
-        "peak_memory_ratio": tuned["peak_memory_mb"] / joint["peak_memory_mb"],
-        "peak_memory_ratio_without_libraries": extra(tuned) / extra(joint),
-        "pretraining_peak_memory_ratio": max(map(peak, pretraining.values())) / peak(joint),
     }
 
 
 def level(seed: dict[str, Any], share: float) -> dict[str, float | None]:
     """What it takes to reach a share of the best AP50 of a seed's joint training; None where it is not reached."""
-    target = share * max(ap50 for _, _, ap50 in seed["joint"]["curve"])
-    joint, tuned = (first(seed[arm]["curve"], target) for arm in ("joint", "finetune"))
+    target = share * max(ap50 for arm in seed["joint"] for _, _, ap50 in arm["curve"])
+    joint = min((t for arm in seed["joint"] if (t := first(arm["curve"], target)) is not None), default=None)
+    tuned = first(seed["finetune"]["curve"], target)
     whole = None if tuned is None else tuned + sum(arm["seconds"] for arm in seed["pretraining"].values())
     return {
         "share": share,
@@ -149,15 +146,6 @@ def first(curve: list[list[float]], target: float) -> float | None:
     return next((seconds for _, seconds, ap50 in curve if ap50 >= target > 0), None)
 
 
-def peak(arm: dict[str, Any]) -> float:
-    return arm["peak_memory_mb"]
-
-
-def extra(arm: dict[str, Any]) -> float:
-    """Memory on top of what the process had before training."""
-    return max(arm["peak_memory_mb"] - arm["memory_before_mb"], 1.0)
-
-
 def generate(folder: Path) -> Path:
     """A generated dataset of colour and elevation."""
     out = folder / "generated"
@@ -171,7 +159,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, help="dataset directory (default: one is generated)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
-    parser.add_argument("--joint", type=int, default=650, help="steps of joint training (default: %(default)s)")
+    parser.add_argument(
+        "--joint", type=int, nargs="+", default=[250, 650], help="steps of joint trainings (default: %(default)s)"
+    )
     parser.add_argument("--pretrain", type=int, default=400, help="steps per modality (default: %(default)s)")
     parser.add_argument("--finetune", type=int, default=250, help="steps of fine-tuning (default: %(default)s)")
     parser.add_argument("--every", type=int, default=25, help="steps between measurements (default: %(default)s)")

@@ -90,7 +90,7 @@ def tables_of(work: Path) -> dict[str, str]:
         file = work / name / "comparison.md"
         if file.is_file():
             text = file.read_text(encoding="utf-8").split("\n", 2)[2]
-            tables[name] = text.partition("\n\nEqual are the steps")[0]  # what is the same in all stands above them
+            tables[name] = text.partition("\n\nSeconds are")[0]  # what is the same in all stands above them
     if (file := work / "throughput.json").is_file():
         tables["throughput"] = throughput_table(json.loads(file.read_text(encoding="utf-8")))
     if (file := work / "recipes.json").is_file():
@@ -143,11 +143,11 @@ def quartiles(value: dict[str, float] | None) -> str:
 
 
 def recipes_table(report: dict) -> str:
-    """Per share of the best AP50 of joint training, and seed: the seconds to it and their ratios; then peak memory."""
+    """Per share of the best AP50 of joint training, and seed: the seconds to it and their ratios."""
     seeds = report["seeds"]
     lines = [
-        f"{report['joint']} steps of joint training, {report['pretrain']} of pretraining per modality, "
-        f"{report['finetune']} of fine-tuning, measured every {report['every']}; one entry per seed "
+        f"{' and '.join(map(str, report['joint']))} steps of joint training, {report['pretrain']} of pretraining per "
+        f"modality, {report['finetune']} of fine-tuning, measured every {report['every']}; one entry per seed "
         f"({', '.join(str(seed['seed']) for seed in seeds)}).",
         "",
         "| share of joint's best AP50 | joint, s | fine-tuning, s | ratio | ratio with pretraining |",
@@ -157,20 +157,15 @@ def recipes_table(report: dict) -> str:
         keys = (("joint_seconds", 0), ("finetune_seconds", 0), ("ratio", 2), ("ratio_with_pretraining", 2))
         cells = [", ".join(told(one[key], digits) for one in levels) for key, digits in keys]
         lines.append(f"| {levels[0]['share']:.0%} | {' | '.join(cells)} |")
-    best = ((arm, [max(ap50 for _, _, ap50 in seed[arm]["curve"]) for seed in seeds]) for arm in ("joint", "finetune"))
-    memory = (("with", "peak_memory_ratio"), ("without", "peak_memory_ratio_without_libraries"))
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "Best AP50 on val: " + "; ".join(f"{arm} {', '.join(told(v, 3) for v in values)}" for arm, values in best),
-            "",
-            "Peak memory of fine-tuning over that of joint training: "
-            + "; ".join(
-                f"{how} the libraries {', '.join(told(seed[key], 2) for seed in seeds)}" for how, key in memory
-            ),
-        ]
-    )
+    joint = [max(best_of(arm) for arm in seed["joint"]) for seed in seeds]
+    tuned = [best_of(seed["finetune"]) for seed in seeds]
+    best = (f"{arm} {', '.join(told(v, 3) for v in values)}" for arm, values in (("joint", joint), ("finetune", tuned)))
+    return "\n".join([*lines, "", f"Best AP50 on val: {'; '.join(best)}."])
+
+
+def best_of(arm: dict) -> float:
+    """The best AP50 that a training was ever measured at."""
+    return max(ap50 for _, _, ap50 in arm["curve"])
 
 
 def told(value: float | None, digits: int) -> str:

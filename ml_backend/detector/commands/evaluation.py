@@ -77,6 +77,8 @@ def evaluation_table(result: Evaluation) -> str:
     from ml_backend.detector.evaluation import METRICS
 
     lines, group = [f"{result.n_instances} instances on {result.n_tiles} tiles"], ""
+    if given := result.given_search:
+        lines.append(f"searched with {given}; threshold and temperature were chosen without")
     for name, metric in METRICS.items():
         value, interval = getattr(result, name), result.intervals.get(name)
         if value is None:

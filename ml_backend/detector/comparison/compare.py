@@ -14,6 +14,7 @@ from ml_backend.detector.comparison.run import Progress
 from ml_backend.detector.comparison.schedule import Schedule
 from ml_backend.detector.comparison.table import Row, read_rows
 from ml_backend.detector.comparison.verdict import verdict
+from ml_backend.detector.config import ARCHITECTURE
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError
 from ml_backend.detector.lock import alone_in
@@ -115,10 +116,11 @@ def _write(
 def _claim(folder: Path, asked: ComparisonConfig, dataset: DatasetSpec) -> None:
     """Refuse a folder whose trainings were made with other settings or data."""
     file = folder / IDENTITY
-    text = json.dumps({**asked.identity(), "dataset": dataset.checksum}, indent=2, sort_keys=True)
+    identity = {**asked.identity(), "dataset": dataset.checksum, "architecture": ARCHITECTURE}
+    text = json.dumps(identity, indent=2, sort_keys=True)
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise ConfigError(
-            f"{folder} holds a comparison with other settings or another dataset ({file}): give another output folder, "
-            "or remove it. Only seeds, fusions and recipes may change."
+            f"{folder} holds a comparison with other settings, of another dataset or by another version ({file}): give "
+            "another output folder, or remove it. Only seeds, fusions, recipes and anchors may change."
         )
     replace_file(file, text.encode())

@@ -124,8 +124,10 @@ def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
             config = replace(_all_learn(config), iterations=asked.total_iterations)
         init = {name: pretrained[name]} if staged else {}
         runs.append(Run(f"single-{name}-seed{seed}", f"{name} alone", "single", seed, config, init))
-    for anchor in asked.anchors or (base.anchor,):
-        run, row = ("", "") if anchor == base.anchor else (f"-on-{anchor}", f" on {anchor}")
+    anchors = asked.anchors or (base.anchor,)
+    for anchor in anchors:
+        run = "" if anchor == base.anchor else f"-on-{anchor}"
+        row = f" on {anchor}" if len(anchors) > 1 else ""
         for fusion in asked.fusions if staged else ():
             init = {anchor: pretrained[anchor]} if joins_data(fusion) else pretrained
             config = replace(base, fusion=fusion, anchor=anchor)

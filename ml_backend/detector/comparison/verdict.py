@@ -152,9 +152,10 @@ def _papers_order(fused: Sequence[Row]) -> list[str]:
         above = sum(found.mean > 0 for found in compared)
         clearly, reversed_ = (sum(found.decided and sign * found.mean > 0 for found in compared) for sign in (1, -1))
         holds = "holds" if above == len(compared) else "does not hold"
+        on = f" on {anchor}" if len(anchors) > 1 else ""
         details = "; ".join(f"{found.other} {found.text()}" for found in compared)
         sentences.append(
-            f"The paper's order ({PAPERS_BEST} above all others) {holds} by mean AP50 among the {kind} strategies: "
+            f"The paper's order ({PAPERS_BEST} above all others) {holds} by mean AP50 among the {kind} strategies{on}: "
             f"above {above} of {len(compared)}, clearly (interval without zero) above {clearly}, clearly below "
             f"{reversed_}. {papers.name} minus: {details}."
         )

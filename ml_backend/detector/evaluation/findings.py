@@ -39,6 +39,7 @@ class Findings:
         max_detections: most that were asked for per tile.
         truth: COCO dataset.
         predictions: COCO results with masks; all tiles' detections, in order.
+        search: how they were looked for.
     """
 
     dataset: DatasetSpec
@@ -49,6 +50,7 @@ class Findings:
     max_detections: int
     truth: dict[str, Any]
     predictions: Annotations
+    search: Search = AS_TRAINED
 
 
 def find(
@@ -73,4 +75,4 @@ def find(
         if progress:
             progress(len(found) / len(tiles), f"evaluating {split}: tile {len(found)}/{len(tiles)}")
     truth, predictions = to_coco(tiles, found, dataset.classes)
-    return Findings(dataset, split, tiles, tuple(found), tuple(present), max_detections, truth, predictions)
+    return Findings(dataset, split, tiles, tuple(found), tuple(present), max_detections, truth, predictions, search)

@@ -159,6 +159,7 @@ def measure(
         boundary_iou=_or_none(boundary_iou),
         **_certainty(matches, calibration),
         classes=tuple(classes),
+        search=dict(vars(findings.search)),
         **_intervals(matches, thresholds, regions, resamples, seed),
         breakdowns=break_down(
             matches,

@@ -22,7 +22,7 @@ from ml_backend.detector.evaluation.resampling import (
 )
 
 Interval = tuple[float, float] | None
-DETAILS = ("per_image", "classes", "intervals", "region_intervals", "breakdowns")
+DETAILS = ("per_image", "classes", "search", "intervals", "region_intervals", "breakdowns")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Evaluation:
         pixel_iou: of the union of instances kept at that threshold (or at the best one); so ``boundary_iou``.
         best_temperature: fitted on this split; ``temperature`` is the one fitted on validation.
         classes: names, in the order of ``truths``.
+        search: ``window``, ``overlap`` and ``tta`` that tiles were looked at with; None and ``none`` are as trained.
         intervals: 95 % bootstrap intervals over tiles; ``region_intervals`` the same, drawing whole regions. Empty when
             no resampling was asked for.
         breakdowns: ``region``, ``size``, ``class``, ``modalities``: rows of ``name``, ``tiles``, ``instances``,
@@ -86,6 +87,7 @@ class Evaluation:
     temperature: float | None = None
     best_temperature: float | None = None
     classes: tuple[str, ...] = ()
+    search: dict[str, Any] = field(default_factory=dict)
     intervals: dict[str, Interval] = field(default_factory=dict)
     region_intervals: dict[str, Interval] = field(default_factory=dict)
     breakdowns: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -103,6 +105,11 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """The single figures, without intervals, break-downs and the per-image part."""
         return {key: value for key, value in self.to_json().items() if key not in DETAILS}
+
+    @property
+    def given_search(self) -> str:
+        """In words, what tiles were looked at with other than as trained; empty if nothing."""
+        return ", ".join(f"{name} {value}" for name, value in self.search.items() if value not in (None, "none"))
 
     @property
     def thresholds(self) -> Thresholds:

@@ -1,4 +1,4 @@
-"""MViTv2's attention by torch's fused kernel: the same weights and the same answers as mmpretrain's, in less time."""
+"""MViTv2's attention by ``scaled_dot_product_attention``: mmpretrain's weights and answers, in less time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ Size = tuple[int, int]
 
 
 class FusedAttention(MultiScaleAttention):  # type: ignore[misc]
-    """Pooling attention (arXiv 2112.01526) whose logits and softmax are left to ``scaled_dot_product_attention``.
+    """Pooling attention (arXiv 2112.01526) whose logits and softmax are left to torch.
 
-    The decomposed relative positions are its mask, so that they are added where the kernel is at work, instead of to a
-    map of all pairs that is written out twice. Tokens are pooled in the memory order that they have anyway.
+    The decomposed relative positions are the mask. In prediction on a CPU this runs in one fused kernel; in training,
+    where the mask has a gradient, torch takes the plain way there. Tokens are pooled in the memory order that they
+    have anyway, which is quicker in both.
     """
+
+    @classmethod
+    def replace(cls, attention: MultiScaleAttention) -> None:
+        """Let one that exists compute so; there is no state of its own, so weights keep their names."""
+        assert attention.residual_pooling, "as every MViTv2 has it"
+        assert attention.rel_pos_spatial, "as every MViTv2 has it"
+        attention.__class__ = cls
 
     def forward(self, x: Tensor, in_size: Size) -> tuple[Tensor, Size]:
         """As MultiScaleAttention's: x [B, h*w, C] of a map of ``in_size``; returns [B, h'*w', C'] and (h', w')."""

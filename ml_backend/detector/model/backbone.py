@@ -66,7 +66,7 @@ class MultimodalBackbone(nn.Module):
             {name: MODELS.build({**branch, "in_channels": channels}) for name, channels in inputs.items()}
         )
         for block in (block for branch in self.branches.values() for block in branch.blocks):  # type: ignore[union-attr]
-            block.attn.__class__ = FusedAttention  # no state of its own: weights keep their names
+            FusedAttention.replace(block.attn)
             if activation_checkpointing:
                 block.__class__ = RecomputedBlock
         joins = not self.stacked and len(self.modalities) > 1

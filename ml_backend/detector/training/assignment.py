@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.config import ARCHITECTURE, DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.model.pretrained import load_pretrained
@@ -65,7 +65,12 @@ class Assignment:
     @property
     def identity(self) -> dict[str, Any]:
         """What tells this training from others, as JSON."""
-        return {"config": self.config.to_json(), "dataset": self.checksum, "init": self.start.lineage()}
+        return {
+            "architecture": ARCHITECTURE,
+            "config": self.config.to_json(),
+            "dataset": self.checksum,
+            "init": self.start.lineage(),
+        }
 
     @cached_property
     def tile_size(self) -> int:
@@ -94,6 +99,7 @@ class Assignment:
             training: what the training took.
         """
         return {
+            "architecture": ARCHITECTURE,
             "config": self.config.to_json(),
             "classes": list(self.dataset.classes),
             "modalities": [m.to_json() for m in self.dataset.modalities],

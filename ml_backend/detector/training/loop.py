@@ -241,13 +241,16 @@ class _Training:
         state = self.folder.load_state()
         if state is None:
             return
-        self.step, self.seconds, self.peak = state["step"], state["seconds"], state["peak"]
-        self.selection = Selection(**state["selection"])
-        self.gradient.micro = min(self.gradient.micro, state["micro"])
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
+        try:
+            self.step, self.seconds, self.peak = state["step"], state["seconds"], state["peak"]
+            self.selection = Selection(**state["selection"])
+            self.gradient.micro = min(self.gradient.micro, state["micro"])
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.average:
+                self.average.load_state_dict(state["average"])
+        except (KeyError, TypeError, ValueError, RuntimeError):  # what torch says of a state that is none of this model
+            raise self.folder.not_of_this_model() from None
 
     def _diverge(self, what: str, step: int) -> NoReturn:
         """Keep the best or else the last weights as a checkpoint, and refuse to go on."""

@@ -63,7 +63,7 @@ class RunFolder:
             raise _damaged(self._identity, "is missing")
         if worked and self._identity.read_bytes() != text.encode():
             raise CannotResumeError(
-                f"{self.path} holds a training with another configuration, dataset or start: "
+                f"{self.path} holds a training with another configuration, dataset, start or version: "
                 "give another output folder, or discard it with resume=False (--no-resume)."
             )
         replace_file(self._identity, text.encode())
@@ -109,6 +109,10 @@ class RunFolder:
         except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError):
             raise _damaged(self._state) from None
         return state
+
+    def not_of_this_model(self) -> CannotResumeError:
+        """What to say of a sound resume state that does not fit the model."""
+        return _damaged(self._state, "was written by another version")
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Record the result and drop the resume state, which is of no use any more."""

@@ -116,6 +116,7 @@ def open_init(init: Init, config: DetectorConfig, dataset: DatasetSpec) -> WarmS
             f"Fine-tuning takes neck and heads from the anchor's model, but no checkpoint of '{config.anchor}' is "
             "given: pretrain it and give it too, or choose another anchor."
         )
+    _check_none_is_forgotten(sources, config)
     return WarmStart(None, sources)
 
 
@@ -126,7 +127,23 @@ def open_sources(
     opened = {name: open_checkpoint(path) for name, path in sources.items()}
     for name, source in opened.items():
         _check_source(name, source, config, dataset)
+        if joins_data(config.fusion) and name != config.anchor:
+            raise CheckpointError(
+                f"{source.path} is given for '{name}', but the one backbone of fusion = '{config.fusion}' begins as "
+                f"that of '{config.anchor}': leave it out."
+            )
     return opened
+
+
+def _check_none_is_forgotten(sources: Mapping[str, Checkpoint], config: DetectorConfig) -> None:
+    """Refuse to begin a backbone anew whose weights lie in a checkpoint that is given for another modality."""
+    for name in config.modalities if not joins_data(config.fusion) else ():
+        knows = next((source for source in sources.values() if name in source.config.modalities), None)
+        if name not in sources and knows is not None:
+            raise CheckpointError(
+                f"{knows.path} knows '{name}', too, whose backbone would begin anew: give a checkpoint for it as well "
+                f"(--from {name}={knows.path})."
+            )
 
 
 def _check_same_model(source: Checkpoint, config: DetectorConfig, dataset: DatasetSpec) -> None:
@@ -134,7 +151,7 @@ def _check_same_model(source: Checkpoint, config: DetectorConfig, dataset: Datas
     if set(earlier.modalities) != set(config.modalities):
         raise CheckpointError(
             f"{source.path} is a checkpoint for the modalities {', '.join(earlier.modalities)}, not "
-            f"{', '.join(config.modalities)}: use one for the same, or give it for each modality that it knows "
+            f"{', '.join(config.modalities)}: use one for the same, or start from one checkpoint per modality "
             "('finetune --from')."
         )
     for key in ("size", "fusion", "anchor", "modalities"):

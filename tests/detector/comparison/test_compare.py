@@ -91,9 +91,9 @@ def test_every_strategy_is_trained_with_each_anchor(dataset_dir: Path) -> None:
     asked = ComparisonConfig(seeds=(0,), fusions=("conv", "stack"), anchors=("rgb", "relative_elevation"))
     runs = {run.row: run for run in plan_runs(asked, read_dataset(dataset_dir)) if run.kind in ("staged", "joint")}
     assert {row: run.config.anchor for row, run in runs.items()} == {
-        "conv, staged": "rgb",
-        "stack, staged": "rgb",
-        "conv, joint": "rgb",
+        "conv on rgb, staged": "rgb",
+        "stack on rgb, staged": "rgb",
+        "conv on rgb, joint": "rgb",
         "conv on relative_elevation, staged": "relative_elevation",
         "stack on relative_elevation, staged": "relative_elevation",
         "conv on relative_elevation, joint": "relative_elevation",

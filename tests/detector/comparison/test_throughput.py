@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from ml_backend.detector.comparison import throughput
+from ml_backend.detector.comparison.complexity import count_flops
 from ml_backend.detector.comparison.throughput import Load, tiles, training_step
+from ml_backend.detector.inference import Detector
 from ml_backend.detector.model.build import build_model
 
 
@@ -27,3 +29,13 @@ def test_tiles_are_their_seeds() -> None:
         for name, array in a.arrays.items():
             assert np.array_equal(array, b.arrays[name])
             assert not np.array_equal(array, c.arrays[name])
+
+
+def test_operations_are_counted_whatever_kernel_computes_them() -> None:
+    """Prediction on a CPU runs a fused attention, whose operations torch's counter leaves out; training does not."""
+    load = Load()
+    model = build_model(load.config(), load.specs(), 1).eval()
+    detector = Detector(model, load.config(), ("object",), load.specs(), torch.device("cpu"))
+    with torch.enable_grad():
+        as_in_training = count_flops.__wrapped__(detector, 64, 64)
+    assert count_flops(detector, 64, 64) == as_in_training

@@ -100,7 +100,9 @@ def test_strategies_are_held_against_their_own_anchor_and_among_themselves() -> 
     assert [text.split("(")[1].split(")")[0] for text in held] == ["dem alone", "single alone"]
     assert f"{PAPERS} on dem, staged +0.050" in held[0]
     assert f"{PAPERS}, staged +0.100" in held[1]
-    assert ["does not hold" in text for text in told if "paper's order" in text] == [True, False]
+    order = [text for text in told if "paper's order" in text]
+    assert "does not hold by mean AP50 among the staged strategies on dem:" in order[0]
+    assert "holds by mean AP50 among the staged strategies on rgb:" in order[1]
 
 
 def test_a_single_modality_measured_on_other_tiles_is_called_so(tmp_path: Path) -> None:

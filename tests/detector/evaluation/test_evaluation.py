@@ -20,7 +20,7 @@ from ml_backend.detector import (
 from ml_backend.detector.calibration import Calibration
 from ml_backend.detector.chips import read_tile
 from ml_backend.detector.dataset import DatasetSpec
-from ml_backend.detector.evaluation import METRICS, Search
+from ml_backend.detector.evaluation import METRICS, Evaluation, Search
 from ml_backend.detector.evaluation.result import DETAILS
 from tests.detector.evaluation.answers import detection, guesses, judge, truths
 
@@ -118,6 +118,9 @@ def test_tiles_are_judged_as_they_would_be_predicted(trained: TrainResult, datas
     scores = [[found[1] for found in tile["detections"]] for tile in judged.per_image.values()]
     assert scores == [[d.score for d in result.detections] for result in as_told]
     assert scores != [[d.score for d in result.detections] for result in plainly]
+    assert judged.to_json()["search"] == vars(search)
+    told = {Search(tta="flips"): "tta flips", Search(window=48, overlap=16): "window 48, overlap 16"}
+    assert Evaluation.from_json(judged.to_json()).given_search == told[search]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_it_computes_what_mmpretrain_does(size: str, height: int, width: int) ->
     fused.load_state_dict(stock.state_dict())
     for block in fused.blocks:
         assert type(block.attn) is MultiScaleAttention, "nothing else to be replaced"
-        block.attn.__class__ = FusedAttention
+        FusedAttention.replace(block.attn)
     image = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
     maps, gradients = [], []
     for model in (stock, fused):

@@ -197,6 +197,20 @@ def test_a_folder_that_does_not_say_what_it_holds_is_refused(
         train(dataset_dir, stopped, quick, device="cpu")
 
 
+def test_a_state_of_another_version_is_refused_in_one_sentence(
+    stopped: Path, dataset_dir: Path, quick: DetectorConfig
+) -> None:
+    state = torch.load(stopped / "state.pth", weights_only=True)
+    spoilt = (
+        {key: value for key, value in state.items() if key != "seconds"},
+        {**state, "model": {name: tensor[:1] for name, tensor in state["model"].items()}},
+    )
+    for other in spoilt:
+        torch.save(other, stopped / "state.pth")
+        with pytest.raises(CannotResumeError, match=r"state\.pth was written by another version: start again"):
+            train(dataset_dir, stopped, quick, device="cpu")
+
+
 def test_a_damaged_result_is_refused_and_can_be_discarded(
     dataset_dir: Path, quick: DetectorConfig, tmp_path: Path
 ) -> None:

@@ -196,7 +196,8 @@ def test_fine_tuning_starts_as_exactly_the_anchors_detector(
     fusion: str, dataset_dir: Path, unimodal: dict[str, TrainResult], quick: DetectorConfig, tmp_path: Path
 ) -> None:
     """With everything frozen but the fusion's zero, the joint model must answer like the unimodal one."""
-    sources = {name: result.checkpoint for name, result in unimodal.items()}
+    needed = ("rgb",) if fusion == "stack" else ("rgb", "relative_elevation")
+    sources = {name: unimodal[name].checkpoint for name in needed}
     config = replace(quick, iterations=1, learning_rate=1e-30, fusion=fusion)
     joint = load(train(dataset_dir, tmp_path / "out", config, init=sources, device="cpu").checkpoint, "cpu")
     alone = load(unimodal["rgb"].checkpoint, "cpu")
@@ -240,6 +241,8 @@ def test_starts_that_do_not_fit_are_refused(
         (quick, {"relative_elevation": dem}, "no checkpoint of 'rgb' is given"),
         (quick, {"rgb": dem}, "is a checkpoint for the modalities relative_elevation, not for 'rgb'"),
         (quick, {"rgb": stacked}, "has one backbone for all modalities"),
+        (quick, {"rgb": trained.checkpoint}, "knows 'relative_elevation', too, whose backbone would begin anew"),
+        (replace(quick, fusion="stack"), {"rgb": rgb, "relative_elevation": dem}, "begins as that of 'rgb': leave it"),
         (quick, {"rgb": rgb, "ndvi": dem}, "given for modality 'ndvi', but the training uses"),
         (quick, tmp_path / "nowhere", r"model\.json is missing"),
     ]
