@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeling.configuration import FUSIONS, SIZES, STRATEGIES, AcquisitionSettings, DetectorSettings, SettingsError
+from thawloop.training.architecture import VERSION
 
 acquisition = st.builds(
     AcquisitionSettings,
@@ -36,7 +37,7 @@ def test_settings_survive_json(settings):
 def test_a_campaign_offers_what_the_detector_has():
     from ml_backend.detector import config
 
-    assert (FUSIONS, SIZES) == (config.FUSIONS, config.SIZES)
+    assert (FUSIONS, SIZES, VERSION) == (config.FUSIONS, config.SIZES, config.ARCHITECTURE)
 
 
 def test_what_is_missing_takes_its_default():

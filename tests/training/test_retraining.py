@@ -1,5 +1,6 @@
 """One turn from labels to a champion, with real tiny trainings; and what happens when it is disturbed."""
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,6 +87,16 @@ def test_second_retraining_continues_the_champion_and_measures_both_on_its_relea
     assert {row.model_version for row in second.release.evaluations.all()} == {first, version}
     assert second.promoted is (version.evaluations.get().ap50 > first.evaluations.get(release=second.release).ap50)
     assert [point.number for point in learning_curve(labelled)] == [1, 2]
+
+
+def test_a_champion_that_was_another_network_is_not_continued(labelled: "Campaign") -> None:
+    labelled.detector = {**labelled.detector, "pretrain_iterations": 0}
+    labelled.save()
+    promote(make_model(labelled), reason="x")
+    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
+    card = artifact(ModelVersion.objects.get().path) / "model.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "architecture": 1}))
+    assert "champion" not in outlook(labelled).stages[1]
 
 
 def test_second_retrain_while_one_runs_is_refused(labelled: "Campaign") -> None:

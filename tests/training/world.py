@@ -38,6 +38,7 @@ def write_checkpoint(name: str, architecture: Architecture, weights: bytes = b"w
     """Files of a checkpoint with a true card, whose weights nobody will load; returns the card."""
     card = {
         "format": "thawloop-detector/1",
+        "architecture": architecture.version,
         "config": {
             "size": architecture.size,
             "fusion": architecture.fusion or "residual_cross_attention",
@@ -126,6 +127,7 @@ def fresh_network(campaign: Campaign, number: int = 1) -> ModelVersion:
     name = f"{campaign.name}-v{number}"
     path = f"models/{campaign.name}/{name}"
     card = {
+        "architecture": wanted.version,
         "config": config.to_json(),
         "classes": list(wanted.classes),
         "modalities": [spec.to_json() for spec in specs],

@@ -12,6 +12,7 @@ from thawloop.training.errors import ModelRefused
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
+VERSION = 2  # the detector's config.ARCHITECTURE: weights of another version are nothing to start from
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Architecture:
         anchor: The modality that the others are added to.
         modalities: Name and bands of each, in input order.
         classes: Class names, in the order of the labels.
+        version: Of what such a description means as a network.
     """
 
     size: str
@@ -31,6 +33,7 @@ class Architecture:
     anchor: str
     modalities: tuple[tuple[str, tuple[str, ...]], ...]
     classes: tuple[str, ...]
+    version: int = VERSION
 
     @classmethod
     def wanted(cls, campaign: Campaign, definition: dict[str, Any] | None = None) -> Self:
@@ -74,6 +77,7 @@ class Architecture:
             anchor=card.get("anchor") or config["anchor"],
             modalities=tuple((name, bands[name]) for name in names),
             classes=tuple(card["classes"]),
+            version=card.get("architecture", 1),
         )
 
     @property
