@@ -122,7 +122,7 @@ def test_another_training_in_the_same_folder_is_refused_unless_discarded(
     first = train(dataset_dir, out, quick, device="cpu")
     before = weights(first)
     other = replace(quick, seed=1)
-    with pytest.raises(CannotResumeError, match=r"another configuration, dataset or start.*--no-resume"):
+    with pytest.raises(CannotResumeError, match=r"another configuration, dataset, start or version.*--no-resume"):
         train(dataset_dir, out, other, device="cpu")
     with pytest.raises(CheckpointError, match="would be discarded before it is read"):
         train(dataset_dir, out, other, init=out / "checkpoint", device="cpu", resume=False)
