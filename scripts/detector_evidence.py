@@ -39,7 +39,7 @@ DATASETS = {
 }
 BENCHMARKS = {
     "recipes": ["-m", "benchmarks.detector_recipes", "--device", "cpu"],
-    "throughput": ["-m", "benchmarks.detector_throughput", "--device", "cpu", "--json"],
+    "throughput": ["-m", "benchmarks.detector_throughput", "--device", "cpu", "--rounds", "30", "--json"],
     "inference": ["-m", "benchmarks.detector_inference", "--json"],
 }
 
