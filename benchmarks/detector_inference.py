@@ -67,8 +67,10 @@ def tiles(pixels: int, count: int) -> list[ChipInput]:
 
 def ways(opened: Checkpoint, folder: Path, pixels: int, options: argparse.Namespace) -> Iterator[tuple[str, Detector]]:
     """The detector, made ready in several ways."""
-    yield "eager", load(opened, "cpu")
-    last = load(opened, "cpu")
+    plain = load(opened, "cpu")
+    plain.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    yield "eager", plain
+    last = load(opened, "cpu")  # what `nano` is by itself
     last.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     yield "channels_last", last
     if not options.skip_compile and opened.config.size == "nano":

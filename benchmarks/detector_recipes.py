@@ -9,8 +9,7 @@ joint training reaches; the first measurement at or above one gives its time. Wh
 is low and AP high, so joint training is done in several lengths, and whichever is quickest to a target counts.
 
 Two ratios of seconds, because they answer different questions: fine-tuning alone (the unimodal models exist already, as
-in the paper's claim), and with all pretraining.
-Without --dataset one is generated, with colour and elevation (`manage.py generate_dataset`).
+in the paper's claim), and with all pretraining. Without --dataset one is generated (`manage.py generate_dataset`).
 """
 
 import argparse
@@ -92,7 +91,7 @@ def apart(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_seed(options: argparse.Namespace, dataset: Path, folder: Path, seed: int) -> dict[str, Any]:
-    """All arms of one seed, and what they cost to the target."""
+    """All arms of one seed."""
     modalities = [entry["name"] for entry in json.loads((dataset / "dataset.json").read_text())["modalities"]]
     base = {"size": options.size, "batch_size": options.batch_size, "modalities": modalities, "save_interval": 1000}
 
@@ -117,12 +116,7 @@ def run_seed(options: argparse.Namespace, dataset: Path, folder: Path, seed: int
     }
     checkpoints = {name: str(folder / f"pretrain-{name}-{seed}" / "checkpoint") for name in modalities}
     tuned = arm("finetune", every=options.every, init=checkpoints, iterations=options.finetune)
-    return {
-        "seed": seed,
-        "joint": joint,
-        "finetune": tuned,
-        "pretraining": pretraining,
-    }
+    return {"seed": seed, "joint": joint, "finetune": tuned, "pretraining": pretraining}
 
 
 def level(seed: dict[str, Any], share: float) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ from django.db.models import Exists, F, Func, OuterRef, Q, QuerySet, Subquery
 
 from labeling.labelstudio.config import NO_STATEMENT, VERDICT
 from labeling.models import Annotation, AnnotationTask, Campaign, CampaignRegion, LabelImport, LabelRevision, Split
-from thawloop.catalog.models import Tile
+from thawloop.catalog.models import Modality, Tile
 
 
 class _Inset(Func):
@@ -28,6 +28,12 @@ class Dated(Protocol):
 
     @property
     def created(self) -> datetime: ...
+
+
+def drawn_on(campaign: Campaign) -> Modality | None:
+    """The modality that people draw on."""
+    row = campaign.campaign_modalities.filter(is_anchor=True).select_related("modality").first()
+    return row.modality if row else None
 
 
 def campaign_tiles(campaign: Campaign) -> QuerySet[Tile]:

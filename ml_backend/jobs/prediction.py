@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 
 from labeling.models import Campaign, Prediction
-from labeling.selectors import campaign_tiles
+from labeling.selectors import campaign_tiles, drawn_on
 from labeling.services import store_prediction
 from ml_backend.acquisition import uncertainty
 from ml_backend.jobs.devices import ready_device
@@ -86,13 +86,15 @@ def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> 
 
     with refusals(job):
         detector = load(artifact(version.path), ready_device())
-    anchor = _drawn_on(version, [spec.name for spec in detector.modalities]) or detector.config.anchor
+    names = [spec.name for spec in detector.modalities]
+    drawn = drawn_on(version.campaign)
+    needed = drawn.name if drawn and drawn.name in names else detector.config.anchor
     tally, done = Tally(), 0
-    with ChipReader(_modalities(version, [spec.name for spec in detector.modalities])) as reader, refusals(job):
+    with ChipReader(_modalities(version, names)) as reader, refusals(job):
         for start in range(0, len(pending), TILES_AT_ONCE):
             job.check_cancelled()
             keys = pending[start : start + TILES_AT_ONCE]
-            read = list(_read(reader, keys, anchor, tally))
+            read = list(_read(reader, keys, needed, tally))
             results = detector.predict([ChipInput(chip.arrays, chip.valid) for _, chip in read])
             with transaction.atomic():
                 for (tile, _), result in zip(read, results, strict=True):
@@ -112,7 +114,7 @@ def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> 
     return tally
 
 
-def _read(reader: ChipReader, keys: Sequence[int], anchor: str, tally: Tally) -> Iterator[tuple[Tile, Chip]]:
+def _read(reader: ChipReader, keys: Sequence[int], needed: str, tally: Tally) -> Iterator[tuple[Tile, Chip]]:
     """The tiles that can be predicted, with their pixels."""
     for tile in Tile.objects.filter(pk__in=keys).select_related("grid").order_by("row", "col"):
         try:
@@ -120,17 +122,10 @@ def _read(reader: ChipReader, keys: Sequence[int], anchor: str, tally: Tally) ->
         except ChipUnreadable as error:
             tally.fail(tile.key, str(error))
             continue
-        if anchor in chip.arrays:
+        if needed in chip.arrays:
             yield tile, chip
         else:
             tally.skipped += 1
-
-
-def _drawn_on(version: ModelVersion, names: Sequence[str]) -> str | None:
-    """Which of these modalities people draw on, if any."""
-    rows = version.campaign.campaign_modalities.filter(is_anchor=True, modality__name__in=names)
-    name: str | None = rows.values_list("modality__name", flat=True).first()
-    return name
 
 
 def _modalities(version: ModelVersion, names: Sequence[str]) -> list[Modality]:

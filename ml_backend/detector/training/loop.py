@@ -249,6 +249,8 @@ class _Training:
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average:
                 self.average.load_state_dict(state["average"])
+        except torch.OutOfMemoryError:
+            raise  # a RuntimeError, too
         except (KeyError, TypeError, ValueError, RuntimeError):  # what torch says of a state that is none of this model
             raise self.folder.not_of_this_model() from None
 

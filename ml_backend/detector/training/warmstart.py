@@ -137,7 +137,9 @@ def open_sources(
 
 def _check_none_is_forgotten(sources: Mapping[str, Checkpoint], config: DetectorConfig) -> None:
     """Refuse to begin a backbone anew whose weights lie in a checkpoint that is given for another modality."""
-    for name in config.modalities if not joins_data(config.fusion) else ():
+    if joins_data(config.fusion):
+        return
+    for name in config.modalities:
         knows = next((source for source in sources.values() if name in source.config.modalities), None)
         if name not in sources and knows is not None:
             raise CheckpointError(

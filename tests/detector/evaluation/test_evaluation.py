@@ -21,6 +21,7 @@ from ml_backend.detector.calibration import Calibration
 from ml_backend.detector.chips import read_tile
 from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.evaluation import METRICS, Evaluation, Search
+from ml_backend.detector.evaluation.operating import MARGIN
 from ml_backend.detector.evaluation.result import DETAILS
 from tests.detector.evaluation.answers import detection, guesses, judge, truths
 
@@ -29,7 +30,7 @@ def test_perfect_answers_score_one(dataset: DatasetSpec) -> None:
     tiles = dataset.tiles("train")
     result = judge(dataset, [[detection(m) for m in truths(tile)] for tile in tiles])
     assert (result.ap, result.ap50, result.ap30, result.ar, result.f1) == pytest.approx((1, 1, 1, 1, 1))
-    assert result.best_score_threshold == 0.9
+    assert result.best_score_threshold == pytest.approx(0.9 - MARGIN)
     assert result.n_instances == sum(len(tile.instances) for tile in tiles)
     assert all(p["fp"] == p["fn"] == 0 for p in result.per_image.values())
     assert result.per_image["train_0000.tif"]["iou"] == pytest.approx(1)
@@ -64,8 +65,18 @@ def test_f1_picks_the_threshold_that_drops_false_alarms(dataset: DatasetSpec) ->
     answers = [[*(detection(m, 0.8) for m in truths(tile)), detection(corner, 0.3)] for tile in dataset.tiles("train")]
     result = judge(dataset, answers)
     assert result.f1 == pytest.approx(1)
-    assert result.best_score_threshold == pytest.approx(0.8)
+    assert result.best_score_threshold == pytest.approx(0.8 - MARGIN)
     assert all(p["fp"] == 0 for p in result.per_image.values())
+
+
+def test_a_threshold_is_no_instances_very_score(dataset: DatasetSpec) -> None:
+    """Scores that another device rounds otherwise fall on the same side of it."""
+    corner = np.zeros((64, 64), dtype=bool)
+    corner[:5, :5] = True
+    answers = [
+        [*(detection(m, 0.3) for m in truths(tile)), detection(corner, 0.298)] for tile in dataset.tiles("train")
+    ]
+    assert judge(dataset, answers).best_score_threshold == pytest.approx(0.299)
 
 
 def test_detections_on_ignored_regions_are_not_false_alarms(own_dataset_dir: Path) -> None:
@@ -192,7 +203,7 @@ def test_a_stored_threshold_is_reported_beside_the_best_one(dataset: DatasetSpec
     corner[:5, :5] = True
     answers = [[*(detection(m, 0.8) for m in truths(tile)), detection(corner, 0.3)] for tile in dataset.tiles("train")]
     result = judge(dataset, answers, calibration=Calibration(score_threshold=0.2))
-    assert (result.score_threshold, result.best_score_threshold) == (0.2, 0.8)
+    assert (result.score_threshold, result.best_score_threshold) == (0.2, pytest.approx(0.8 - MARGIN))
     assert (result.recall_at_threshold, result.f1) == pytest.approx((1, 1))
     right, wrong = result.n_instances, len(answers)
     assert result.precision_at_threshold == pytest.approx(right / (right + wrong))
