@@ -30,7 +30,7 @@ DATASETS = {
     ),
     "crowns": (
         ["manage.py", "dataset", "examples/crowns.toml"],
-        f"{SHORT} --recipes staged --fusions residual_cross_attention --anchors rgb canopy_height",
+        f"{SHORT} --recipes staged --fusions residual_cross_attention stack --anchors rgb canopy_height",
     ),
     "glacier": (
         ["manage.py", "dataset", "examples/glacier.toml"],
