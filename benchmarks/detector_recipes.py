@@ -1,12 +1,12 @@
 """Unimodal pretraining and fine-tuning against joint training: what each costs to the same validation AP50.
 
-    python -m benchmarks.detector_recipes [--dataset DIR] [--seeds 0] [--joint 250 650] [--pretrain 400] [--finetune N]
+    python -m benchmarks.detector_recipes [--dataset DIR] [--seeds 0] [--joint N ...] [--pretrain N] [--finetune N ...]
 
 Per seed, one detector per modality is pretrained, a multimodal one is fine-tuned from them, and another is trained
 jointly from scratch, each in a process of its own. Joint training and fine-tuning are stopped every few steps and
 measured on the validation split; those evaluations count in no one's seconds. Targets are shares of the best AP50 that
 joint training reaches; the first measurement at or above one gives its time. Where a schedule ends, its learning rate
-is low and AP high, so joint training is done in several lengths, and whichever is quickest to a target counts.
+is low and AP high, so both are done in several lengths, and whichever is quickest to a target counts.
 
 Two ratios of seconds, because they answer different questions: fine-tuning alone (the unimodal models exist already, as
 in the paper's claim), and with all pretraining. Without --dataset one is generated (`manage.py generate_dataset`).
@@ -92,6 +92,8 @@ def apart(task: dict[str, Any]) -> dict[str, Any]:
 
 def run_seed(options: argparse.Namespace, dataset: Path, folder: Path, seed: int) -> dict[str, Any]:
     """All arms of one seed."""
+    from ml_backend.detector.training.stages import PRETRAINING_SEEDS
+
     modalities = [entry["name"] for entry in json.loads((dataset / "dataset.json").read_text())["modalities"]]
     base = {"size": options.size, "batch_size": options.batch_size, "modalities": modalities, "save_interval": 1000}
 
@@ -110,20 +112,27 @@ def run_seed(options: argparse.Namespace, dataset: Path, folder: Path, seed: int
     joint = [arm(f"joint-{steps}", every=options.every, init={}, iterations=steps) for steps in sorted(options.joint)]
     pretraining = {
         name: arm(
-            f"pretrain-{name}", every=0, init={}, iterations=options.pretrain, modalities=[name], seed=seed + 1000
+            f"pretrain-{name}",
+            every=0,
+            init={},
+            iterations=options.pretrain,
+            modalities=[name],
+            seed=seed + PRETRAINING_SEEDS,
         )
         for name in modalities
     }
     checkpoints = {name: str(folder / f"pretrain-{name}-{seed}" / "checkpoint") for name in modalities}
-    tuned = arm("finetune", every=options.every, init=checkpoints, iterations=options.finetune)
+    tuned = [
+        arm(f"finetune-{steps}", every=options.every, init=checkpoints, iterations=steps)
+        for steps in sorted(options.finetune)
+    ]
     return {"seed": seed, "joint": joint, "finetune": tuned, "pretraining": pretraining}
 
 
 def level(seed: dict[str, Any], share: float) -> dict[str, float | None]:
     """What it takes to reach a share of the best AP50 of a seed's joint training; None where it is not reached."""
     target = share * max(ap50 for arm in seed["joint"] for _, _, ap50 in arm["curve"])
-    joint = min((t for arm in seed["joint"] if (t := first(arm["curve"], target)) is not None), default=None)
-    tuned = first(seed["finetune"]["curve"], target)
+    joint, tuned = quickest(seed["joint"], target), quickest(seed["finetune"], target)
     whole = None if tuned is None else tuned + sum(arm["seconds"] for arm in seed["pretraining"].values())
     return {
         "share": share,
@@ -133,6 +142,11 @@ def level(seed: dict[str, Any], share: float) -> dict[str, float | None]:
         "ratio": tuned / joint if tuned and joint else None,
         "ratio_with_pretraining": whole / joint if whole and joint else None,
     }
+
+
+def quickest(arms: list[dict[str, Any]], target: float) -> float | None:
+    """Seconds of the training that comes to the target first; None where none does."""
+    return min((t for arm in arms if (t := first(arm["curve"], target)) is not None), default=None)
 
 
 def first(curve: list[list[float]], target: float) -> float | None:
@@ -154,10 +168,12 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, help="dataset directory (default: one is generated)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
     parser.add_argument(
-        "--joint", type=int, nargs="+", default=[250, 650], help="steps of joint trainings (default: %(default)s)"
+        "--joint", type=int, nargs="+", default=[250, 400, 650], help="steps of joint trainings (default: %(default)s)"
     )
     parser.add_argument("--pretrain", type=int, default=400, help="steps per modality (default: %(default)s)")
-    parser.add_argument("--finetune", type=int, default=250, help="steps of fine-tuning (default: %(default)s)")
+    parser.add_argument(
+        "--finetune", type=int, nargs="+", default=[75, 125, 250], help="steps of fine-tunings (default: %(default)s)"
+    )
     parser.add_argument("--every", type=int, default=25, help="steps between measurements (default: %(default)s)")
     parser.add_argument(
         "--shares", type=float, nargs="+", default=SHARES, help="of joint training's best AP50 (default: %(default)s)"

@@ -146,9 +146,9 @@ def recipes_table(report: dict) -> str:
     """Per share of the best AP50 of joint training, and seed: the seconds to it and their ratios."""
     seeds = report["seeds"]
     lines = [
-        f"{' and '.join(map(str, report['joint']))} steps of joint training, {report['pretrain']} of pretraining per "
-        f"modality, {report['finetune']} of fine-tuning, measured every {report['every']}; one entry per seed "
-        f"({', '.join(str(seed['seed']) for seed in seeds)}).",
+        f"{listed(report['joint'])} steps of joint training, {report['pretrain']} of pretraining per modality, "
+        f"{listed(report['finetune'])} of fine-tuning, measured every {report['every']}; the quickest counts; one entry "
+        f"per seed ({', '.join(str(seed['seed']) for seed in seeds)}).",
         "",
         "| share of joint's best AP50 | joint, s | fine-tuning, s | ratio | ratio with pretraining |",
         "|" + "---|" * 5,
@@ -157,15 +157,22 @@ def recipes_table(report: dict) -> str:
         keys = (("joint_seconds", 0), ("finetune_seconds", 0), ("ratio", 2), ("ratio_with_pretraining", 2))
         cells = [", ".join(told(one[key], digits) for one in levels) for key, digits in keys]
         lines.append(f"| {levels[0]['share']:.0%} | {' | '.join(cells)} |")
-    joint = [max(best_of(arm) for arm in seed["joint"]) for seed in seeds]
-    tuned = [best_of(seed["finetune"]) for seed in seeds]
-    best = (f"{arm} {', '.join(told(v, 3) for v in values)}" for arm, values in (("joint", joint), ("finetune", tuned)))
+    best = (
+        f"{recipe} {', '.join(told(max(best_of(arm) for arm in seed[key]), 3) for seed in seeds)}"
+        for recipe, key in (("joint training", "joint"), ("fine-tuning", "finetune"))
+    )
     return "\n".join([*lines, "", f"Best AP50 on val: {'; '.join(best)}."])
 
 
 def best_of(arm: dict) -> float:
     """The best AP50 that a training was ever measured at."""
     return max(ap50 for _, _, ap50 in arm["curve"])
+
+
+def listed(numbers: list[int]) -> str:
+    """1, 2 and 3."""
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def told(value: float | None, digits: int) -> str:

@@ -39,7 +39,7 @@ def test_the_document_has_a_place_for_every_result(evidence: ModuleType) -> None
 def measured(seed: int, joint: list[list[float]], tuned: list[list[float]]) -> dict[str, Any]:
     """What the recipes benchmark says of a seed."""
     short = {"curve": [[10, 25.0, 0.59]]}
-    result: dict[str, Any] = {"seed": seed, "joint": [short, {"curve": joint}], "finetune": {"curve": tuned}}
+    result: dict[str, Any] = {"seed": seed, "joint": [short, {"curve": joint}], "finetune": [{"curve": tuned}]}
     result["pretraining"] = {"rgb": {"seconds": 10.0}, "dem": {"seconds": 20.0}}
     return {**result, "levels": [level(result, share) for share in (0.5, 1.0)]}
 
@@ -51,15 +51,15 @@ def test_time_to_an_accuracy_is_that_of_the_first_measurement_that_has_it(eviden
     assert [one["ratio"] for one in quick["levels"]] == [0.4, 0.75]
     assert [one["ratio_with_pretraining"] for one in quick["levels"]] == [1.6, 1.5]
     table = evidence.recipes_table(
-        {"joint": [10, 30], "pretrain": 5, "finetune": 20, "every": 10, "seeds": [quick, slow]}
+        {"joint": [10, 30], "pretrain": 5, "finetune": [20], "every": 10, "seeds": [quick, slow]}
     )
     assert "| 50% | 25, 25 | 10, 30 | 0.40, 1.20 | 1.60, 2.40 |" in table
     assert "| 100% | 40, 40 | 30, not reached | 0.75, not reached | 1.50, not reached |" in table
-    assert "joint 0.600, 0.600; finetune 0.700, 0.400" in table
+    assert "joint training 0.600, 0.600; fine-tuning 0.700, 0.400" in table
 
 
 def test_what_never_finds_anything_reaches_nothing() -> None:
     assert (
-        level({"joint": [{"curve": [[1, 1.0, 0.0]]}], "finetune": {"curve": []}, "pretraining": {}}, 0.5)["ratio"]
+        level({"joint": [{"curve": [[1, 1.0, 0.0]]}], "finetune": [{"curve": []}], "pretraining": {}}, 0.5)["ratio"]
         is None
     )
