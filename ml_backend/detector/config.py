@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.errors import ConfigError
 
-ARCHITECTURE = 2  # raised when a configuration builds another network than before: earlier work is not continued then
+ARCHITECTURE = 3  # raised when a configuration builds another network than before: earlier work is not continued then
 SIZES = ("nano", "tiny", "small", "base")
 FUSIONS = ("residual_cross_attention", "cross_attention", "conv", "channel_attention", "cbam", "stack")
 PARTS = ("neck", "rpn", "roi_head")

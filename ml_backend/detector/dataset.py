@@ -23,8 +23,9 @@ from typing import Any
 from ml_backend.detector.annotations import CHIP_SUFFIXES, Instance, Tile, read_annotations, read_json
 from ml_backend.detector.errors import DatasetError
 
-__all__ = ["DatasetSpec", "Instance", "ModalitySpec", "Tile", "read_annotations", "read_dataset", "read_json"]
+__all__ = ["SPLITS", "DatasetSpec", "Instance", "ModalitySpec", "Tile", "read_annotations", "read_dataset", "read_json"]
 
+SPLITS = ("train", "val", "test")  # in the order in which a detector gets to see them
 _ON_DISK = (*CHIP_SUFFIXES, *(suffix.upper() for suffix in CHIP_SUFFIXES))
 MODALITY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 

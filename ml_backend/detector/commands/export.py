@@ -12,7 +12,7 @@ from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command
 from ml_backend.detector.commands.paths import make_room
 from ml_backend.detector.commands.progress import Bar
-from ml_backend.detector.dataset import read_dataset
+from ml_backend.detector.dataset import SPLITS, read_dataset
 
 COMPARED = 8
 
@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
         help="pixels of the tiles it will take; larger ones are cut (default: the dataset's or the training's)",
     )
     add("--dataset", type=Path, metavar="DIR", help="compare on tiles of this dataset instead of generated ones")
-    add("--split", default="test", choices=("train", "val", "test"), help="of the dataset (default: test)")
+    add("--split", default="test", choices=SPLITS, help="of the dataset (default: test)")
     add("--json", action="store_true", help="print the comparison as JSON and no progress")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ml_backend.detector.dataset import SPLITS
+
 Arguments = argparse.Namespace
 
 
@@ -21,7 +23,7 @@ def dataset_options(parser: argparse.ArgumentParser, checkpoint: bool = True) ->
     parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="dataset directory")
     if checkpoint:
         parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint folder")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="default: test")
+    parser.add_argument("--split", default="test", choices=SPLITS, help="default: test")
 
 
 def search_options(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command, common_options, search_options
 from ml_backend.detector.commands.paths import by_modality, make_room_for_files, modality_path, write
 from ml_backend.detector.commands.progress import Bar
-from ml_backend.detector.dataset import Tile, read_dataset
+from ml_backend.detector.dataset import SPLITS, Tile, read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError, PromptError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ml_backend.detector.inference import Detection, Detector
     from ml_backend.detector.inference.rasters import Place
 
-SPLITS, DEFAULT_SPLIT = ("train", "val", "test"), "test"
+DEFAULT_SPLIT = "test"
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ml_backend.detector.calibration import Calibration, scaled
-from ml_backend.detector.dataset import DatasetSpec, read_dataset
+from ml_backend.detector.dataset import SPLITS, DatasetSpec, read_dataset
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.evaluation.breakdown import break_down
 from ml_backend.detector.evaluation.coco import MATCH_IOU, Floats, average_precision, box_predictions, challenge
@@ -53,7 +54,8 @@ def evaluate(
         report: HTML file to write, complete in itself.
 
     Raises:
-        DatasetError: the dataset breaks its contract, or the split shares tiles with ``train``.
+        DatasetError: the dataset breaks its contract, or the split shares tiles with one that came before it:
+            ``train``, or ``val``, which threshold and temperature come from.
         CheckpointError: the checkpoint is damaged, or for other modalities, bands or classes.
         ConfigError: the search makes no sense.
     """
@@ -61,8 +63,8 @@ def evaluate(
     dataset = read_dataset(dataset_dir)
     detector = load(checkpoint, device)
     check_fits(detector, dataset, Path(checkpoint))
-    if split != "train" and dataset.has_split("train"):
-        check_apart(dataset, ("train", split))
+    earlier = [name for name in takewhile(lambda name: name != split, SPLITS) if dataset.has_split(name)]
+    check_apart(dataset, [*earlier, split])
     own = {m.name: m for m in detector.modalities}  # with the checkpoint's normalisation
     check_dataset(dataset.with_modalities(tuple(own.get(m.name, m) for m in dataset.modalities)), list(own), [split])
     dataset = dataset.with_modalities(detector.modalities)

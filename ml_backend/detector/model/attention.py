@@ -1,4 +1,7 @@
-"""MViTv2's attention by ``scaled_dot_product_attention``: mmpretrain's weights and answers, in less time."""
+"""MViTv2's attention by ``scaled_dot_product_attention``: mmpretrain's weights and answers, in less time.
+
+Other than mmpretrain's it can leave out places without data.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ml_backend.detector.model.masked import bar, counted
 from ml_backend.detector.model.openmmlab import MultiScaleAttention, resize_decomposed_rel_pos
 
 Size = tuple[int, int]
@@ -26,14 +30,21 @@ class FusedAttention(MultiScaleAttention):  # type: ignore[misc]
         assert attention.rel_pos_spatial, "as every MViTv2 has it"
         attention.__class__ = cls
 
-    def forward(self, x: Tensor, in_size: Size) -> tuple[Tensor, Size]:
-        """As MultiScaleAttention's: x [B, h*w, C] of a map of ``in_size``; returns [B, h'*w', C'] and (h', w')."""
+    def forward(self, x: Tensor, in_size: Size, valid: Tensor | None = None) -> tuple[Tensor, Size]:
+        """As MultiScaleAttention's: x [B, h*w, C] of a map of ``in_size``; returns [B, h'*w', C'] and (h', w').
+
+        Where ``valid`` [B, 1, H, W] is zero under a whole key, nothing attends to that key; in a tile that is zero
+        everywhere all of them count. H and W may be those of the image.
+        """
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, heads, h*w, d]
         q, q_size = _pool(q, self.pool_q, self.norm_q, in_size)
         k, k_size = _pool(k, self.pool_k, self.norm_k, in_size)
         v, _ = _pool(v, self.pool_v, self.norm_v, in_size)
-        attended = F.scaled_dot_product_attention(q, k, v, self._positions(q, q_size, k_size), scale=self.scale) + q
+        mask = self._positions(q, q_size, k_size)
+        if valid is not None:
+            mask = mask + bar(counted(F.adaptive_avg_pool2d(valid, k_size)), mask.dtype)
+        attended = F.scaled_dot_product_attention(q, k, v, mask, scale=self.scale) + q
         return self.proj(attended.transpose(1, 2).flatten(2)), q_size
 
     def _positions(self, q: Tensor, q_size: Size, k_size: Size) -> Tensor:

@@ -8,40 +8,29 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ml_backend.detector.config import STACKED
-from ml_backend.detector.model.attention import FusedAttention
 from ml_backend.detector.model.fusion import FUSION_STRATEGIES, joins_data
-from ml_backend.detector.model.openmmlab import MODELS, MultiScaleBlock
-
-
-class RecomputedBlock(MultiScaleBlock):  # type: ignore[misc]
-    """A block of MViT that in training keeps its input alone, and computes the rest again in the backward pass."""
-
-    def forward(self, x: Tensor, in_size: tuple[int, int]) -> Any:
-        """As MultiScaleBlock's; stochastic depth draws the same numbers in both passes."""
-        if not self.training:
-            return super().forward(x, in_size)
-        return checkpoint(super().forward, x, in_size, use_reentrant=False)
+from ml_backend.detector.model.openmmlab import MODELS
 
 
 @MODELS.register_module()
 class MultimodalBackbone(nn.Module):
     """Backbones of several modalities and their fusion.
 
-    What lies under nodata never enters: invalid pixels are zeroed, the mean, before a branch sees them, and the fusion
-    leaves out features of places where a modality is invalid. So a missing modality is one that is invalid everywhere,
-    bit for bit. A missing anchor has a map all the same, that of the mean image: the base the others are joined to.
+    What lies under nodata never enters: invalid pixels are zeroed, the mean, before a branch sees them, its attention
+    and the fusion leave out places where a modality is invalid. So a missing modality is one that is invalid
+    everywhere, bit for bit. A missing anchor has a map all the same, that of the mean image: the base the others are
+    joined to.
 
     Args:
         modalities: names, in the order of the input's channels.
         bands: number of bands of each modality.
         anchor: the modality whose features the others are added to.
-        branch: mmdet config of one backbone, without ``in_channels``; gives one map per scale.
+        branch: mmdet config of one backbone, without ``in_channels``, that is called with an image and its validity;
+            gives one map per scale.
         scales: channels of the backbone's maps.
         fusion: a name in :data:`ml_backend.detector.model.fusion.FUSION_STRATEGIES`.
-        activation_checkpointing: trade time for memory in training, block by block.
     """
 
     def __init__(
@@ -52,7 +41,6 @@ class MultimodalBackbone(nn.Module):
         branch: Mapping[str, Any],
         scales: Sequence[int],
         fusion: str,
-        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
@@ -65,10 +53,6 @@ class MultimodalBackbone(nn.Module):
         self.branches = nn.ModuleDict(
             {name: MODELS.build({**branch, "in_channels": channels}) for name, channels in inputs.items()}
         )
-        for block in (block for branch in self.branches.values() for block in branch.blocks):  # type: ignore[union-attr]
-            FusedAttention.replace(block.attn)
-            if activation_checkpointing:
-                block.__class__ = RecomputedBlock
         joins = not self.stacked and len(self.modalities) > 1
         self.fusion = nn.ModuleList(strategy(channels, self.modalities, anchor) for channels in scales if joins)
 
@@ -89,13 +73,14 @@ class MultimodalBackbone(nn.Module):
         parts = torch.split(inputs, [*self.bands, *[1] * len(self.modalities)], dim=1)
         bands, planes = parts[: len(self.bands)], parts[len(self.bands) :]
         clean = [image.masked_fill(plane == 0, 0) for image, plane in zip(bands, planes, strict=True)]
+        validity = torch.cat(planes, dim=1)
         if not self.fusion:
             (branch,) = self.branches.values()
-            features: tuple[Tensor, ...] = branch(torch.cat(clean, dim=1))
+            anywhere = validity.amax(dim=1, keepdim=True)
+            features: tuple[Tensor, ...] = branch(torch.cat(clean, dim=1), *_gaps([anywhere]))
             return features
-        images = dict(zip(self.modalities, clean, strict=True))
-        validity = torch.cat(planes, dim=1)
-        maps = {name: self.branches[name](images[name]) for name in self._needed(validity)}
+        images = dict(zip(self.modalities, zip(clean, _gaps(planes), strict=True), strict=True))
+        maps = {name: self.branches[name](*images[name]) for name in self._needed(validity)}
         joined = []
         for scale, fusion in enumerate(self.fusion):
             anchor = maps[self.anchor][scale]
@@ -111,8 +96,24 @@ class MultimodalBackbone(nn.Module):
 
         All in training, where every weight gets its gradient, and in a graph that is recorded for any input.
         """
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        if recorded or torch.is_grad_enabled():
+        if _recorded() or torch.is_grad_enabled():
             return self.modalities
         present = validity.amax(dim=(0, 2, 3)).tolist()
         return tuple(n for n, share in zip(self.modalities, present, strict=True) if share or n == self.anchor)
+
+
+def _gaps(planes: Sequence[Tensor]) -> list[Tensor | None]:
+    """Of each modality, its validity where a tile has gaps; None where every tile is whole or wholly absent.
+
+    To those validity would change nothing. In a graph that is recorded for any input, every tile may have gaps.
+    """
+    if _recorded():
+        return list(planes)
+    seen = torch.stack([(plane != 0).flatten(1) for plane in planes])
+    gaps = (seen.any(dim=2) & ~seen.all(dim=2)).any(dim=1).tolist()
+    return [plane if has_gaps else None for plane, has_gaps in zip(planes, gaps, strict=True)]
+
+
+def _recorded() -> bool:
+    """Whether this is run to record a graph of it."""
+    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]

@@ -10,7 +10,7 @@ from torch import nn
 
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import ModalitySpec
-from ml_backend.detector.model import assigners, backbone, roi_head
+from ml_backend.detector.model import assigners, backbone, mvit, roi_head
 from ml_backend.detector.model.openmmlab import MODELS, ConfigDict, MViT
 
 STRIDES = (4, 8, 16, 32, 64)
@@ -100,13 +100,13 @@ def model_config(config: DetectorConfig, modalities: Sequence[ModalitySpec], cla
             "anchor": config.anchor,
             "fusion": config.fusion,
             "scales": scales,
-            "activation_checkpointing": config.activation_checkpointing,
             "branch": {
-                "type": "mmpretrain.MViT",
+                "type": mvit.MaskedMViT.__name__,
                 "arch": size.arch,
                 "img_size": size.pretrain_size,
                 "out_scales": [0, 1, 2, 3],
                 "drop_path_rate": size.drop_path,
+                "activation_checkpointing": config.activation_checkpointing,
             },
         },
         "neck": {"type": "FPN", "in_channels": scales, "out_channels": size.fpn, "num_outs": len(STRIDES)},

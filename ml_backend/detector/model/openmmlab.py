@@ -26,6 +26,7 @@ with warnings.catch_warnings():
         MultiScaleAttention,
         MultiScaleBlock,
         MViT,
+        attention_pool,
         resize_decomposed_rel_pos,
     )
 
@@ -45,6 +46,7 @@ __all__ = [
     "MultiScaleAttention",
     "MultiScaleBlock",
     "SingleRoIExtractor",
+    "attention_pool",
     "bbox2roi",
     "multiclass_nms",
     "resize_decomposed_rel_pos",

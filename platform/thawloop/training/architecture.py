@@ -12,7 +12,7 @@ from thawloop.training.errors import ModelRefused
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
-VERSION = 2  # the detector's config.ARCHITECTURE: weights of another version are nothing to start from
+VERSION = 3  # the detector's config.ARCHITECTURE: weights of another version are nothing to start from
 
 
 @dataclass(frozen=True)

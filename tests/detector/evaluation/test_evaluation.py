@@ -153,12 +153,17 @@ def test_a_checkpoint_for_other_modalities_is_refused(trained: TrainResult, own_
         evaluate(own_dataset_dir, trained.checkpoint, device="cpu")
 
 
-def test_a_split_that_shares_tiles_with_training_is_refused(trained: TrainResult, own_dataset_dir: Path) -> None:
+def test_a_split_that_shares_tiles_with_an_earlier_one_is_refused(trained: TrainResult, own_dataset_dir: Path) -> None:
     shutil.copy(own_dataset_dir / "annotations/train.json", own_dataset_dir / "annotations/test.json")
     with pytest.raises(DatasetError, match=r"test\.json: tile 'train_0000\.tif' is in .*annotations/train\.json, too"):
         evaluate(own_dataset_dir, trained.checkpoint, device="cpu")
     assert evaluate(own_dataset_dir, trained.checkpoint, split="train", device="cpu", resamples=0).n_tiles == 3
     (own_dataset_dir / "annotations/train.json").unlink()
+    shutil.copy(own_dataset_dir / "annotations/test.json", own_dataset_dir / "annotations/val.json")
+    with pytest.raises(DatasetError, match=r"test\.json: tile .* is in .*annotations/val\.json, too"):
+        evaluate(own_dataset_dir, trained.checkpoint, device="cpu")  # its threshold was chosen there
+    assert evaluate(own_dataset_dir, trained.checkpoint, split="val", device="cpu", resamples=0).n_tiles == 3
+    (own_dataset_dir / "annotations/val.json").unlink()
     assert evaluate(own_dataset_dir, trained.checkpoint, device="cpu", resamples=0).n_tiles == 3
 
 

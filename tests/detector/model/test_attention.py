@@ -1,38 +1,41 @@
-"""The backbone's attention answers and learns as mmpretrain's does."""
+"""The backbone's attention answers and learns as mmpretrain's does, and leaves out what has no data."""
 
 import pytest
 import torch
 
-from ml_backend.detector.model.attention import FusedAttention
 from ml_backend.detector.model.build import SIZES
-from ml_backend.detector.model.openmmlab import MODELS, MultiScaleAttention
+from ml_backend.detector.model.openmmlab import MODELS
 
 
-def backbone(size: str) -> torch.nn.Module:
+def backbone(size: str, kind: str = "MaskedMViT", **more: object) -> torch.nn.Module:
     torch.manual_seed(0)
     of = SIZES[size]
     built = MODELS.build(
-        {"type": "mmpretrain.MViT", "arch": of.arch, "img_size": of.pretrain_size, "out_scales": [0, 1, 2, 3]}
+        {"type": kind, "arch": of.arch, "img_size": of.pretrain_size, "out_scales": [0, 1, 2, 3]} | more
     )
     built.init_weights()
     return built
 
 
+def picture(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("mask", ["none", "whole", "absent"])
 @pytest.mark.parametrize(
     ("size", "height", "width"),
     [("nano", 64, 64), ("nano", 96, 160), pytest.param("tiny", 128, 96, marks=pytest.mark.slow)],
 )
-def test_it_computes_what_mmpretrain_does(size: str, height: int, width: int) -> None:
-    stock, fused = backbone(size), backbone(size)
-    fused.load_state_dict(stock.state_dict())
-    for block in fused.blocks:
-        assert type(block.attn) is MultiScaleAttention, "nothing else to be replaced"
-        FusedAttention.replace(block.attn)
-    image = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+def test_it_computes_what_mmpretrain_does(size: str, height: int, width: int, mask: str) -> None:
+    """An image without any data counts as a whole: the mean image, to mmpretrain as to us."""
+    stock, ours = backbone(size, "mmpretrain.MViT"), backbone(size)
+    ours.load_state_dict(stock.state_dict())
+    image = picture(2, 3, height, width) * (mask != "absent")
+    valid = {"none": (), "whole": (torch.ones(2, 1, height, width),), "absent": (torch.zeros(2, 1, height, width),)}
     maps, gradients = [], []
-    for model in (stock, fused):
+    for model, inputs in ((stock, (image,)), (ours, (image, *valid[mask]))):
         model.eval()
-        out = model(image)
+        out = model(*inputs)
         sum(scale.square().mean() for scale in out).backward()
         maps.append(out)
         gradients.append([parameter.grad for parameter in model.parameters()])
@@ -40,3 +43,48 @@ def test_it_computes_what_mmpretrain_does(size: str, height: int, width: int) ->
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4 * float(a.abs().max()) + 1e-7, rtol=1e-3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_nothing_attends_to_places_without_data(training: bool) -> None:
+    """What tokens under nodata hold reaches no further than the convolutions that pool queries and keys."""
+    attention = backbone("nano").blocks[0].attn.train(training)
+    for table in (attention.rel_pos_h, attention.rel_pos_w):
+        torch.nn.init.normal_(table, std=0.1)
+    side, edge = 32, 16
+    valid = torch.ones(2, 1, 4 * side, 4 * side)
+    valid[0, :, :, 4 * edge :] = 0  # of the second tile everything is valid
+    tokens = picture(2, side * side, 32)
+    spoiled = torch.unflatten(tokens, 1, (side, side)).clone()
+    spoiled[:, :, edge:] = 7.0
+    with torch.set_grad_enabled(training):
+        (a, _), (b, _) = (attention(x, (side, side), valid) for x in (tokens, spoiled.flatten(1, 2)))
+    a, b = (torch.unflatten(x, 1, (side, side))[:, :, : edge - 1] for x in (a, b))
+    assert torch.equal(a[0], b[0])
+    assert (a[1] - b[1]).abs().amax(dim=2).min() > 1e-5, "every place sees the whole tile"
+
+
+def test_gradients_are_those_of_the_tokens_with_data() -> None:
+    model = backbone("nano")
+    valid = torch.ones(1, 1, 128, 128)
+    valid[:, :, :, 64:] = 0
+    image = (picture(1, 3, 128, 128) * valid).requires_grad_()
+    scale = model(image, valid)[0]
+    scale[..., :14].sum().backward()
+    assert torch.isfinite(image.grad).all()
+    assert image.grad[..., :60].abs().max() > 0
+    assert image.grad[..., 72:].abs().max() == 0
+
+
+def test_recomputation_learns_the_same() -> None:
+    """With gaps, and with stochastic depth."""
+    valid = (picture(2, 1, 64, 64) > 0.3).float()
+    valid[0, :, :32] = 0
+    image, gradients = picture(2, 3, 64, 64) * valid, []
+    for again in (False, True):
+        model = backbone("nano", activation_checkpointing=again, drop_path_rate=0.5)
+        torch.manual_seed(3)
+        sum(scale.square().mean() for scale in model(image, valid)).backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)

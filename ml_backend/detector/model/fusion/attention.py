@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ml_backend.detector.model.fusion.base import Fusion
-from ml_backend.detector.model.fusion.masked import masked_pool
+from ml_backend.detector.model.masked import bar, masked_pool
 
 
 class CrossAttention(Fusion, name="cross_attention"):
@@ -81,7 +81,7 @@ class CrossAttention(Fusion, name="cross_attention"):
             pooled, covered = masked_pool(_as_map(tokens[name], valid), valid, grid)
             pooled_key, pooled_value = self._keys_and_values(name, _as_tokens(pooled))
             there = query @ pooled_key.mT
-            logits += [here + _bar(valid, here.dtype).mT, there + _bar(covered, there.dtype)]
+            logits += [here + bar(valid, here.dtype).mT, there + bar(covered, there.dtype)]
             values.append((value, pooled_value))
         weights = torch.cat(logits, dim=3).softmax(dim=3)
         parts = torch.split(weights, [x.shape[3] for x in logits], dim=3)
@@ -110,14 +110,6 @@ def _as_tokens(maps: Tensor) -> Tensor:
 def _as_map(tokens: Tensor, like: Tensor) -> Tensor:
     """[B, h*w, C] to [B, C, h, w], of a map of these places."""
     return torch.unflatten(tokens.mT, 2, like.shape[2:])
-
-
-def _bar(valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """What to add to logits [B, 1, 1, h*w]: nothing where valid, else so little that the softmax is exactly zero.
-
-    The lowest number instead of -inf keeps the softmax of a row without any valid place finite.
-    """
-    return (valid == 0).to(dtype).mul(torch.finfo(dtype).min).flatten(2)[:, None]
 
 
 class ResidualCrossAttention(CrossAttention, name="residual_cross_attention"):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ml_backend.detector.model.fusion.base import Fusion
 from ml_backend.detector.model.fusion.convolution import pass_anchor
-from ml_backend.detector.model.fusion.masked import masked_max, masked_mean
+from ml_backend.detector.model.masked import masked_max, masked_mean
 
 
 class ChannelAttention(Fusion, name="channel_attention"):

@@ -1,4 +1,4 @@
-"""Statistics that leave out what is not valid.
+"""Statistics and attention that leave out what is not valid.
 
 Weights are validity shares [B, 1, h, w] in 0..1. A map of which nothing is valid counts as a whole: of a modality other
 than the anchor it is zero then, and the anchor's is what its branch makes of the mean image.
@@ -31,3 +31,11 @@ def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor
     """Average of x over the valid part of each cell of a grid, and the share of the cell that is valid."""
     covered = F.adaptive_avg_pool2d(valid, size)
     return F.adaptive_avg_pool2d(x * valid, size) / covered.clamp(min=1e-6), covered
+
+
+def bar(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to logits [B, 1, 1, h*w]: nothing where valid, else so little that the softmax is exactly zero.
+
+    The lowest number instead of -inf keeps the softmax of a row without any valid place finite.
+    """
+    return (valid == 0).to(dtype).mul(torch.finfo(dtype).min).flatten(2)[:, None]
