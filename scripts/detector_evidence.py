@@ -39,6 +39,7 @@ DATASETS = {
 }
 BENCHMARKS = {
     "recipes": ["-m", "benchmarks.detector_recipes", "--device", "cpu"],
+    "augmentation": ["-m", "benchmarks.detector_augmentation", "--device", "cpu"],
     "throughput": ["-m", "benchmarks.detector_throughput", "--device", "cpu", "--rounds", "30", "--json"],
     "inference": ["-m", "benchmarks.detector_inference", "--json"],
 }
@@ -61,7 +62,7 @@ def benchmark(name: str, work: Path, options: argparse.Namespace) -> None:
     file = work / f"{name}.json"
     if file.is_file():
         return
-    seeds = ["--seeds", *map(str, options.seeds)] if name == "recipes" else []
+    seeds = ["--seeds", *map(str, options.seeds)] if name in ("recipes", "augmentation") else []
     printed = call([*BENCHMARKS[name], *seeds], stdout=subprocess.PIPE).stdout
     file.write_text(printed, encoding="utf-8")
 
@@ -95,6 +96,8 @@ def tables_of(work: Path) -> dict[str, str]:
         tables["throughput"] = throughput_table(json.loads(file.read_text(encoding="utf-8")))
     if (file := work / "recipes.json").is_file():
         tables["recipes"] = recipes_table(json.loads(file.read_text(encoding="utf-8")))
+    if (file := work / "augmentation.json").is_file():
+        tables["augmentation"] = augmentation_table(json.loads(file.read_text(encoding="utf-8")))
     if (file := work / "inference.json").is_file():
         tables["inference"] = inference_table(json.loads(file.read_text(encoding="utf-8")))
     return tables
@@ -147,8 +150,8 @@ def recipes_table(report: dict) -> str:
     seeds = report["seeds"]
     lines = [
         f"{listed(report['joint'])} steps of joint training, {report['pretrain']} of pretraining per modality, "
-        f"{listed(report['finetune'])} of fine-tuning, measured every {report['every']}; the quickest counts; one entry "
-        f"per seed ({', '.join(str(seed['seed']) for seed in seeds)}).",
+        f"{listed(report['finetune'])} of fine-tuning, measured every {report['every']}; the quickest counts; one "
+        f"entry per seed ({', '.join(str(seed['seed']) for seed in seeds)}).",
         "",
         "| share of joint's best AP50 | joint, s | fine-tuning, s | ratio | ratio with pretraining |",
         "|" + "---|" * 5,
@@ -162,6 +165,23 @@ def recipes_table(report: dict) -> str:
         for recipe, key in (("joint training", "joint"), ("fine-tuning", "finetune"))
     )
     return "\n".join([*lines, "", f"Best AP50 on val: {'; '.join(best)}."])
+
+
+def augmentation_table(report: dict) -> str:
+    """Accuracy of every way, and how it differs from the first."""
+    lines = [
+        f"{report['iterations']} steps of joint training of {report['size']}, seeds {listed(report['seeds'])}; mean ± "
+        "standard deviation, and the paired difference with its 95 % interval over seeds.",
+        "",
+        "| augmentation | mask AP | AP50 | AP50 minus default |",
+        "|---|---|---|---|",
+    ]
+    for way in report["ways"]:
+        figures = [f"{way[name]['mean']:.3f} ± {way[name]['deviation']:.3f}" for name in ("ap", "ap50")]
+        minus = way["minus_default"]
+        told_of = f"{minus['mean']:+.3f} ({minus['low']:+.3f} to {minus['high']:+.3f})" if minus else ""
+        lines.append(f"| {way['way']} | {' | '.join(figures)} | {told_of} |")
+    return "\n".join(lines)
 
 
 def best_of(arm: dict) -> float:
