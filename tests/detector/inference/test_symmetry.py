@@ -43,7 +43,7 @@ def polygon(detection: Detection) -> shapely.Polygon:
 
 def test_the_answer_turns_with_the_tile(detector: Detector, chips: list[ChipInput]) -> None:
     chip = ChipInput({name: array[:, :56] for name, array in chips[0].arrays.items()}, {})  # 56 x 64 pixels
-    (one,), (other,) = detector.predict([chip], tta="d4"), detector.predict([turned(chip)], tta="d4")
+    (one,), (other,) = (detector.predict([c], tta="d4", tolerance=0) for c in (chip, turned(chip)))
     assert len(one.detections) == len(other.detections) > 3
     np.testing.assert_allclose(one.embedding, other.embedding, atol=1e-4)
     for detection, again in zip(one.detections, other.detections, strict=True):
@@ -53,8 +53,7 @@ def test_the_answer_turns_with_the_tile(detector: Detector, chips: list[ChipInpu
         np.testing.assert_allclose(again.stage_boxes.T, [56 - y2, x1, 56 - y1, x2], atol=1e-2)
         moved = shapely.transform(polygon(detection), lambda xy: np.stack([56 - xy[:, 1], xy[:, 0]], axis=1))
         same = polygon(again)
-        # outlines are simplified from another starting point
-        assert moved.intersection(same).area > 0.9 * moved.union(same).area
+        assert moved.intersection(same).area > 0.98 * moved.union(same).area
 
 
 def test_one_view_is_not_what_it_sees_turned(detector: Detector, chips: list[ChipInput]) -> None:
