@@ -31,12 +31,28 @@ from ml_backend.detector.model.openmmlab import MODELS, ConfigDict
 WARMUP = 2
 
 
+# our parts and the stock ones that they stand for
+STOCK = {
+    "MaskedMViT": "mmpretrain.MViT",
+    "StagedCascadeRoIHead": "CascadeRoIHead",
+    "Float32RoIExtractor": "SingleRoIExtractor",
+    "IgnoringAssigner": "MaxIoUAssigner",
+}
+
+
 def stock_model(load: Load) -> Any:
     """mmdet's detector on one modality with the bands of ours, without anything of ours."""
     config = model_config(load.config(), load.specs(), 1)
     config["backbone"] = {**config["backbone"]["branch"], "in_channels": len(load.specs()[0].bands)}
-    config["roi_head"] = {**config["roi_head"], "type": "CascadeRoIHead"}
-    return MODELS.build(ConfigDict(config))
+    del config["backbone"]["activation_checkpointing"]
+    return MODELS.build(ConfigDict(in_stock(config)))
+
+
+def in_stock(config: Any) -> Any:
+    """A config in which stock parts take the place of ours."""
+    if isinstance(config, dict):
+        return {key: STOCK.get(value, value) if key == "type" else in_stock(value) for key, value in config.items()}
+    return [in_stock(part) for part in config] if isinstance(config, list) else config
 
 
 def copy_weights(ours: Any, stock: Any) -> None:

@@ -41,6 +41,10 @@ BENCHMARKS = {
     "recipes": ["-m", "benchmarks.detector_recipes", "--device", "cpu"],
     "augmentation": ["-m", "benchmarks.detector_augmentation", "--device", "cpu"],
     "throughput": ["-m", "benchmarks.detector_throughput", "--device", "cpu", "--rounds", "30", "--json"],
+    "throughput-tiny": [
+        *("-m", "benchmarks.detector_throughput", "--device", "cpu", "--rounds", "7", "--json"),
+        *("--size", "tiny", "--image-size", "256", "--batch-size", "2"),
+    ],
     "inference": ["-m", "benchmarks.detector_inference", "--json"],
 }
 
@@ -92,8 +96,9 @@ def tables_of(work: Path) -> dict[str, str]:
         if file.is_file():
             text = file.read_text(encoding="utf-8").split("\n", 2)[2]
             tables[name] = text.partition("\n\nSeconds are")[0]  # what is the same in all stands above them
-    if (file := work / "throughput.json").is_file():
-        tables["throughput"] = throughput_table(json.loads(file.read_text(encoding="utf-8")))
+    for name in ("throughput", "throughput-tiny"):
+        if (file := work / f"{name}.json").is_file():
+            tables[name] = throughput_table(json.loads(file.read_text(encoding="utf-8")))
     if (file := work / "recipes.json").is_file():
         tables["recipes"] = recipes_table(json.loads(file.read_text(encoding="utf-8")))
     if (file := work / "augmentation.json").is_file():

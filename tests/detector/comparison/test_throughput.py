@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.detector_throughput import copy_weights, stock_model
 from ml_backend.detector.comparison import throughput
 from ml_backend.detector.comparison.complexity import count_flops
 from ml_backend.detector.comparison.throughput import Load, tiles, training_step
@@ -39,3 +40,16 @@ def test_operations_are_counted_whatever_kernel_computes_them() -> None:
     with torch.enable_grad():
         as_in_training = count_flops.__wrapped__(detector, 64, 64)
     assert count_flops(detector, 64, 64) == as_in_training
+
+
+def test_the_rival_has_nothing_of_ours_but_its_weights() -> None:
+    load = Load()
+    ours, stock = build_model(load.config(), load.specs(), 1), stock_model(load)
+    parts = [*stock.modules(), stock.rpn_head.assigner, *stock.roi_head.bbox_assigner]
+    assert not [part for part in parts if type(part).__module__.startswith("ml_backend")]
+    copy_weights(ours, stock)
+    image = torch.rand(1, 3, 64, 64)
+    whole = torch.cat([image, torch.ones(1, 1, 64, 64)], dim=1)
+    with torch.no_grad():
+        for a, b in zip(ours.eval().backbone(whole), stock.eval().backbone(image), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
