@@ -30,12 +30,9 @@ DATASETS = {
     ),
     "crowns": (
         ["manage.py", "dataset", "examples/crowns.toml"],
-        f"{SHORT} --recipes staged --fusions residual_cross_attention stack --anchors rgb canopy_height",
+        f"{SHORT} --anchors rgb canopy_height",
     ),
-    "glacier": (
-        ["manage.py", "dataset", "examples/glacier.toml"],
-        f"{SHORT} --recipes staged --fusions residual_cross_attention stack",
-    ),
+    "glacier": (["manage.py", "dataset", "examples/glacier.toml"], SHORT),
 }
 BENCHMARKS = {
     "recipes": ["-m", "benchmarks.detector_recipes", "--device", "cpu"],
