@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ml_backend.detector.model.masked import bar, counted
+from ml_backend.detector.model.masked import bar, counted, reached
 from ml_backend.detector.model.openmmlab import MultiScaleAttention, resize_decomposed_rel_pos
 
 Size = tuple[int, int]
@@ -33,8 +33,8 @@ class FusedAttention(MultiScaleAttention):  # type: ignore[misc]
     def forward(self, x: Tensor, in_size: Size, valid: Tensor | None = None) -> tuple[Tensor, Size]:
         """As MultiScaleAttention's: x [B, h*w, C] of a map of ``in_size``; returns [B, h'*w', C'] and (h', w').
 
-        Where ``valid`` [B, 1, H, W] is zero under a whole key, nothing attends to that key; in a tile that is zero
-        everywhere all of them count. H and W may be those of the image.
+        ``valid`` [B, 1, h, w] says which tokens have data. Nothing attends to a key that is pooled from tokens without;
+        in a tile without any data all count.
         """
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, heads, h*w, d]
@@ -43,7 +43,7 @@ class FusedAttention(MultiScaleAttention):  # type: ignore[misc]
         v, _ = _pool(v, self.pool_v, self.norm_v, in_size)
         mask = self._positions(q, q_size, k_size)
         if valid is not None:
-            mask = mask + bar(counted(F.adaptive_avg_pool2d(valid, k_size)), mask.dtype)
+            mask = mask + bar(counted(reached(valid, self.pool_k)), mask.dtype)
         attended = F.scaled_dot_product_attention(q, k, v, mask, scale=self.scale) + q
         return self.proj(attended.transpose(1, 2).flatten(2)), q_size
 

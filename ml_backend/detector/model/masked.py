@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def counted(valid: Tensor) -> Tensor:
@@ -39,3 +39,9 @@ def bar(valid: Tensor, dtype: torch.dtype) -> Tensor:
     The lowest number instead of -inf keeps the softmax of a row without any valid place finite.
     """
     return (valid == 0).to(dtype).mul(torch.finfo(dtype).min).flatten(2)[:, None]
+
+
+def reached(valid: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """Where a convolution sees anything valid, [B, 1, h', w'] of [B, 1, h, w]."""
+    window = (convolution.kernel_size, convolution.stride, convolution.padding)
+    return F.max_pool2d(valid, *window)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ml_backend.detector.model.attention import FusedAttention
+from ml_backend.detector.model.masked import reached
 from ml_backend.detector.model.openmmlab import MODELS, MultiScaleBlock, MViT, attention_pool
 
 Size = tuple[int, int]
@@ -33,7 +34,7 @@ class MaskedBlock(MultiScaleBlock):  # type: ignore[misc]
         block.recompute = recompute
 
     def forward(self, x: Tensor, in_size: Size, valid: Tensor | None = None) -> tuple[Tensor, Size]:
-        """As MultiScaleBlock's: tokens [B, h*w, C] of a map of ``in_size``; ``valid`` as in :meth:`MaskedMViT.forward`.
+        """As MultiScaleBlock's: tokens [B, h*w, C] of a map of ``in_size``; ``valid`` [B, 1, h, w] tells which saw data.
 
         Where it recomputes, stochastic depth draws the same numbers in both passes.
         """
@@ -54,7 +55,9 @@ class MaskedBlock(MultiScaleBlock):  # type: ignore[misc]
 
 @MODELS.register_module()
 class MaskedMViT(MViT):  # type: ignore[misc]
-    """``mmpretrain.MViT`` whose positions do not attend to places without data.
+    """``mmpretrain.MViT`` whose positions do not attend to what saw no data.
+
+    A token has data where one pixel that its convolutions see has: with its own place it sees some around.
 
     Args:
         activation_checkpointing: trade time for memory in training, block by block.
@@ -79,9 +82,13 @@ class MaskedMViT(MViT):  # type: ignore[misc]
             One map [B, channels, H / stride, W / stride] per scale.
         """
         tokens, size = self.patch_embed(image)
+        if valid is not None:
+            valid = reached(valid, self.patch_embed.projection)
         maps = []
         for number, block in enumerate(self.blocks):
             tokens, size = block(tokens, size, valid)
+            if valid is not None and block.pool_skip is not None:
+                valid = block.pool_skip(valid)
             scale = self.stage_indices.get(number)
             if scale in self.out_scales:
                 tokens = getattr(self, f"norm{scale}")(tokens)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ml_backend.detector.model.build import SIZES
+from ml_backend.detector.model.masked import reached
 from ml_backend.detector.model.openmmlab import MODELS
 
 
@@ -46,22 +47,59 @@ def test_it_computes_what_mmpretrain_does(size: str, height: int, width: int, ma
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_nothing_attends_to_places_without_data(training: bool) -> None:
+@pytest.mark.parametrize("edge", range(5, 28))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_nothing_attends_to_places_without_data(training: bool, edge: int, mirrored: bool) -> None:
     """What tokens under nodata hold reaches no further than the convolutions that pool queries and keys."""
     attention = backbone("nano").blocks[0].attn.train(training)
     for table in (attention.rel_pos_h, attention.rel_pos_w):
         torch.nn.init.normal_(table, std=0.1)
-    side, edge = 32, 16
-    valid = torch.ones(2, 1, 4 * side, 4 * side)
-    valid[0, :, :, 4 * edge :] = 0  # of the second tile everything is valid
-    tokens = picture(2, side * side, 32)
-    spoiled = torch.unflatten(tokens, 1, (side, side)).clone()
-    spoiled[:, :, edge:] = 7.0
+    side, beside = 32, 2  # tokens beyond the edge that a key with data sees, too
+    valid = torch.ones(2, 1, side, side)
+    valid[0, :, :, edge:] = 0  # of the second tile everything is valid
+    tokens = picture(2, side, side, 32)
+    spoiled = tokens.clone()
+    spoiled[:, :, edge + beside :] = 7.0
+    if mirrored:
+        valid, tokens, spoiled = valid.flip(3), tokens.flip(2), spoiled.flip(2)
     with torch.set_grad_enabled(training):
-        (a, _), (b, _) = (attention(x, (side, side), valid) for x in (tokens, spoiled.flatten(1, 2)))
-    a, b = (torch.unflatten(x, 1, (side, side))[:, :, : edge - 1] for x in (a, b))
+        (a, _), (b, _) = (attention(x.flatten(1, 2), (side, side), valid) for x in (tokens, spoiled))
+    a, b = (torch.unflatten(x, 1, (side, side)) for x in (a, b))
+    a, b = (x.flip(2)[:, :, :edge] if mirrored else x[:, :, :edge] for x in (a, b))
     assert torch.equal(a[0], b[0])
     assert (a[1] - b[1]).abs().amax(dim=2).min() > 1e-5, "every place sees the whole tile"
+
+
+def told(valid: torch.Tensor) -> list[torch.Tensor]:
+    """Of each block of a nano, the validity of its tokens, as its attention is told."""
+    model, seen = backbone("nano"), []
+    for block in model.blocks:
+        block.attn.register_forward_pre_hook(lambda module, given: seen.append(given[2]))
+    with torch.no_grad():
+        model(torch.zeros(1, 3, *valid.shape[2:]), valid)
+    return seen
+
+
+@pytest.mark.parametrize("edge", range(1, 64, 3))
+def test_a_token_has_data_just_where_its_convolutions_see_some(edge: int) -> None:
+    """Kernels with ones for weights say what they see, whatever the sizes, strides and paddings."""
+    valid = torch.zeros(1, 1, 64, 96)
+    valid[..., 40:, edge : edge + 5] = 1
+    tokens = sees(backbone("nano").patch_embed.projection, valid)
+    assert tuple(tokens.shape[2:]) == (16, 24)
+    for block, known in zip(backbone("nano").blocks, told(valid), strict=True):
+        assert torch.equal(known, tokens)
+        assert torch.equal(reached(known, block.attn.pool_k), sees(block.attn.pool_k, tokens))
+        if block.attn.pool_q.stride != (1, 1):
+            tokens = sees(block.attn.pool_q, tokens)
+    assert 0 < tokens.sum() < tokens.numel()
+
+
+def sees(convolution: torch.nn.Conv2d, valid: torch.Tensor) -> torch.Tensor:
+    """Where a convolution has a one under its kernel."""
+    kernel = torch.ones(1, 1, *convolution.kernel_size)
+    found = torch.nn.functional.conv2d(valid, kernel, stride=convolution.stride, padding=convolution.padding)
+    return (found > 0).float()
 
 
 def test_gradients_are_those_of_the_tokens_with_data() -> None:
@@ -73,7 +111,7 @@ def test_gradients_are_those_of_the_tokens_with_data() -> None:
     scale[..., :14].sum().backward()
     assert torch.isfinite(image.grad).all()
     assert image.grad[..., :60].abs().max() > 0
-    assert image.grad[..., 72:].abs().max() == 0
+    assert image.grad[..., 76:].abs().max() == 0
 
 
 def test_recomputation_learns_the_same() -> None:
