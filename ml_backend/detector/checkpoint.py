@@ -13,11 +13,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ml_backend.detector.calibration import Calibration
 from ml_backend.detector.card import FORMAT, read_card
-from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.config import ARCHITECTURE, DetectorConfig
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.errors import CheckpointError
 
@@ -51,6 +51,21 @@ class Checkpoint:
     def calibration(self) -> Calibration:
         """The score threshold and temperature that validation gave."""
         return Calibration.from_metrics(self.card.get("metrics") or {})
+
+    def require_same_network(self) -> Self:
+        """Itself, if its configuration builds the network here that it was trained as.
+
+        Raises:
+            CheckpointError: it is of another version of the network, to which its weights mean something else.
+        """
+        version = self.card.get("architecture", 1)
+        if version != ARCHITECTURE:
+            raise CheckpointError(
+                f"{self.path} is of version {version} of the network, but this ThawLoop computes version "
+                f"{ARCHITECTURE}, to which its weights mean something else: train it again, or use the ThawLoop that "
+                "wrote it."
+            )
+        return self
 
     def weights(self) -> dict[str, Any]:
         """The tensors by name.

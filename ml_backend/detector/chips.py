@@ -75,8 +75,7 @@ def read_chip(file: Path, modality: ModalitySpec, size: tuple[int, int] | None =
                     array: FloatArray = raster.read().astype(np.float32)
                 nodata = {value for value in (modality.nodata, raster.nodata) if value is not None}
     except (RasterioError, OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
-        raise DatasetError(f"{file} cannot be read ({reason}): export the chip again.") from None
+        raise unreadable(file, error) from None
     valid: BoolArray = np.logical_not(np.isnan(array).any(axis=0))
     with np.errstate(over="ignore"):
         for value in nodata:
@@ -150,6 +149,14 @@ def chip_size(chip: ChipInput, modalities: Sequence[ModalitySpec]) -> tuple[int,
                 "(height, width): give one value per pixel."
             )
     return height, width
+
+
+def unreadable(file: Path, error: Exception) -> DatasetError:
+    """What to say of a raster that cannot be read."""
+    if not file.exists():
+        return DatasetError(f"{file} does not exist: check the path.")
+    reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
+    return DatasetError(f"{file} cannot be read ({reason}): export the chip again.")
 
 
 def network_input(

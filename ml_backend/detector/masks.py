@@ -40,6 +40,16 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> BoolArray:
     return polygons_mask(segmentation_polygons(segmentation), height, width)
 
 
+def resize_nearest(masks: BoolArray, size: tuple[int, int]) -> BoolArray:
+    """Masks [n, H, W] resampled to [n, h, w]."""
+    if masks.shape[1:] == size:
+        return masks
+    rows, columns = (
+        np.minimum((np.arange(n) + 0.5) * m / n, m - 1).astype(int) for n, m in zip(size, masks.shape[1:], strict=True)
+    )
+    return masks[:, rows][:, :, columns]
+
+
 def rle_counts(counts: Any) -> list[int]:
     """The run lengths of COCO's RLE, given as list or as its compressed text (pycocotools' rleFrString).
 

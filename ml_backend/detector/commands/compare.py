@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.detector.commands.options import Arguments, add_command, common_options
+from ml_backend.detector.commands.paths import make_folder
 from ml_backend.detector.commands.progress import Bar
 from ml_backend.detector.commands.training_options import settings_of
 from ml_backend.detector.comparison.plan import RECIPES, ComparisonConfig
@@ -71,11 +72,13 @@ def add(commands: Any) -> None:
 def _compare(arguments: Arguments) -> None:
     from ml_backend.detector.comparison import compare
 
+    asked = _asked(arguments)
+    make_folder(arguments.out, "--out")
     progress = Bar(arguments.json)
     result = compare(
         arguments.dataset,
         arguments.out,
-        _asked(arguments),
+        asked,
         device=arguments.device,
         jobs=arguments.jobs,
         progress=progress,

@@ -54,6 +54,18 @@ def make_room(target: Path, option: str) -> None:
         raise ConfigError(f"{option} {target} cannot be written: get the right to write in {target.parent}.")
 
 
+def make_folder(target: Path, option: str) -> None:
+    """See that a folder can be made, or written to if it is there.
+
+    Raises:
+        ConfigError: that is not possible.
+    """
+    if not target.is_dir():
+        make_room(target, option)
+    elif not os.access(target, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option} {target} cannot be written: get the right to write in {target}.")
+
+
 def make_room_for_files(**files: Path | None) -> None:
     """:func:`make_room` for files, by the names of their options.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_backend.detector.commands.options import Arguments, add_command, metrics_text
-from ml_backend.detector.commands.paths import by_modality, modality_path
+from ml_backend.detector.commands.paths import by_modality, make_folder, modality_path
 from ml_backend.detector.commands.progress import Bar
 from ml_backend.detector.commands.training_options import read_settings, settings_of, training_options
 from ml_backend.detector.config import DetectorConfig
@@ -98,6 +98,7 @@ def _run(arguments: Arguments, settings: dict[str, Any], init: Any) -> None:
     from ml_backend.detector.training import train
 
     config = DetectorConfig.from_json(settings)
+    make_folder(arguments.out, "--out")
     progress = Bar(arguments.json)
     result = train(
         arguments.dataset,
@@ -118,6 +119,7 @@ def _stages(arguments: Arguments) -> None:
     alone = {**settings, "freeze": [], "slow": {}, **read_settings(arguments.pretrain_config, "--pretrain-config")}
     if arguments.pretrain_iterations is not None:
         alone["iterations"] = arguments.pretrain_iterations
+    make_folder(arguments.out, "--out")
     progress = Bar(arguments.json)
     result = train_in_stages(
         arguments.dataset,

@@ -16,7 +16,7 @@ import torch
 from ml_backend.detector.chips import ChipInput, resample
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import Instance, ModalitySpec
-from ml_backend.detector.masks import BoolArray
+from ml_backend.detector.masks import BoolArray, resize_nearest
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,6 @@ def apply_symmetry(array: npt.NDArray[Any], symmetry: int) -> npt.NDArray[Any]:
     """One of the eight symmetries of the square (0..7) on the last two axes; 0 is the identity."""
     turned = np.rot90(array, symmetry % 4, axes=(-2, -1))
     return np.ascontiguousarray(turned[..., ::-1] if symmetry >= 4 else turned)
-
-
-def resize_nearest(masks: BoolArray, size: tuple[int, int]) -> BoolArray:
-    """Masks [n, H, W] resampled to [n, h, w]."""
-    if masks.shape[1:] == size:
-        return masks
-    rows, columns = (
-        np.minimum((np.arange(n) + 0.5) * m / n, m - 1).astype(int) for n, m in zip(size, masks.shape[1:], strict=True)
-    )
-    return masks[:, rows][:, :, columns]
 
 
 def band_slices(modalities: tuple[ModalitySpec, ...]) -> list[slice]:

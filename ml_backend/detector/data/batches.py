@@ -21,14 +21,13 @@ from ml_backend.detector.data.augmentation import (
     Sample,
     hide_modalities,
     jitter,
-    resize_nearest,
     scale_jitter,
     turn,
 )
 from ml_backend.detector.data.pasting import paste
 from ml_backend.detector.data.samples import training_sample
 from ml_backend.detector.dataset import DatasetSpec, Tile
-from ml_backend.detector.masks import segmentation_mask
+from ml_backend.detector.masks import resize_nearest, segmentation_mask
 
 CACHE_BYTES = 1 << 30
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ml_backend.detector.dataset import Tile
-from ml_backend.detector.masks import BoolArray
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.dataset import DatasetSpec, Tile
+from ml_backend.detector.masks import BoolArray, resize_nearest, segmentation_mask
 from ml_backend.detector.model.openmmlab import BitmapMasks, DetDataSample, InstanceData
 
 MIN_INSTANCE_PIXELS = 4
@@ -32,6 +33,18 @@ def training_sample(tile: Tile, masks: BoolArray, min_pixels: int = MIN_INSTANCE
     )
     sample.ignored_instances = InstanceData(bboxes=boxes_of(masks[ignored]), labels=torch.from_numpy(labels[ignored]))
     return sample
+
+
+def holds_objects(dataset: DatasetSpec, split: str, config: DetectorConfig) -> bool:
+    """Whether a usable tile of a split has an object that is large enough, at the network's size, to be learnt."""
+    for tile in dataset.usable_tiles(split):
+        size = (config.image_size, config.image_size) if config.image_size else (tile.height, tile.width)
+        for instance in tile.instances:
+            if not instance.ignored:
+                mask = segmentation_mask(instance.segmentation, tile.height, tile.width)
+                if resize_nearest(mask[None], size).sum() >= config.min_instance_pixels:
+                    return True
+    return False
 
 
 def image_meta(own: tuple[int, int], network: tuple[int, int]) -> dict[str, Any]:

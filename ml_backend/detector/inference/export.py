@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -110,19 +111,25 @@ def _entry(draft: Path, tile: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def _generated(detector: Detector, tile: tuple[int, int], count: int = 4) -> list[ChipInput]:
-    """Tiles of blurred noise around the training's mean; the last lacks all modalities but the first."""
+def _generated(detector: Detector, tile: tuple[int, int]) -> list[ChipInput]:
+    """Tiles of blurred noise around the training's mean: whole, with a hole, without the first modality where there are
+    more, and with the first alone.
+    """
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(0)
     chips = []
-    for number in range(count):
+    for number in range(4):
         arrays: dict[str, FloatArray] = {}
-        for modality in detector.modalities[: 1 if number == count - 1 else None]:
+        several = len(detector.modalities) > 1
+        there = {2: slice(1 if several else 0, None), 3: slice(1)}.get(number, slice(None))
+        for modality in detector.modalities[there]:
             noise = gaussian_filter(rng.standard_normal((len(modality.bands), *tile)), (0, 4, 4))
             scale, shift = np.array(modality.std)[:, None, None], np.array(modality.mean)[:, None, None]
             arrays[modality.name] = (noise / noise.std() * scale + shift).astype(np.float32)
-        chips.append(ChipInput(arrays, {}))
+        hole = np.ones(tile, dtype=bool)
+        hole[tile[0] // 4 : tile[0] // 2, : tile[1] // 3] = number != 1
+        chips.append(ChipInput(arrays, dict.fromkeys(arrays, hole)))
     return chips
 
 
@@ -155,7 +162,8 @@ def _write_graph(module: nn.Module, example: tuple[Tensor, ...], file: Path) -> 
     count = torch.export.Dim("count", min=1, max=2**20)
     inputs = tuple(tensor.detach().clone() for tensor in example)
     try:
-        with redirect_stdout(StringIO()):  # the exporter narrates
+        with redirect_stdout(StringIO()), warnings.catch_warnings():  # the exporter narrates
+            warnings.simplefilter("ignore", UserWarning)
             program = torch.onnx.export(
                 flattened(module).eval(),
                 (inputs,),

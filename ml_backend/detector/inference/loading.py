@@ -19,10 +19,11 @@ def load(checkpoint: Checkpoint | Path | str, device: str = "auto") -> Detector:
     """Load a checkpoint, or the folder that ``export`` wrote, and keep it in memory.
 
     Raises:
-        CheckpointError: it is missing, damaged, or its weights do not fit its card.
+        CheckpointError: it is missing, damaged, of another version of the network, or its weights do not fit its card.
         DeviceError: the device does not exist, or is none that an exported model runs on.
     """
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
+    opened.require_same_network()
     if "export" in opened.card:
         from ml_backend.detector.inference.exported import load_exported
 

@@ -16,7 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform_geom
 from shapely.affinity import affine_transform
 
-from ml_backend.detector.chips import ChipInput, chip_driver, read_chip
+from ml_backend.detector.chips import ChipInput, chip_driver, read_chip, unreadable
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.inference.results import Detection
@@ -67,8 +67,7 @@ def place_of(file: Path) -> Place | None:
             with rasterio.open(file, driver=chip_driver(file)) as raster:
                 return Place(raster.transform, raster.crs) if raster.crs else None
     except (RasterioError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise DatasetError(f"{file} cannot be read ({reason}): export the chip again.") from None
+        raise unreadable(file, error) from None
 
 
 def feature_collection(found: Iterable[tuple[str, Place, Sequence[Detection]]]) -> dict[str, Any]:

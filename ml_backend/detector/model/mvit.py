@@ -34,7 +34,7 @@ class MaskedBlock(MultiScaleBlock):  # type: ignore[misc]
         block.recompute = recompute
 
     def forward(self, x: Tensor, in_size: Size, valid: Tensor | None = None) -> tuple[Tensor, Size]:
-        """As MultiScaleBlock's: tokens [B, h*w, C] of a map of ``in_size``; ``valid`` [B, 1, h, w] tells which saw data.
+        """As MultiScaleBlock's: tokens [B, h*w, C] of a map of ``in_size``; ``valid`` [B, 1, h, w]: which saw data.
 
         Where it recomputes, stochastic depth draws the same numbers in both passes.
         """

@@ -81,14 +81,19 @@ def train(
             told(0.0, f"checking {assignment.dataset.path}")
             return team.together(assignment.checked)
 
-        checked = None if resume else check()  # nothing is discarded for a training that cannot begin
+        checked = None if resume else check()
         team.first(lambda: held.enter_context(folder.alone()))
-        team.first(lambda: folder.claim(assignment.identity, resume))
-        if team.together(folder.finished) is None:
+        if resume:
+            team.first(lambda: folder.claim(assignment.identity))
+        if not resume or team.together(folder.finished) is None:
             sound = checked or check()
             devices = [assignment.device] if assignment.device.type == "cuda" else []
             with torch.random.fork_rng(devices=devices):
-                team.together(lambda: _Training(sound, folder, team, told, should_stop or (lambda: False))).run()
+                training = team.together(lambda: _Training(sound, folder, team, told, should_stop or (lambda: False)))
+                if not resume:  # not before: nothing is discarded for a training that cannot begin
+                    team.first(lambda: folder.claim(assignment.identity, discard=True))
+                team.together(training.restore)
+                training.run()
         result = folder.finished()
     assert result is not None, "a training that ends without an error has written its result"
     return TrainResult(**{**result, "checkpoint": folder.checkpoint})
@@ -120,7 +125,6 @@ class _Training:
         self.peak = 0.0
         self.selection = Selection.none()
         self._started = time.perf_counter()
-        self._restore()
 
     def run(self) -> None:
         """Do the remaining steps, evaluate, publish."""
@@ -237,7 +241,12 @@ class _Training:
             }
         )
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Go on from the folder's resume state, if it has one.
+
+        Raises:
+            CannotResumeError: it is damaged, or of another model.
+        """
         state = self.folder.load_state()
         if state is None:
             return

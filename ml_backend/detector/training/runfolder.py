@@ -42,18 +42,17 @@ class RunFolder:
             self.path, f"Another process is training in {self.path}: wait for it or give another output folder."
         )
 
-    def claim(self, identity: Mapping[str, Any], resume: bool) -> None:
+    def claim(self, identity: Mapping[str, Any], *, discard: bool = False) -> None:
         """Make the folder this training's own.
 
         Args:
             identity: what tells trainings apart, as JSON.
-            resume: whether an earlier part of the same training may be continued.
+            discard: whether what it holds is to be removed.
 
         Raises:
-            CannotResumeError: the folder holds another training, or does not say which, and ``resume`` does not allow
-                to discard it.
+            CannotResumeError: the folder holds another training, or does not say which.
         """
-        if not resume:
+        if discard:
             for file in (self._result, self._state, self._identity):
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.checkpoint, ignore_errors=True)

@@ -125,7 +125,8 @@ def train_in_stages(
 
         def plan() -> tuple[Stage, ...]:
             dataset = read_dataset(dataset_dir)
-            open_sources(given, config.resolve(dataset), dataset)  # refused now rather than after the pretraining
+            for source in open_sources(given, config.resolve(dataset), dataset).values():
+                source.weights()  # damaged ones are refused now rather than after the pretraining
             return plan_stages(dataset_dir, config, pretrain, tuple(given))
 
         stages = team.together(plan)

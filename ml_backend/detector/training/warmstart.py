@@ -102,12 +102,13 @@ def open_init(init: Init, config: DetectorConfig, dataset: DatasetSpec) -> WarmS
         dataset: what will be trained on.
 
     Raises:
-        CheckpointError: one cannot be read, or is of another size, with other classes, modalities or bands.
+        CheckpointError: one cannot be read, or is of another size or version of the network, with other classes,
+            modalities or bands.
     """
     if init is None:
         return WarmStart(None, {})
     if not isinstance(init, Mapping):
-        whole = init if isinstance(init, Checkpoint) else open_checkpoint(init)
+        whole = (init if isinstance(init, Checkpoint) else open_checkpoint(init)).require_same_network()
         _check_same_model(whole, config, dataset)
         return WarmStart(whole, {})
     sources = open_sources(init, config, dataset)
@@ -124,7 +125,7 @@ def open_sources(
     sources: Mapping[str, Path | str], config: DetectorConfig, dataset: DatasetSpec
 ) -> dict[str, Checkpoint]:
     """Open and check the models that backbones come from, by modality; arguments and errors as :func:`open_init`'s."""
-    opened = {name: open_checkpoint(path) for name, path in sources.items()}
+    opened = {name: open_checkpoint(path).require_same_network() for name, path in sources.items()}
     for name, source in opened.items():
         _check_source(name, source, config, dataset)
         if joins_data(config.fusion) and name != config.anchor:

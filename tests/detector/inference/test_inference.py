@@ -213,6 +213,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "temperature is text": (lambda f: spoil_json(f, metrics={"best_temperature": "x"}), "'best_temperature' is no num"),
     "temperature is NaN": (lambda f: spoil_json(f, metrics={"best_temperature": float("nan")}), "is no number"),
     "threshold is a list": (lambda f: spoil_json(f, metrics={"best_score_threshold": [1]}), "_threshold' is no number"),
+    "network of yesterday": (lambda f: spoil_json(f, architecture=1), "is of version 1 of the network"),
+    "network of tomorrow": (lambda f: spoil_json(f, architecture=99), "is of version 99 of the network"),
     "export is null-like": (lambda f: spoil_json(f, export={"tile": 3}), "'export' does not name its tile and graphs"),
 }
 
@@ -231,7 +233,7 @@ def test_damaged_checkpoints_are_refused(damage: str, trained: TrainResult, tmp_
 def test_a_card_of_an_earlier_version_may_say_less(trained: TrainResult, tmp_path: Path) -> None:
     folder = shutil.copytree(trained.checkpoint, tmp_path / "checkpoint")
     card = json.loads((folder / "model.json").read_text())
-    kept = {key: card[key] for key in ("format", "config", "classes", "modalities", "weights")}
+    kept = {key: card[key] for key in ("format", "architecture", "config", "classes", "modalities", "weights")}
     kept["config"] = {key: kept["config"][key] for key in ("size", "fusion", "modalities", "anchor")}
     (folder / "model.json").write_text(json.dumps(kept))
     assert load(folder, "cpu").classes == ("RTS",)

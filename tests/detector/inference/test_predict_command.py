@@ -196,7 +196,7 @@ def test_bad_rasters_are_refused_in_one_sentence(
         (["--chip", f"rgb={rgb}", "--chip", f"relative_elevation={small}"], "small.tif is not on the grid of"),
         (["--chip", f"rgb={rgb}", "--chip", f"relative_elevation={elsewhere}"], "elsewhere.tif is not on the grid of"),
         (["--chip", f"rgb={small}"], "small.tif has 1 bands"),
-        (["--chip", f"rgb={tmp_path / 'none.tif'}"], "none.tif cannot be read (No such file"),
+        (["--chip", f"rgb={tmp_path / 'none.tif'}"], "none.tif does not exist: check the path"),
         (["--chip", f"rgb={nowhere}", *world], "nowhere.tif does not say where it lies"),
         (["--chip", f"rgb={rgb}", "--window", "8"], "window of 8 x 8 pixels makes no sense"),
         (["--chip", f"rgb={rgb}", "--batch-size", "0"], "batch size of 0 makes no sense"),

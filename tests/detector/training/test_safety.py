@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,10 @@ from ml_backend.detector import (
     ConfigError,
     DatasetError,
     DetectorConfig,
+    DetectorError,
     TrainingDivergedError,
     TrainingStoppedError,
+    TrainResult,
     open_checkpoint,
     train,
 )
@@ -221,3 +224,29 @@ def test_a_damaged_result_is_refused_and_can_be_discarded(
             train(dataset_dir, tmp_path / "out", quick, device="cpu")
     again = train(dataset_dir, tmp_path / "out", quick, device="cpu", resume=False)
     assert again.iterations == first.iterations
+
+
+@pytest.mark.parametrize("trouble", ["weights", "published", "freeze", "architecture"])
+def test_beginning_anew_discards_nothing_for_a_training_that_cannot_begin(
+    trouble: str, dataset_dir: Path, trained: TrainResult, quick: DetectorConfig, tmp_path: Path
+) -> None:
+    done = train(dataset_dir, tmp_path / "out", quick, device="cpu")
+    before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    source, config, init = tmp_path / "source", quick, None
+    shutil.copytree(trained.checkpoint, source)
+    if trouble == "weights":
+        with (source / "model.safetensors").open("r+b") as stream:
+            stream.truncate(1000)
+        init = source
+    elif trouble == "architecture":
+        card = json.loads((source / "model.json").read_text())
+        (source / "model.json").write_text(json.dumps({**card, "architecture": 1}))
+        init = source
+    elif trouble == "published":
+        config = replace(quick, pretrained=str(tmp_path / "nowhere.pth"))
+    else:
+        config = replace(quick, fusion="stack", freeze=("rgb",))
+    with pytest.raises(DetectorError, match=r"truncated|nowhere\.pth|cannot be frozen|is of version 1 of the network"):
+        train(dataset_dir, tmp_path / "out", config, init=init, device="cpu", resume=False)
+    assert {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()} == before
+    assert train(dataset_dir, tmp_path / "out", quick, device="cpu") == done

@@ -1,12 +1,14 @@
 """Unimodal pretraining and multimodal fine-tuning in one go."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ml_backend.detector import (
+    CheckpointError,
     ConfigError,
     DetectorConfig,
     StagesResult,
@@ -117,6 +119,18 @@ def test_given_checkpoints_are_not_trained_again(
     card = inspect(printed["checkpoint"])
     assert card["init"]["rgb"] == inspect(given.checkpoint)["weights"]["sha256"]
     assert card["config"]["slow"] == {"rgb": 0.1}
+
+
+def test_damaged_weights_are_refused_before_the_pretraining(
+    dataset_dir: Path, trained: TrainResult, quick: DetectorConfig, tmp_path: Path
+) -> None:
+    given = tmp_path / "given"
+    shutil.copytree(trained.checkpoint, given)
+    with (given / "model.safetensors").open("r+b") as stream:
+        stream.truncate(1000)
+    with pytest.raises(CheckpointError, match=r"given/model\.safetensors is truncated or altered"):
+        train_in_stages(dataset_dir, tmp_path / "out", quick, sources={"rgb": given}, device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_only_the_anchor_is_pretrained_for_stacked_bands(dataset_dir: Path, quick: DetectorConfig) -> None:
