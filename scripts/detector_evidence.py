@@ -30,9 +30,9 @@ DATASETS = {
     ),
     "crowns": (
         ["manage.py", "dataset", "examples/crowns.toml"],
-        f"{SHORT} --anchors rgb canopy_height",
+        f"{SHORT} --recipes staged --anchors rgb canopy_height",
     ),
-    "glacier": (["manage.py", "dataset", "examples/glacier.toml"], SHORT),
+    "glacier": (["manage.py", "dataset", "examples/glacier.toml"], f"{SHORT} --recipes staged"),
 }
 BENCHMARKS = {
     "recipes": ["-m", "benchmarks.detector_recipes", "--device", "cpu"],
