@@ -7,6 +7,7 @@ everywhere.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ def chip_size(chip: ChipInput, modalities: Sequence[ModalitySpec]) -> tuple[int,
 
 def unreadable(file: Path, error: Exception) -> DatasetError:
     """What to say of a raster that cannot be read."""
-    if not file.exists():
+    if not os.path.lexists(file) and os.access(file.parent, os.X_OK):
         return DatasetError(f"{file} does not exist: check the path.")
     reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
     return DatasetError(f"{file} cannot be read ({reason}): export the chip again.")

@@ -395,7 +395,9 @@ def test_weights_are_not_chosen_by_a_validation_split_without_objects(
 ) -> None:
     edit_json(own_dataset_dir / "annotations/val.json", lambda d: d.update(change))
     config = DetectorConfig(iterations=2, batch_size=2, eval_interval=1)
-    with pytest.raises(DatasetError, match=r"val\.json holds no objects, so evaluations on it cannot tell"):
+    with pytest.raises(
+        DatasetError, match=r"val\.json holds no objects on tiles with rgb or .*, so evaluations"
+    ):
         train(own_dataset_dir, tmp_path / "out", config, device="cpu")
 
 
@@ -413,3 +415,11 @@ def test_a_test_split_that_shares_tiles_is_refused_before_training(own_dataset_d
     (own_dataset_dir / "annotations/test.json").write_bytes(train_file.read_bytes())
     with pytest.raises(DatasetError, match=r"test\.json: tile .* is in .*train\.json, too"):
         train(own_dataset_dir, tmp_path / "out", DetectorConfig(iterations=1), device="cpu")
+
+
+def test_objects_that_are_too_small_to_be_learnt_still_judge(own_dataset_dir: Path, tmp_path: Path) -> None:
+    """They are measured, whatever the size that something is learnt from."""
+    file = own_dataset_dir / "annotations/val.json"
+    edit_json(file, lambda d: [a.update(segmentation=[[1, 1, 3, 1, 3, 2, 1, 2]]) for a in d["annotations"]])
+    config = DetectorConfig(iterations=1, batch_size=2, eval_interval=1, min_instance_pixels=4)
+    assert train(own_dataset_dir, tmp_path / "out", config, device="cpu").iterations == 1

@@ -60,8 +60,10 @@ def make_folder(target: Path, option: str) -> None:
     Raises:
         ConfigError: that is not possible.
     """
-    if not target.is_dir():
+    if not os.path.lexists(target):
         make_room(target, option)
+    elif not target.is_dir():
+        raise ConfigError(f"{option} {target} is a file: give the name of a folder.")
     elif not os.access(target, os.W_OK | os.X_OK):
         raise ConfigError(f"{option} {target} cannot be written: get the right to write in {target}.")
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, Tile
 from ml_backend.detector.masks import BoolArray, resize_nearest, segmentation_mask
 from ml_backend.detector.model.openmmlab import BitmapMasks, DetDataSample, InstanceData
@@ -35,14 +34,14 @@ def training_sample(tile: Tile, masks: BoolArray, min_pixels: int = MIN_INSTANCE
     return sample
 
 
-def holds_objects(dataset: DatasetSpec, split: str, config: DetectorConfig) -> bool:
-    """Whether a usable tile of a split has an object that is large enough, at the network's size, to be learnt."""
+def holds_objects(dataset: DatasetSpec, split: str, pixels: float = 1, image_size: int | None = None) -> bool:
+    """Whether a usable tile of a split has an object, not ignored, of so many pixels at the network's size."""
     for tile in dataset.usable_tiles(split):
-        size = (config.image_size, config.image_size) if config.image_size else (tile.height, tile.width)
+        size = (image_size, image_size) if image_size else (tile.height, tile.width)
         for instance in tile.instances:
             if not instance.ignored:
                 mask = segmentation_mask(instance.segmentation, tile.height, tile.width)
-                if resize_nearest(mask[None], size).sum() >= config.min_instance_pixels:
+                if resize_nearest(mask[None], size).sum() >= pixels:
                     return True
     return False
 

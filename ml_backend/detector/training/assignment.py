@@ -69,16 +69,18 @@ class Assignment:
 
     def _require_objects(self) -> None:
         """See that there is something to learn, and something to choose weights by where that is asked for."""
-        if not holds_objects(self.dataset, "train", self.config):
+        pixels = self.config.min_instance_pixels / max(1.0, self.config.scale_jitter[1]) ** 2
+        if not holds_objects(self.dataset, "train", pixels, self.config.image_size):
             raise DatasetError(
                 f"{self.dataset.annotation_file('train')}: no object covers {self.config.min_instance_pixels} pixels "
                 "(min_instance_pixels) of what the network sees, so there is nothing to learn: give a larger "
                 "image_size, or label larger objects."
             )
-        if self.config.eval_interval and not holds_objects(self.dataset, "val", self.config):
+        if self.config.eval_interval and not holds_objects(self.dataset, "val"):
             raise DatasetError(
-                f"{self.dataset.annotation_file('val')} holds no objects, so evaluations on it cannot tell which "
-                "weights are better: label at least one there, or leave out eval_interval and patience."
+                f"{self.dataset.annotation_file('val')} holds no objects on tiles with "
+                f"{' or '.join(self.config.modalities)}, so evaluations cannot tell which weights are better: label at "
+                "least one there, or leave out eval_interval and patience."
             )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,7 +33,11 @@ class GradientOfStep:
         self.model, self.config, self.team, self.device, self.dtype = model, config, team, device, dtype
         self.slots = team.slots(config.step_tiles)
         self.micro = min(config.batch_size, len(self.slots))
-        self._parallel = team.parallel(model, device)
+
+    @cached_property
+    def _parallel(self) -> nn.Module:
+        """The model that averages gradients; made by all processes at their first step, once none has failed before."""
+        return self.team.parallel(self.model, self.device)
 
     def __call__(self, step: int, batch: Batch, say: Callable[[str], None]) -> Tensor:
         """Leave the gradient in the parameters.

@@ -17,7 +17,7 @@ from ml_backend.detector.model.fusion import joins_data
 from ml_backend.detector.training.loop import train
 from ml_backend.detector.training.result import Progress, TrainResult
 from ml_backend.detector.training.team import join_team
-from ml_backend.detector.training.warmstart import open_sources
+from ml_backend.detector.training.warmstart import WarmStart, open_sources
 
 # pretraining takes its randomness from elsewhere, or fine-tuning would show the same tiles turned the same way again
 PRETRAINING_SEEDS = 1_000_000
@@ -125,7 +125,10 @@ def train_in_stages(
 
         def plan() -> tuple[Stage, ...]:
             dataset = read_dataset(dataset_dir)
-            for source in open_sources(given, config.resolve(dataset), dataset).values():
+            opened = open_sources(given, config.resolve(dataset), dataset)
+            if not resume:
+                WarmStart(None, opened).keep_out_of(Path(out_dir) / FINETUNE)
+            for source in opened.values():
                 source.weights()  # damaged ones are refused now rather than after the pretraining
             return plan_stages(dataset_dir, config, pretrain, tuple(given))
 

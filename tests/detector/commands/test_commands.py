@@ -213,3 +213,13 @@ def test_it_runs_as_a_module() -> None:
     )
     assert done.returncode == 0
     assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_a_file_is_no_output_folder(
+    command: str, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert main([command, "--dataset", str(dataset_dir), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 1
+    assert capsys.readouterr().err == f"error: --out {tmp_path / 'out'} is a file: give the name of a folder.\n"
+    assert (tmp_path / "out").read_text() == "mine"
