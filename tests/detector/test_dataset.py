@@ -395,9 +395,7 @@ def test_weights_are_not_chosen_by_a_validation_split_without_objects(
 ) -> None:
     edit_json(own_dataset_dir / "annotations/val.json", lambda d: d.update(change))
     config = DetectorConfig(iterations=2, batch_size=2, eval_interval=1)
-    with pytest.raises(
-        DatasetError, match=r"val\.json holds no objects on tiles with rgb or .*, so evaluations"
-    ):
+    with pytest.raises(DatasetError, match=r"val\.json holds no objects on tiles with rgb or .*, so evaluations"):
         train(own_dataset_dir, tmp_path / "out", config, device="cpu")
 
 
