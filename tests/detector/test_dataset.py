@@ -1,6 +1,5 @@
 """Bad datasets are refused before training, in one sentence that names the file and the remedy."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,14 +25,9 @@ from ml_backend.detector.chips import read_tile
 from ml_backend.detector.config import PARTS, STACKED
 from ml_backend.detector.dataset import MODALITY_NAME
 from ml_backend.detector.validation import check_dataset
+from tests.detector.files import edit_json
 
 BOTH = ("rgb", "relative_elevation")
-
-
-def edit_json(file: Path, change: Callable[[Any], object]) -> None:
-    data = json.loads(file.read_text())
-    change(data)
-    file.write_text(json.dumps(data))
 
 
 def edit_chip(file: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -387,37 +381,3 @@ def test_an_ordinary_rgb_coco_dataset_is_the_special_case(own_dataset_dir: Path,
     result = train(own_dataset_dir, tmp_path / "out", DetectorConfig(iterations=1, batch_size=2), device="cpu")
     assert result.metrics == {}
     assert (result.checkpoint / "model.safetensors").is_file()
-
-
-@pytest.mark.parametrize("change", [{"annotations": []}, {"annotations": [], "images": []}])
-def test_weights_are_not_chosen_by_a_validation_split_without_objects(
-    change: dict[str, Any], own_dataset_dir: Path, tmp_path: Path
-) -> None:
-    edit_json(own_dataset_dir / "annotations/val.json", lambda d: d.update(change))
-    config = DetectorConfig(iterations=2, batch_size=2, eval_interval=1)
-    with pytest.raises(DatasetError, match=r"val\.json holds no objects on tiles with rgb or .*, so evaluations"):
-        train(own_dataset_dir, tmp_path / "out", config, device="cpu")
-
-
-@pytest.mark.parametrize("settings", [{"min_instance_pixels": 4096}, {"image_size": 32, "min_instance_pixels": 600}])
-def test_objects_that_are_all_too_small_to_be_learnt_are_refused(
-    settings: dict[str, Any], own_dataset_dir: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(DatasetError, match=r"train\.json: no object covers \d+ pixels \(min_instance_pixels\)"):
-        train(own_dataset_dir, tmp_path / "out", DetectorConfig(iterations=1, **settings), device="cpu")
-
-
-def test_a_test_split_that_shares_tiles_is_refused_before_training(own_dataset_dir: Path, tmp_path: Path) -> None:
-    """Its measurements would mean nothing, and that is known before the time is spent."""
-    train_file = own_dataset_dir / "annotations/train.json"
-    (own_dataset_dir / "annotations/test.json").write_bytes(train_file.read_bytes())
-    with pytest.raises(DatasetError, match=r"test\.json: tile .* is in .*train\.json, too"):
-        train(own_dataset_dir, tmp_path / "out", DetectorConfig(iterations=1), device="cpu")
-
-
-def test_objects_that_are_too_small_to_be_learnt_still_judge(own_dataset_dir: Path, tmp_path: Path) -> None:
-    """They are measured, whatever the size that something is learnt from."""
-    file = own_dataset_dir / "annotations/val.json"
-    edit_json(file, lambda d: [a.update(segmentation=[[1, 1, 3, 1, 3, 2, 1, 2]]) for a in d["annotations"]])
-    config = DetectorConfig(iterations=1, batch_size=2, eval_interval=1, min_instance_pixels=4)
-    assert train(own_dataset_dir, tmp_path / "out", config, device="cpu").iterations == 1

@@ -34,6 +34,7 @@ def _lines(opened: Checkpoint) -> Iterator[str]:
         anchor = " (anchor)" if modality.name == config.anchor else ""
         yield f"modality    {modality.name}{anchor}: {', '.join(modality.bands)}"
     yield f"fusion      {config.fusion if len(opened.modalities) > 1 else 'none'}"
+    yield f"network     version {card.get('architecture', 1)}"
     dataset = card.get("dataset")
     told = [str(dataset.get(key, "")) for key in ("name", "version")] if isinstance(dataset, dict) else ["unknown"]
     yield f"dataset     {' '.join(told)}"

@@ -122,7 +122,7 @@ def _generated(detector: Detector, tile: tuple[int, int]) -> list[ChipInput]:
     for number in range(4):
         arrays: dict[str, FloatArray] = {}
         several = len(detector.modalities) > 1
-        there = {2: slice(1 if several else 0, None), 3: slice(1)}.get(number, slice(None))
+        there = {2: slice(int(several), None), 3: slice(1)}.get(number, slice(None))
         for modality in detector.modalities[there]:
             noise = gaussian_filter(rng.standard_normal((len(modality.bands), *tile)), (0, 4, 4))
             scale, shift = np.array(modality.std)[:, None, None], np.array(modality.mean)[:, None, None]

@@ -17,6 +17,7 @@ from ml_backend.detector.dataset import SPLITS, DatasetSpec, read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.model.pretrained import load_pretrained
+from ml_backend.detector.training.parts import check_parts
 from ml_backend.detector.training.team import Team
 from ml_backend.detector.training.warmstart import Init, WarmStart, open_init
 from ml_backend.detector.validation import check_apart, check_dataset
@@ -49,6 +50,7 @@ class Assignment:
         """
         dataset = read_dataset(dataset_dir)
         config = config.resolve(dataset)
+        check_parts(config)
         team.slots(config.step_tiles)
         target = team.device(choose_device(device))
         return cls(dataset, dataset.checksum, config, open_init(init, config, dataset), target)
@@ -74,7 +76,7 @@ class Assignment:
             raise DatasetError(
                 f"{self.dataset.annotation_file('train')}: no object covers {self.config.min_instance_pixels} pixels "
                 "(min_instance_pixels) of what the network sees, so there is nothing to learn: give a larger "
-                "image_size, or label larger objects."
+                "image_size or a smaller min_instance_pixels, or label larger objects."
             )
         if self.config.eval_interval and not holds_objects(self.dataset, "val"):
             raise DatasetError(

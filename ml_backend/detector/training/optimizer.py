@@ -29,7 +29,7 @@ def make_optimizer(model: nn.Module, config: DetectorConfig) -> torch.optim.Opti
     slowed = {
         parameter: factor
         for part, factor in config.slow
-        for module in part_modules(model, (part,), config)
+        for module in part_modules(model, (part,))
         for parameter in module.parameters()
     }
     members: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, config.weight_decay): [], (1.0, 0.0): []}

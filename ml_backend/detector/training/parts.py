@@ -6,27 +6,30 @@ from torch import nn
 
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.model.fusion import joins_data
 
 MODULES = {"neck": "neck", "rpn": "rpn_head", "roi_head": "roi_head"}
 
 
-def part_modules(model: nn.Module, parts: tuple[str, ...], config: DetectorConfig) -> list[nn.Module]:
-    """The modules of parts named as in :class:`DetectorConfig`.
+def check_parts(config: DetectorConfig) -> None:
+    """See that every part that is to be frozen or slowed is one of the network's.
 
     Raises:
         ConfigError: a modality has no backbone of its own, because the fusion stacks all bands into one.
     """
-    modules = dict(model.named_modules())
-    found = []
-    for part in parts:
-        path = MODULES.get(part, f"backbone.branches.{part}")
-        if path not in modules:
+    if not joins_data(config.fusion) or len(config.modalities) == 1:
+        return
+    for part in (*config.freeze, *dict(config.slow)):
+        if part not in MODULES:
             raise ConfigError(
                 f"The part '{part}' cannot be frozen or slowed with fusion = '{config.fusion}', which has one backbone "
                 "for all modalities: leave it out or choose another fusion."
             )
-        found.append(modules[path])
-    return found
+
+
+def part_modules(model: nn.Module, parts: tuple[str, ...]) -> list[nn.Module]:
+    """The modules of parts named as in :class:`DetectorConfig`, which :func:`check_parts` has seen."""
+    return [model.get_submodule(MODULES.get(part, f"backbone.branches.{part}")) for part in parts]
 
 
 def freeze(model: nn.Module, config: DetectorConfig) -> None:
@@ -35,7 +38,7 @@ def freeze(model: nn.Module, config: DetectorConfig) -> None:
     Raises:
         ConfigError: nothing would be left to train.
     """
-    for module in part_modules(model, config.freeze, config):
+    for module in part_modules(model, config.freeze):
         module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"The configuration freezes all parts ({', '.join(config.freeze)}): leave one to train.")
@@ -48,5 +51,5 @@ def set_training_mode(model: nn.Module, config: DetectorConfig) -> None:
     activations. Frozen neck and heads still pass the gradient on to what comes before them.
     """
     model.train()
-    for module in part_modules(model, config.freeze, config):
+    for module in part_modules(model, config.freeze):
         module.eval()

@@ -15,6 +15,7 @@ from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import ConfigError
 from ml_backend.detector.model.fusion import joins_data
 from ml_backend.detector.training.loop import train
+from ml_backend.detector.training.parts import check_parts
 from ml_backend.detector.training.result import Progress, TrainResult
 from ml_backend.detector.training.team import join_team
 from ml_backend.detector.training.warmstart import WarmStart, open_sources
@@ -125,7 +126,9 @@ def train_in_stages(
 
         def plan() -> tuple[Stage, ...]:
             dataset = read_dataset(dataset_dir)
-            opened = open_sources(given, config.resolve(dataset), dataset)
+            joint = config.resolve(dataset)
+            check_parts(joint)
+            opened = open_sources(given, joint, dataset)
             if not resume:
                 WarmStart(None, opened).keep_out_of(Path(out_dir) / FINETUNE)
             for source in opened.values():

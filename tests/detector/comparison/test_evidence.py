@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.detector_augmentation import WAYS, compared
 from benchmarks.detector_recipes import level
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -63,3 +64,15 @@ def test_what_never_finds_anything_reaches_nothing() -> None:
         level({"joint": [{"curve": [[1, 1.0, 0.0]]}], "finetune": [{"curve": []}], "pretraining": {}}, 0.5)["ratio"]
         is None
     )
+
+
+def test_augmentations_are_compared_with_the_default_seed_by_seed(evidence: ModuleType) -> None:
+    default, other = list(WAYS)[:2]
+    scores = {default: (0.5, 0.6), other: (0.4, 0.5)}
+    results = {
+        way: {seed: {"ap": ap50 / 2, "ap50": ap50} for seed, ap50 in enumerate(values)}
+        for way, values in scores.items()
+    }
+    table = evidence.augmentation_table({"iterations": 9, "size": "nano", "seeds": [0, 1], "ways": compared(results)})
+    assert f"| {default} | 0.275 ± 0.035 | 0.550 ± 0.071 |  |" in table
+    assert f"| {other} | 0.225 ± 0.035 | 0.450 ± 0.071 | -0.100 (-0.100 to -0.100) |" in table

@@ -30,6 +30,7 @@ from ml_backend.detector import (
 from ml_backend.detector.lock import alone_in
 from ml_backend.detector.training.loop import _Training
 from ml_backend.detector.training.runfolder import RunFolder
+from tests.detector.files import edit_json
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
@@ -239,8 +240,7 @@ def test_beginning_anew_discards_nothing_for_a_training_that_cannot_begin(
             stream.truncate(1000)
         init = source
     elif trouble == "architecture":
-        card = json.loads((source / "model.json").read_text())
-        (source / "model.json").write_text(json.dumps({**card, "architecture": 1}))
+        edit_json(source / "model.json", lambda card: card.update(architecture=1))
         init = source
     elif trouble == "published":
         config = replace(quick, pretrained=str(tmp_path / "nowhere.pth"))

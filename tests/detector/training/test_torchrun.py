@@ -36,6 +36,19 @@ def spoilt(*arguments):
 batches.read_tile = spoilt
 sys.exit(main())
 """
+REFUSE_IN_SECOND = """
+import os, sys
+from ml_backend.detector.commands import main
+from ml_backend.detector.errors import CheckpointError
+from ml_backend.detector.training.assignment import Assignment
+begin = Assignment.begin
+def refuse(*arguments):
+    if os.environ["RANK"] == "1":
+        raise CheckpointError("The weights went bad.")
+    return begin(*arguments)
+Assignment.begin = refuse
+sys.exit(main())
+"""
 DETECTOR = ("-m", "ml_backend.detector")
 
 
@@ -94,3 +107,19 @@ def test_a_chip_that_only_one_process_reads_ends_all(
     done = torchrun(str(script), *command("train", own_dataset_dir, tmp_path / "out", quick))
     assert done.returncode != 0
     assert done.stderr.count("error: Process 1 of 2: The chip went bad.") == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--no-resume"]])
+def test_a_process_that_cannot_begin_ends_all(
+    options: list[str], dataset_dir: Path, quick: DetectorConfig, tmp_path: Path
+) -> None:
+    """None is left waiting for the other to average gradients, and nothing earlier is lost."""
+    done = train(dataset_dir, tmp_path / "out", quick, device="cpu").checkpoint
+    before = (done / "model.safetensors").read_bytes()
+    script = tmp_path / "refuse.py"
+    script.write_text(REFUSE_IN_SECOND)
+    where = tmp_path / ("out" if options else "new")
+    refused = torchrun(str(script), *command("train", dataset_dir, where, quick), *options)
+    assert refused.returncode != 0
+    assert refused.stderr.count("error: Process 1 of 2: The weights went bad.") == 1
+    assert (done / "model.safetensors").read_bytes() == before
