@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +122,11 @@ class DatasetSpec:
         """Whether the split has an annotation file."""
         return self.annotation_file(split).is_file()
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that there are, in the order of :data:`SPLITS`."""
+        return tuple(split for split in SPLITS if self.has_split(split))
+
     def tiles(self, split: str) -> tuple[Tile, ...]:
         """Read the tiles of a split.
 
@@ -158,6 +163,10 @@ class DatasetSpec:
     def with_modalities(self, modalities: tuple[ModalitySpec, ...]) -> DatasetSpec:
         """The same dataset with (for example, normalised) modalities in place of its own."""
         return replace(self, modalities=modalities)
+
+    def seen_by(self, names: Iterable[str]) -> DatasetSpec:
+        """The same dataset as a detector of some of its modalities, in their order, sees it."""
+        return self.with_modalities(tuple(map(self.modality, names)))
 
     @cached_property
     def checksum(self) -> str:

@@ -79,14 +79,18 @@ def compare(
 def _check(dataset: DatasetSpec, runs: Sequence[Run], split: str, device: str) -> None:
     """Refuse what would spoil the trainings, or leave one of them nothing to be measured on."""
     from ml_backend.detector.devices import choose_device
-    from ml_backend.detector.validation import check_dataset
+    from ml_backend.detector.training.foresight import require_objects
+    from ml_backend.detector.validation import check_apart, check_dataset
 
     choose_device(device)
+    check_apart(dataset, dataset.splits)
     modalities = tuple(dict.fromkeys(name for run in runs for name in run.config.modalities))
     val = ["val"] if dataset.has_split("val") else []
     check_dataset(dataset, modalities, dict.fromkeys(("train", *val, split)))
+    for config in {run.config.modalities: run.config for run in runs}.values():
+        require_objects(dataset.seen_by(config.modalities), config)
     for name in modalities:
-        if not dataset.with_modalities((dataset.modality(name),)).usable_tiles(split):
+        if not dataset.seen_by([name]).usable_tiles(split):
             raise DatasetError(
                 f"{dataset.annotation_file(split)} lists no tile with a chip of modality '{name}', so nothing can be "
                 "measured: add one, leave the modality out, or give another split."

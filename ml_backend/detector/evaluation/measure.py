@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ml_backend.detector.calibration import Calibration, scaled
-from ml_backend.detector.dataset import SPLITS, DatasetSpec, read_dataset
+from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.evaluation.breakdown import break_down
 from ml_backend.detector.evaluation.coco import MATCH_IOU, Floats, average_precision, box_predictions, challenge
@@ -63,8 +63,7 @@ def evaluate(
     dataset = read_dataset(dataset_dir)
     detector = load(checkpoint, device)
     check_fits(detector, dataset, Path(checkpoint))
-    earlier = [name for name in takewhile(lambda name: name != split, SPLITS) if dataset.has_split(name)]
-    check_apart(dataset, [*earlier, split])
+    check_apart(dataset, [*takewhile(lambda name: name != split, dataset.splits), split])
     own = {m.name: m for m in detector.modalities}  # with the checkpoint's normalisation
     check_dataset(dataset.with_modalities(tuple(own.get(m.name, m) for m in dataset.modalities)), list(own), [split])
     dataset = dataset.with_modalities(detector.modalities)

@@ -12,11 +12,10 @@ import torch
 from torch import nn
 
 from ml_backend.detector.config import ARCHITECTURE, DetectorConfig
-from ml_backend.detector.data.samples import holds_objects
-from ml_backend.detector.dataset import SPLITS, DatasetSpec, read_dataset
+from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.devices import choose_device
-from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.model.pretrained import load_pretrained
+from ml_backend.detector.training.foresight import require_objects
 from ml_backend.detector.training.parts import check_parts
 from ml_backend.detector.training.team import Team
 from ml_backend.detector.training.warmstart import Init, WarmStart, open_init
@@ -61,29 +60,13 @@ class Assignment:
         Raises:
             DatasetError: something is wrong with one of them.
         """
-        check_apart(self.dataset, [split for split in SPLITS if self.dataset.has_split(split)])
+        check_apart(self.dataset, self.dataset.splits)
         splits = ["train", *(["val"] if self.dataset.has_split("val") or self.config.eval_interval else [])]
         specs = check_dataset(self.dataset, self.config.modalities, splits)
         modalities = tuple(self.start.normalise(spec) for spec in specs)
         found = replace(self, dataset=self.dataset.with_modalities(modalities))
-        found._require_objects()
+        require_objects(found.dataset, self.config)
         return found
-
-    def _require_objects(self) -> None:
-        """See that there is something to learn, and something to choose weights by where that is asked for."""
-        pixels = self.config.min_instance_pixels / max(1.0, self.config.scale_jitter[1]) ** 2
-        if not holds_objects(self.dataset, "train", pixels, self.config.image_size):
-            raise DatasetError(
-                f"{self.dataset.annotation_file('train')}: no object covers {self.config.min_instance_pixels} pixels "
-                "(min_instance_pixels) of what the network sees, so there is nothing to learn: give a larger "
-                "image_size or a smaller min_instance_pixels, or label larger objects."
-            )
-        if self.config.eval_interval and not holds_objects(self.dataset, "val"):
-            raise DatasetError(
-                f"{self.dataset.annotation_file('val')} holds no objects on tiles with "
-                f"{' or '.join(self.config.modalities)}, so evaluations cannot tell which weights are better: label at "
-                "least one there, or leave out eval_interval and patience."
-            )
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ml_backend.detector.comparison import Comparison, ComparisonConfig, compare
 from ml_backend.detector.comparison.plan import plan_runs
 from ml_backend.detector.comparison.schedule import Schedule
 from ml_backend.detector.config import FUSIONS
+from tests.detector.files import edit_json
 
 QUICK = ComparisonConfig(
     base=DetectorConfig(iterations=1, batch_size=2, warmup=1, save_interval=1),
@@ -153,6 +154,21 @@ BEFORE: dict[str, tuple[Callable[[Path], object], dict, str]] = {
     "nothing to measure on": (empty_test_split, {}, r"test\.json lists no tile with a chip of modality 'rgb'"),
     "a modality has nothing to be measured on": (no_elevation_to_test_on, {}, "no tile with a chip of modality 'rel"),
     "no such split": (lambda r: (r / "annotations/test.json").unlink(), {}, r"test\.json is missing"),
+    "nothing is large enough": (
+        lambda r: None,
+        {"asked": replace(QUICK, base=replace(QUICK.base, min_instance_pixels=4096))},
+        r"train\.json: no object covers 4096 pixels \(min_instance_pixels\) .* on tiles with rgb, so",
+    ),
+    "nothing to choose weights by": (
+        lambda r: edit_json(r / "annotations/val.json", lambda d: d.update(annotations=[])),
+        {"asked": replace(QUICK, base=replace(QUICK.base, eval_interval=1))},
+        r"val\.json holds no objects on tiles with rgb, so evaluations",
+    ),
+    "a split that is not asked for has training tiles": (
+        lambda r: share_tiles(r, "train", "test"),
+        {"asked": replace(QUICK, split="val")},
+        r"test\.json: tile .*train\.json",
+    ),
     "a broken chip": (truncated_chip, {}, r"rgb/test_0001\.tif cannot be read"),
     "no such device": (lambda r: None, {"device": "cuda:9"}, "The device 'cuda:9'"),
     "a negative seed": (lambda r: None, {"asked": replace(QUICK, seeds=(0, -1))}, "seed = -1 makes no sense"),
