@@ -71,6 +71,11 @@ def _staged_options(group: Any) -> None:
         metavar="M=CHECKPOINT",
         help="checkpoint of a modality that need not be pretrained any more; repeat for each",
     )
+    group.add_argument(
+        "--choose-anchor",
+        action="store_true",
+        help="add the others to the modality whose own detector finds the most of the validation split",
+    )
 
 
 def _train(arguments: Arguments) -> None:
@@ -127,6 +132,7 @@ def _stages(arguments: Arguments) -> None:
         DetectorConfig.from_json(settings),
         pretrain=DetectorConfig.from_json(alone),
         sources=by_modality(arguments.sources, "--from"),
+        choose_anchor=arguments.choose_anchor,
         device=arguments.device,
         progress=progress,
         resume=not arguments.no_resume,
@@ -151,4 +157,8 @@ def _result_text(result: TrainResult, peak: float | None) -> str:
 
 def _stages_text(result: StagesResult) -> str:
     whole = f"in all: {result.seconds:.0f} s, peak memory {result.peak_memory_mb:.0f} MB"
-    return "\n".join([*(_result_text(stage, result.peak_of(name)) for name, stage in result.stages.items()), whole])
+    lines = [_result_text(stage, result.peak_of(name)) for name, stage in result.stages.items()]
+    if result.anchor_scores:
+        scores = ", ".join(f"{name} {score:.3f}" for name, score in result.anchor_scores.items())
+        lines.insert(-1, f"anchor: {result.anchor} (found of val, each alone: {scores})")
+    return "\n".join([*lines, whole])

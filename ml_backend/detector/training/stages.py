@@ -14,6 +14,7 @@ from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import ConfigError
 from ml_backend.detector.model.fusion import joins_data
+from ml_backend.detector.training.anchor import anchor_scores, require_choice
 from ml_backend.detector.training.loop import train
 from ml_backend.detector.training.parts import check_parts
 from ml_backend.detector.training.result import Progress, TrainResult
@@ -50,11 +51,15 @@ class StagesResult:
 
     Attributes:
         stages: what each stage gave, by its name, in order; the last is the multimodal detector.
+        anchor: the modality that the others were added to.
+        anchor_scores: what it was chosen by, of each modality (see :func:`.anchor.anchor_scores`); empty if it was not.
         own_memory: whether the peak of a later stage is its own: so on a GPU. On a CPU it is that of the process so
             far, earlier stages included, and is left out of what is told of it.
     """
 
     stages: dict[str, TrainResult]
+    anchor: str
+    anchor_scores: dict[str, float]
     own_memory: bool
 
     @property
@@ -76,6 +81,8 @@ class StagesResult:
         """Plain JSON types."""
         return {
             "checkpoint": str(self.final.checkpoint),
+            "anchor": self.anchor,
+            "anchor_scores": self.anchor_scores,
             "metrics": self.final.metrics,
             "seconds": self.seconds,
             "peak_memory_mb": self.peak_memory_mb,
@@ -97,6 +104,7 @@ def train_in_stages(
     *,
     pretrain: DetectorConfig | Mapping[str, DetectorConfig] | None = None,
     sources: Mapping[str, Path | str] | None = None,
+    choose_anchor: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -115,43 +123,56 @@ def train_in_stages(
             default, and for modalities that are left out, it is ``config`` without its ``freeze`` and ``slow``. Its
             ``seed`` is raised by :data:`PRETRAINING_SEEDS`: fine-tuning sees tiles in another order, turned otherwise.
         sources: ``{modality: checkpoint that knows it}``: these modalities are not pretrained.
+        choose_anchor: take as anchor the modality whose own detector finds the most of the validation split.
         device: see :func:`train`; so ``should_stop`` and ``resume``.
         progress: called with the share done of the whole, and a line of text that begins with the stage.
 
     Raises:
-        DetectorError: as :func:`train`; or there is only one modality.
+        DetectorError: as :func:`train`; or there is only one modality, or no anchor can be chosen.
     """
-    given = dict(sources or {})
+    given = {name: Path(path) for name, path in (sources or {}).items()}
     with join_team() as team:
 
         def plan() -> tuple[Stage, ...]:
             dataset = read_dataset(dataset_dir)
             joint = config.resolve(dataset)
             check_parts(joint)
-            opened = open_sources(given, joint, dataset)
+            opened = open_sources(given, joint, dataset, any_anchor=choose_anchor)
+            if choose_anchor:
+                require_choice(dataset, config, opened)
             if not resume:
                 WarmStart(None, opened).keep_out_of(Path(out_dir) / FINETUNE)
             for source in opened.values():
                 source.weights()  # damaged ones are refused now rather than after the pretraining
-            return plan_stages(dataset_dir, config, pretrain, tuple(given))
+            return plan_stages(dataset_dir, config, pretrain, tuple(given), choose_anchor)
 
-        stages = team.together(plan)
-        results: dict[str, TrainResult] = {}
-        for stage in stages:
-            last = stage.name == FINETUNE
-            results[stage.name] = train(
+        def learn(stage: Stage, stage_config: DetectorConfig, init: Mapping[str, Path] | None = None) -> TrainResult:
+            return train(
                 dataset_dir,
                 Path(out_dir) / stage.name,
-                stage.config,
-                init=given if last else None,
+                stage_config,
+                init=init,
                 device=device,
                 progress=_part_of(progress, stages, stage) if progress else None,
                 should_stop=should_stop,
                 resume=resume,
             )
-            if not last:
-                given[stage.config.anchor] = results[stage.name].checkpoint
-        result = StagesResult(results, own_memory=choose_device(device).type == "cuda")
+
+        stages = team.together(plan)
+        *alone, last = stages
+        results = {stage.name: learn(stage, stage.config) for stage in alone}
+        given |= {stage.config.anchor: results[stage.name].checkpoint for stage in alone}
+        joint = last.config
+        scores: dict[str, float] = {}
+        if choose_anchor:
+            metrics = {stage.config.anchor: results[stage.name].metrics for stage in alone}
+            seen = read_dataset(dataset_dir).seen_by(joint.modalities)
+            models = {name: given[name] for name in joint.modalities}
+            scores = team.agreed(lambda: anchor_scores(seen, models, metrics, device))
+            joint = replace(joint, anchor=max(joint.modalities, key=scores.__getitem__))
+        init = {joint.anchor: given[joint.anchor]} if joins_data(joint.fusion) else given
+        results[FINETUNE] = learn(last, joint, init)
+        result = StagesResult(results, joint.anchor, scores, own_memory=choose_device(device).type == "cuda")
         team.first(lambda: replace_file(Path(out_dir) / SUMMARY, json.dumps(result.to_json(), indent=2).encode()))
     return result
 
@@ -161,16 +182,19 @@ def plan_stages(
     config: DetectorConfig,
     pretrain: DetectorConfig | Mapping[str, DetectorConfig] | None = None,
     given: tuple[str, ...] = (),
+    choose_anchor: bool = False,
 ) -> tuple[Stage, ...]:
     """The stages of :func:`train_in_stages`, in order.
 
-    A fusion of stacked bands has one backbone, which starts as the anchor's: only that modality is pretrained for it.
+    A fusion of stacked bands has one backbone, which starts as the anchor's: only that modality is pretrained for it,
+    unless the anchor is to be chosen.
 
     Args:
         dataset_dir: see :mod:`ml_backend.detector.dataset`.
         config: of the fine-tuning.
         pretrain: of the pretraining.
         given: modalities that need none.
+        choose_anchor: whether the pretrained ones decide on the anchor; that of the last stage means nothing then.
 
     Raises:
         ConfigError: there is only one modality, or settings are given for one that is not used.
@@ -189,11 +213,11 @@ def plan_stages(
                 "leave them out or add the modality."
             )
     general = pretrain if isinstance(pretrain, DetectorConfig) else replace(joint, freeze=(), slow=())
-    stacked = joins_data(joint.fusion)
+    only_anchor = joins_data(joint.fusion) and not choose_anchor
     return (
         *(
             Stage(f"pretrain-{name}", _alone(by_modality.get(name, general), name))
-            for name in ((joint.anchor,) if stacked else joint.modalities)
+            for name in ((joint.anchor,) if only_anchor else joint.modalities)
             if name not in given
         ),
         Stage(FINETUNE, joint),

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -83,6 +83,13 @@ class Team:
     def first(self, work: Callable[[], T]) -> T | None:
         """Do something in the first process, while the others wait and get None."""
         return self.together(lambda: work() if self.leads else None)
+
+    def agreed(self, work: Callable[[], T]) -> T:
+        """Do something in the first process, and give all of them what it found."""
+        found = [self.first(work)]
+        if self.size > 1:
+            dist.broadcast_object_list(found)
+        return cast(T, found[0])
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process."""

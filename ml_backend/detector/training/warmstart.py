@@ -34,6 +34,11 @@ class WarmStart:
     whole: Checkpoint | None
     by_modality: Mapping[str, Checkpoint]
 
+    @property
+    def leaves_fusion(self) -> bool:
+        """Whether the fusion begins anew where neck and heads, and backbones that are given, are earlier models'."""
+        return bool(self.by_modality)
+
     def normalise(self, modality: ModalitySpec) -> ModalitySpec:
         """The modality with the normalisation of the model that its backbone comes from."""
         source = self.whole or self.by_modality.get(modality.name)
@@ -122,13 +127,16 @@ def open_init(init: Init, config: DetectorConfig, dataset: DatasetSpec) -> WarmS
 
 
 def open_sources(
-    sources: Mapping[str, Path | str], config: DetectorConfig, dataset: DatasetSpec
+    sources: Mapping[str, Path | str], config: DetectorConfig, dataset: DatasetSpec, *, any_anchor: bool = False
 ) -> dict[str, Checkpoint]:
-    """Open and check the models that backbones come from, by modality; arguments and errors as :func:`open_init`'s."""
+    """Open and check the models that backbones come from, by modality; arguments and errors as :func:`open_init`'s.
+
+    With ``any_anchor``, each may become the anchor's.
+    """
     opened = {name: open_checkpoint(path).require_same_network() for name, path in sources.items()}
     for name, source in opened.items():
         _check_source(name, source, config, dataset)
-        if joins_data(config.fusion) and name != config.anchor:
+        if joins_data(config.fusion) and name != config.anchor and not any_anchor:
             raise CheckpointError(
                 f"{source.path} is given for '{name}', but the one backbone of fusion = '{config.fusion}' begins as "
                 f"that of '{config.anchor}': leave it out."

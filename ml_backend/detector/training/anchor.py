@@ -1,0 +1,82 @@
+"""Which modality to add the others to, where nobody says so: the one whose detector finds the most by itself.
+
+A residual keeps the anchor's map, and neck and heads come from the anchor's detector, so an anchor that sees little
+costs a lot (docs/detector.md, Tree crowns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_backend.detector.checkpoint import Checkpoint
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.data.samples import holds_objects
+from ml_backend.detector.dataset import DatasetSpec
+from ml_backend.detector.errors import ConfigError, DatasetError
+from ml_backend.detector.evaluation import evaluate
+
+SPLIT = "val"
+
+
+def require_choice(dataset: DatasetSpec, config: DetectorConfig, sources: Mapping[str, Checkpoint]) -> None:
+    """See that an anchor can be chosen.
+
+    Args:
+        dataset: whose validation split decides.
+        config: of the fine-tuning, as it was given.
+        sources: detectors that need no pretraining, by modality.
+
+    Raises:
+        ConfigError: an anchor is named, or a detector does not tell of one modality alone.
+        DatasetError: there is nothing to measure on.
+    """
+    if config.anchor:
+        raise ConfigError(
+            f"The anchor '{config.anchor}' is named, and is to be chosen by measurement (--choose-anchor): leave one "
+            "of both out."
+        )
+    for name, source in sources.items():
+        if len(source.config.modalities) > 1:
+            raise ConfigError(
+                f"{source.path} sees {', '.join(source.config.modalities)} together, which does not tell how much "
+                f"'{name}' shows alone: name the anchor instead of having it chosen, or give a detector of '{name}'."
+            )
+    seen = dataset.seen_by(config.resolve(dataset).modalities)
+    if not dataset.has_split(SPLIT) or not holds_objects(seen, SPLIT):
+        raise DatasetError(
+            f"{dataset.annotation_file(SPLIT)} is missing or holds no objects, so no anchor can be chosen by it: label "
+            "at least one there, or name the anchor."
+        )
+
+
+def anchor_scores(
+    dataset: DatasetSpec, checkpoints: Mapping[str, Path], metrics: Mapping[str, Mapping[str, Any]], device: str
+) -> dict[str, float]:
+    """How much of the validation split each modality's detector finds, 0..1.
+
+    It is mask AP50 times the share of the split's objects that lie on tiles with the modality: a DEM of few tiles is
+    a poor anchor, however much it shows there.
+
+    Args:
+        dataset: with the used modalities.
+        checkpoints: each modality's detector.
+        metrics: of those that were measured on that split when they were trained.
+        device: where the others are measured.
+    """
+    total = _objects(dataset)
+    scores = {}
+    for name, checkpoint in checkpoints.items():
+        if not (share := _objects(dataset.seen_by([name])) / total):
+            scores[name] = 0.0
+            continue
+        known = (
+            metrics.get(name) or evaluate(dataset.path, checkpoint, split=SPLIT, device=device, resamples=0).summary()
+        )
+        scores[name] = share * (known["ap50"] or 0.0)
+    return scores
+
+
+def _objects(dataset: DatasetSpec) -> int:
+    return sum(not instance.ignored for tile in dataset.usable_tiles(SPLIT) for instance in tile.instances)
