@@ -53,6 +53,9 @@ class DetectorConfig:
         image_size: network input in pixels (tiles are resampled to it); None keeps the tiles' own size.
         freeze: parts whose weights stay: modality names (their backbone), ``neck``, ``rpn``, ``roi_head``.
         slow: parts that learn slower, each with the factor of its learning rate; in JSON ``{"rgb": 0.1}``.
+        fusion_rate: factor of the fusion's learning rate where it begins anew among pretrained parts: they know their
+            modality, and it has a short schedule to catch up in. Nothing is fresh alone, and all learn alike, from
+            scratch or in going on from a whole model.
         precision: ``bfloat16`` computes in mixed precision, ``float32`` in full; ``auto`` is the first on GPUs that
             have it and the second elsewhere.
         ema: decay of the weights' moving average, which is what is evaluated and published then; 0 is none.
@@ -99,6 +102,7 @@ class DetectorConfig:
     pretrained: str = ""
     accumulate: int = 1
     slow: tuple[tuple[str, float], ...] = ()
+    fusion_rate: float = 4.0
     precision: str = "auto"
     activation_checkpointing: bool = False
     ema: float = 0.0
@@ -113,6 +117,7 @@ class DetectorConfig:
         _require(self.iterations >= 1, "iterations", self.iterations, "give at least 1")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "give at least 1")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "give a positive number")
+        _require(self.fusion_rate > 0, "fusion_rate", self.fusion_rate, "give a positive factor")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "give 0 or more")
         _require(self.warmup >= 0, "warmup", self.warmup, "give 0 or more")
         _require(self.grad_clip > 0, "grad_clip", self.grad_clip, "give a positive number")

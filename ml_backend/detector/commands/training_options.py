@@ -119,6 +119,13 @@ def _parts(group: argparse._ArgumentGroup) -> None:
         metavar="PART=FACTOR",
         help="multiply the learning rate of a part, such as rgb=0.1; repeat for each",
     )
+    group.add_argument(
+        "--fusion-rate",
+        type=float,
+        metavar="FACTOR",
+        help="multiply the learning rate of the fusion, the one thing that begins anew where all else is pretrained "
+        f"(default: {DEFAULTS.fusion_rate:g})",
+    )
 
 
 def _resources(group: argparse._ArgumentGroup) -> None:

@@ -114,7 +114,7 @@ class _Training:
         self.init = assignment.begin(self.model)
         freeze(self.model, self.config)
         self.model.to(assignment.device)
-        self.optimizer = make_optimizer(self.model, self.config)
+        self.optimizer = make_optimizer(self.model, self.config, fresh_fusion=assignment.start.leaves_fusion)
         self.average = moving_average(self.model, self.config.ema) if self.config.ema else None
         self.precision = choose_precision(self.config, assignment.device)
         if self.precision != torch.float32:

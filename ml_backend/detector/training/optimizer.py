@@ -21,22 +21,30 @@ def learning_rate(step: int, config: DetectorConfig) -> float:
     return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def make_optimizer(model: nn.Module, config: DetectorConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, config: DetectorConfig, *, fresh_fusion: bool = False) -> torch.optim.Optimizer:
     """AdamW over what is not frozen, without weight decay on norms, biases and relative positions.
 
-    Each group has its ``factor`` of the learning rate: 1, or what the configuration's ``slow`` says.
+    Each group has its ``factor`` of the learning rate: 1, or what the configuration's ``slow`` says of its part, or
+    ``fusion_rate``.
+
+    Args:
+        model: the detector.
+        config: of the training.
+        fresh_fusion: whether only the fusion begins anew.
     """
-    slowed = {
+    factors = {
         parameter: factor
         for part, factor in config.slow
         for module in part_modules(model, (part,))
         for parameter in module.parameters()
     }
+    if fresh_fusion:
+        factors |= dict.fromkeys(model.get_submodule("backbone.fusion").parameters(), config.fusion_rate)
     members: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, config.weight_decay): [], (1.0, 0.0): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decay = 0.0 if any(part in name for part in NO_DECAY) else config.weight_decay
-            members.setdefault((slowed.get(parameter, 1.0), decay), []).append(parameter)
+            members.setdefault((factors.get(parameter, 1.0), decay), []).append(parameter)
     groups = [
         {"params": parameters, "weight_decay": decay, "factor": factor}
         for (factor, decay), parameters in members.items()

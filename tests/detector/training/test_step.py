@@ -20,7 +20,7 @@ from ml_backend.detector import (
     read_dataset,
     train,
 )
-from ml_backend.detector.config import LARGEST_SEED
+from ml_backend.detector.config import FUSIONS, LARGEST_SEED
 from ml_backend.detector.data import TrainingBatches
 from ml_backend.detector.model.build import build_model
 from ml_backend.detector.training import learning_rate, loop
@@ -30,6 +30,7 @@ from ml_backend.detector.training.optimizer import make_optimizer, set_learning_
 from ml_backend.detector.training.parts import freeze, set_training_mode
 from ml_backend.detector.training.precision import choose_precision, keep_predictions_in_float32
 from ml_backend.detector.training.team import Team
+from ml_backend.detector.training.warmstart import open_init
 from ml_backend.detector.validation import check_dataset
 
 CPU = torch.device("cpu")
@@ -234,6 +235,29 @@ def test_slow_parts_learn_at_their_share_of_the_rate(dataset_dir: Path, quick: D
         factor = 0.1 if ".rgb." in name and "branches" in name else 0.5 if name.startswith("neck.") else 1.0
         assert rates[parameter] == pytest.approx(factor * peak), name
     assert len(rates) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_fusion_that_begins_anew_learns_faster(fusion: str, dataset_dir: Path, quick: DetectorConfig) -> None:
+    model, config = fresh(dataset_dir, replace(quick, fusion=fusion, fusion_rate=3.0, slow=(("neck", 0.5),)))
+    for begins_anew in (False, True):
+        optimizer = make_optimizer(model, config, fresh_fusion=begins_anew)
+        factors = {parameter: group["factor"] for group in optimizer.param_groups for parameter in group["params"]}
+        for name, parameter in model.named_parameters():
+            faster = begins_anew and name.startswith("backbone.fusion.")
+            assert factors[parameter] == (3.0 if faster else 0.5 if name.startswith("neck.") else 1.0), name
+    assert any(name.startswith("backbone.fusion.") for name, _ in model.named_parameters()) == (fusion != "stack")
+
+
+def test_only_the_fusion_of_unimodal_models_begins_anew(
+    dataset_dir: Path, quick: DetectorConfig, trained: TrainResult
+) -> None:
+    dataset = read_dataset(dataset_dir)
+    config = quick.resolve(dataset)
+    assert not open_init(None, config, dataset).leaves_fusion
+    assert not open_init(trained.checkpoint, config, dataset).leaves_fusion
+    sources = dict.fromkeys(config.modalities, trained.checkpoint)
+    assert open_init(sources, config, dataset).leaves_fusion
 
 
 def test_parts_that_do_not_exist_are_refused(dataset_dir: Path, quick: DetectorConfig, tmp_path: Path) -> None:

@@ -191,6 +191,7 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
         {"warmup": -1},
         {"warmup": 2.0},
         {"grad_clip": 0},
+        {"fusion_rate": 0},
         {"grad_clip": float("inf")},
         {"seed": -1},
         {"seed": 2**53},
