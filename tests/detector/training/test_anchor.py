@@ -54,7 +54,9 @@ def test_the_best_single_detector_becomes_the_anchor(
     own = inspect(elevation.checkpoint)["weights"]["sha256"]
     assert card["init"]["relative_elevation"] == own
     assert ("rgb" in card["init"]) == (fusion != "stack")
-    before, after = (load_file(Path(path) / "model.safetensors") for path in (elevation.checkpoint, summary["checkpoint"]))
+    before, after = (
+        load_file(Path(path) / "model.safetensors") for path in (elevation.checkpoint, summary["checkpoint"])
+    )
     drift = [(after[key] - before[key]).abs().max() for key in before if key.startswith("neck.")]
     assert max(drift) < 0.01, "the neck is the anchor's, one step on"
 
