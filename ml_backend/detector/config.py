@@ -54,8 +54,8 @@ class DetectorConfig:
         freeze: parts whose weights stay: modality names (their backbone), ``neck``, ``rpn``, ``roi_head``.
         slow: parts that learn slower, each with the factor of its learning rate; in JSON ``{"rgb": 0.1}``.
         fusion_rate: factor of the fusion's learning rate where it begins anew among pretrained parts: they know their
-            modality, and it has a short schedule to catch up in. Nothing is fresh alone, and all learn alike, from
-            scratch or in going on from a whole model.
+            modality, and it has a short schedule to catch up in. From scratch, or in going on from a whole model, all
+            parts learn alike.
         precision: ``bfloat16`` computes in mixed precision, ``float32`` in full; ``auto`` is the first on GPUs that
             have it and the second elsewhere.
         ema: decay of the weights' moving average, which is what is evaluated and published then; 0 is none.

@@ -123,3 +123,13 @@ def test_a_process_that_cannot_begin_ends_all(
     assert refused.returncode != 0
     assert refused.stderr.count("error: Process 1 of 2: The weights went bad.") == 1
     assert (done / "model.safetensors").read_bytes() == before
+
+
+def test_all_processes_take_the_anchor_that_the_first_measured(dataset_dir: Path, tmp_path: Path) -> None:
+    arguments = ("stages", "--dataset", str(dataset_dir), "--out", str(tmp_path), "--device", "cpu")
+    ended = torchrun(*DETECTOR, *arguments, "--choose-anchor", "--iterations", "1", "--batch-size", "2", "--json")
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads((tmp_path / "stages.json").read_text())
+    assert set(summary["anchor_scores"]) == {"rgb", "relative_elevation"}
+    assert summary["anchor"] == max(summary["anchor_scores"], key=summary["anchor_scores"].__getitem__)
+    assert inspect(summary["checkpoint"])["anchor"] == summary["anchor"]
