@@ -12,6 +12,7 @@ STRATEGIES = ("entropy_disagreement_kcenter", "uncertainty", "kcenter", "random"
 # The detector's own; it cannot be asked, because the web process runs without it.
 SIZES = ("nano", "tiny", "small", "base")
 FUSIONS = ("residual_cross_attention", "cross_attention", "conv", "channel_attention", "cbam", "stack")
+BEST = "best"
 
 
 class SettingsError(Refused):
@@ -99,8 +100,9 @@ class DetectorSettings(_Settings):
     Attributes:
         size: `nano` (CPU), `tiny` (MViTv2-T, the paper's), `small` or `base`.
         fusion: How modalities are joined.
-        anchor: The modality that fusion adds the others to, where it is not the one people draw on: the one that does
-            best alone (`compare --anchors` of the detector tells). Empty is the campaign's anchor.
+        anchor: The modality that fusion adds the others to, where it is not the one people draw on. `best` is the one
+            whose own detector finds the most of the val tiles, chosen when modalities have been pretrained and kept
+            while the champion is continued. Empty is the campaign's anchor.
         iterations: Optimizer steps of the multimodal fine-tuning.
         pretrain_iterations: Optimizer steps of the unimodal pretraining of each modality without usable weights;
             0 trains the multimodal model at once.
@@ -150,7 +152,6 @@ class DetectorSettings(_Settings):
         Raises:
             SettingsError: it is none of them.
         """
-        if self.anchor and self.anchor not in inputs:
-            raise SettingsError(
-                f"`anchor` is {self.anchor!r}, which is no input of the model; it can be {' or '.join(inputs)}."
-            )
+        if self.anchor and self.anchor not in (BEST, *inputs):
+            known = " or ".join((*inputs, f"{BEST} (as measured)"))
+            raise SettingsError(f"`anchor` is {self.anchor!r}, which is no input of the model; it can be {known}.")

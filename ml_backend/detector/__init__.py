@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from ml_backend.detector.evaluation import Evaluation, Search, compare_evaluations, evaluate
     from ml_backend.detector.inference import Detection, Detector, TileResult, load
-    from ml_backend.detector.training import StagesResult, TrainResult, train, train_in_stages
+    from ml_backend.detector.training import StagesResult, TrainResult, anchor_scores, train, train_in_stages
 
 # OpenMP reads this when torch loads it. By default its threads spin while they wait for each other, and when other
 # processes want the same cores they mostly wait: on 2 busy cores a training step took over 14 s instead of 2 s.
@@ -57,6 +57,7 @@ _HOME = {
     "TrainResult": "training",
     "TrainingDivergedError": "errors",
     "TrainingStoppedError": "errors",
+    "anchor_scores": "training",
     "compare_evaluations": "evaluation",
     "evaluate": "evaluation",
     "inspect": "checkpoint",
@@ -90,6 +91,7 @@ __all__ = [
     "TrainResult",
     "TrainingDivergedError",
     "TrainingStoppedError",
+    "anchor_scores",
     "compare_evaluations",
     "evaluate",
     "inspect",

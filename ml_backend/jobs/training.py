@@ -10,7 +10,7 @@ from ml_backend.jobs.refusals import refusals
 from thawloop.core.jobs import JobContext
 from thawloop.core.storage import artifact, explain_full_disk
 from thawloop.training.models import TrainingRun
-from thawloop.training.services import advance_retraining, finish_run, step_failed, work_folder
+from thawloop.training.services import advance_retraining, finish_run, settle_anchor, step_failed, work_folder
 
 
 def pretrain(job: JobContext) -> dict[str, Any]:
@@ -41,12 +41,15 @@ def _train(job: JobContext) -> dict[str, Any]:
     folder = work_folder(run)
     with refusals(job), explain_full_disk(folder.parent, f"the resume state of {run}"):
         folder.mkdir(parents=True, exist_ok=True)
+        start = _start(run)
+        if isinstance(start, dict) and not run.config["anchor"]:
+            _choose_anchor(job, run, dataset, start, device)
         learn = partial(
             train,
             dataset,
             folder,
             DetectorConfig.from_json(run.config),
-            init=_start(run),
+            init=start,
             device=device,
             progress=job.progress,
             should_stop=job.should_stop,
@@ -65,6 +68,19 @@ def _train(job: JobContext) -> dict[str, Any]:
         device=device_name(device),
     )
     return {"checkpoint": path, "seconds": result.seconds, "iterations": result.iterations, **result.metrics}
+
+
+def _choose_anchor(job: JobContext, run: TrainingRun, dataset: Path, start: dict[str, Path], device: str) -> None:
+    """Let the modality whose own detector finds the most be the one that the others are added to."""
+    from ml_backend.detector import anchor_scores, read_dataset
+
+    job.progress(0.0, "measuring each modality alone, to choose the anchor")
+    spec = read_dataset(dataset)
+    inputs = run.config["modalities"]
+    scores = anchor_scores(spec.seen_by(inputs), {name: start[name] for name in inputs}, {}, device)
+    anchor = max(inputs, key=scores.__getitem__) if scores else spec.anchor if spec.anchor in inputs else inputs[0]
+    job.log.info("the anchor is chosen", anchor=anchor, found_alone=scores)
+    settle_anchor(run, anchor, scores)
 
 
 def _start(run: TrainingRun) -> Path | dict[str, Path] | None:

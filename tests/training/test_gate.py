@@ -41,6 +41,20 @@ def test_better_challenger_is_promoted_with_the_numbers_as_reason(labelled: "Cam
     assert (last.kind, last.previous, last.champion, last.reason) == ("gate", old, new, retraining.verdict)
 
 
+def test_a_champion_of_another_network_gives_way_to_any_measured_challenger(labelled: "Campaign") -> None:
+    retraining = retraining_of(labelled)
+    old = make_model(labelled, 1, release=retraining.release, ap50=0.40)
+    promote(old, reason="first", request_predictions_now=False)
+    old.card = {**old.card, "architecture": 1}
+    old.save()
+    new = made_by(retraining, 0.1)
+
+    assert decide(retraining)
+
+    assert champion(labelled) == new
+    assert retraining.verdict.endswith("; the champion site-v1 was made by another ThawLoop and cannot predict here.")
+
+
 @pytest.mark.parametrize("ap50", [0.39, 0.40])
 def test_challenger_that_is_not_better_is_refused(labelled: "Campaign", ap50: float) -> None:
     retraining = retraining_of(labelled)

@@ -1,25 +1,30 @@
 """One turn from labels to a champion, with real tiny trainings; and what happens when it is disturbed."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from labeling.models import Prediction
-from tests.training.world import TEST_TILES, TRAIN_TILES, drive, made_by, make_model, queued
+from tests.releases.site import Site, make_campaign, write_labels
+from tests.training.world import TEST_TILES, TINY, TRAIN_TILES, drive, made_by, make_model, queued
 from thawloop.catalog.models import Scene
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry, Job
 from thawloop.core.storage import artifact
+from thawloop.releases.services import import_labels
 from thawloop.training.errors import RetrainingConflict, RetrainingRefused
 from thawloop.training.models import ModelVersion, Promotion, Retraining, TrainingRun
 from thawloop.training.selectors import champion, learning_curve, outlook
+from thawloop.training.selectors.plan import PRETRAINING_SEEDS
 from thawloop.training.services import (
     advance_all,
     advance_retraining,
     cancel_retraining,
     promote,
     retry_retraining,
+    settle_anchor,
     start_retraining,
 )
 
@@ -129,6 +134,97 @@ def test_a_model_may_build_on_another_modality_than_the_one_people_draw_on(label
     assert version is not None
     assert (version.card["config"]["anchor"], version.card["config"]["modalities"]) == ("dem", ["rgb", "dem"])
     assert Prediction.objects.filter(model_version=version).count() == TRAIN_TILES + TEST_TILES
+
+
+def best_anchor(campaign: "Campaign", **settings: object) -> None:
+    campaign.detector = {**campaign.detector, "anchor": "best", **settings}
+    campaign.save()
+
+
+def test_the_best_anchor_is_chosen_by_the_pretrained_detectors_and_kept(
+    labelled: "Campaign", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def scores(dataset: object, models: dict[str, Path], metrics: object, device: str) -> dict[str, float]:
+        asked.append({name: json.loads((path / "model.json").read_text())["anchor"] for name, path in models.items()})
+        return {"rgb": 0.1, "dem": 0.4}
+
+    monkeypatch.setattr("ml_backend.detector.anchor_scores", scores)
+    best_anchor(labelled)
+    assert outlook(labelled).stages[3].endswith("rgb, dem, the anchor being the one that finds the most alone.")
+    start_retraining(labelled, reason="one")
+    drive()
+    assert asked == [{"rgb": "rgb", "dem": "dem"}]
+    version = champion(labelled)
+    assert (version.card["anchor"], version.card["config"]["anchor"]) == ("dem", "dem")
+    *pretraining, run = version.retraining.runs.order_by("id")
+    assert (run.config["anchor"], run.init["anchor_scores"]) == ("dem", {"rgb": 0.1, "dem": 0.4})
+    assert {other.seed for other in pretraining} == {run.seed + PRETRAINING_SEEDS}, "not the same turns of tiles again"
+    assert AuditEntry.objects.get(action="training.settle_anchor").after["anchor"] == "dem"
+
+    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
+    start_retraining(labelled, reason="two")
+    assert drive()[:3] == ["release", "finetune", "evaluate"]
+    run = TrainingRun.objects.latest("id")
+    assert (run.config["anchor"], run.init["checkpoint"]) == ("dem", version.path)
+    assert outlook(labelled).stages[1].endswith(f"starting from the champion {champion(labelled)}.")
+    assert len(asked) == 1
+
+
+def test_a_choice_that_a_killed_worker_had_made_is_not_made_again(
+    labelled: "Campaign", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best_anchor(labelled)
+    retraining = start_retraining(labelled, reason="one")
+    for _ in range(3):  # release and pretraining
+        run_inline(queued()[0].pk)
+    run = retraining.runs.get(stage="finetune")
+    assert run.config["anchor"] == ""
+    settle_anchor(run, "dem", {"rgb": 0.0, "dem": 0.2})
+    settle_anchor(TrainingRun.objects.get(pk=run.pk), "rgb", {})
+    monkeypatch.setattr("ml_backend.detector.anchor_scores", None)
+    drive()
+    assert champion(labelled).card["anchor"] == "dem"
+
+
+def test_without_anything_to_choose_the_anchor_by_it_is_the_one_people_draw_on(labelled: "Campaign") -> None:
+    best_anchor(labelled)  # there are no val tiles
+    retraining = start_retraining(labelled, reason="one")
+    drive()
+    assert champion(labelled).card["anchor"] == "rgb"
+    assert retraining.runs.get(stage="finetune").init["anchor_scores"] == {}
+    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
+
+
+@pytest.mark.parametrize("other", [{"pretrain_iterations": 0}, {"fusion": "stack"}])
+def test_without_pretraining_too(labelled: "Campaign", other: dict[str, object]) -> None:
+    best_anchor(labelled, **other)
+    start_retraining(labelled, reason="one")
+    assert drive()[:2] == ["release", "finetune"]
+    assert champion(labelled).card["anchor"] == "rgb"
+    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
+
+
+def test_a_champion_whose_anchor_was_not_chosen_is_left_for_one_that_is(labelled: "Campaign") -> None:
+    promote(make_model(labelled), reason="x")
+    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
+    best_anchor(labelled)
+    assert [stage.split()[0] for stage in outlook(labelled).stages[1:4]] == ["Pretrain", "Pretrain", "Train"]
+
+
+def test_detectors_are_really_measured_on_the_val_tiles(data_root: Path) -> None:
+    """These lack the DEM, so its detector finds nothing there."""
+    campaign = make_campaign(data_root, val=True)
+    squares = [Site().square(*place) for place in ((0, 0), (1, 1), (5, 0), (8, 0))]
+    import_labels(campaign, write_labels(data_root / "truth.geojson", *squares), coverage="regions")
+    campaign.detector = TINY
+    best_anchor(campaign)
+    retraining = start_retraining(campaign, reason="one")
+    drive()
+    scores = retraining.runs.get(stage="finetune").init["anchor_scores"]
+    assert scores["rgb"] >= scores["dem"] == 0
+    assert champion(campaign).card["anchor"] == "rgb"
 
 
 def test_worse_challenger_is_kept_back_and_the_champion_goes_on_predicting(labelled: "Campaign") -> None:

@@ -42,6 +42,22 @@ def test_champion_cannot_be_promoted_again(campaign: "Campaign") -> None:
     assert Promotion.objects.count() == 1
 
 
+def test_a_model_of_another_network_is_refused_and_the_champion_stays(campaign: "Campaign") -> None:
+    first, second = (make_model(campaign, number) for number in (1, 2))
+    promote(first, reason="x")
+    promote(second, reason="x")
+    first.card = {**first.card, "architecture": 1}
+    first.save()
+    asked = Job.objects.count()
+    for again in (lambda: promote(first, reason="x"), lambda: rollback(campaign, reason="x")):
+        with pytest.raises(
+            ModelRefused, match=r"site-v1 was made by another ThawLoop \(its network is version 1, this"
+        ):
+            again()
+    assert champion(campaign) == second
+    assert (Promotion.objects.count(), Job.objects.count()) == (2, asked)
+
+
 def test_rollback_restores_the_previous_champion_and_a_second_one_goes_further_back(campaign: "Campaign") -> None:
     first, second, third = (make_model(campaign, number) for number in (1, 2, 3))
     for version in (first, second, third):

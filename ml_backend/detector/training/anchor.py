@@ -57,7 +57,7 @@ def anchor_scores(
     """How much of the validation split each modality's detector finds, 0..1.
 
     It is mask AP50 times the share of the split's objects that lie on tiles with the modality: a DEM of few tiles is
-    a poor anchor, however much it shows there.
+    a poor anchor, however much it shows there. Empty if the split holds no object.
 
     Args:
         dataset: with the used modalities.
@@ -65,8 +65,9 @@ def anchor_scores(
         metrics: of those that were measured on that split when they were trained.
         device: where the others are measured.
     """
-    total = _objects(dataset)
-    scores = {}
+    scores: dict[str, float] = {}
+    if not dataset.has_split(SPLIT) or not (total := _objects(dataset)):
+        return scores
     for name, checkpoint in checkpoints.items():
         if not (share := _objects(dataset.seen_by([name])) / total):
             scores[name] = 0.0

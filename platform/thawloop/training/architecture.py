@@ -1,11 +1,12 @@
 """What makes the weights of one model usable as the start of another, read from campaigns and from model cards."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from labeling.configuration import DetectorSettings
+from labeling.configuration import BEST, DetectorSettings
 from labeling.models import Campaign
 from thawloop.releases.definition import define
 from thawloop.training.errors import ModelRefused
@@ -22,7 +23,7 @@ class Architecture:
     Attributes:
         size: `nano`, `tiny`.
         fusion: How modalities are joined; empty with one modality, where it means nothing.
-        anchor: The modality that the others are added to.
+        anchor: The modality that the others are added to; empty while it is still to be chosen.
         modalities: Name and bands of each, in input order.
         classes: Class names, in the order of the labels.
         version: Of what such a description means as a network.
@@ -57,10 +58,11 @@ class Architecture:
             )
         settings.check_anchor([entry["name"] for entry in used])
         drawn_on = next((entry["name"] for entry in used if entry["anchor"]), used[0]["name"])
+        named = "" if settings.anchor == BEST else settings.anchor or drawn_on
         return cls(
             size=settings.size,
             fusion=settings.fusion if len(used) > 1 else "",
-            anchor=settings.anchor or drawn_on,
+            anchor=named,
             modalities=tuple((entry["name"], tuple(entry["bands"])) for entry in used),
             classes=tuple(dataset["classes"]),
         )
@@ -77,7 +79,7 @@ class Architecture:
             anchor=card.get("anchor") or config["anchor"],
             modalities=tuple((name, bands[name]) for name in names),
             classes=tuple(card["classes"]),
-            version=card.get("architecture", 1),
+            version=network_version(card),
         )
 
     @property
@@ -85,10 +87,20 @@ class Architecture:
         """Names of the modalities, in input order."""
         return [name for name, _ in self.modalities]
 
+    def settled(self, anchor: str) -> "Architecture":
+        """With that anchor, if it is still to be chosen."""
+        return self if self.anchor else replace(self, anchor=anchor)
+
     def alone(self, modality: str) -> "Architecture":
         """The unimodal model whose weights can start this one's branch."""
         bands = dict(self.modalities)[modality]
         return Architecture(self.size, "", modality, ((modality, bands),), self.classes)
+
+
+def network_version(card: Mapping[str, Any]) -> int:
+    """Which network a checkpoint's weights belong to: only those of `VERSION` can be loaded here."""
+    version: int = card.get("architecture", 1)
+    return version
 
 
 def read_card(checkpoint: Path) -> dict[str, Any]:

@@ -124,6 +124,7 @@ class TrainingRun(models.Model):
     )
     job = models.ForeignKey(Job, null=True, blank=True, on_delete=models.SET_NULL)
     config = models.JSONField(help_text="The detector's configuration.")
+    # and `anchor_scores`, where the anchor was chosen by them (services.settle_anchor)
     init = models.JSONField(
         default=dict,
         blank=True,

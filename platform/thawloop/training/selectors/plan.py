@@ -12,6 +12,10 @@ from thawloop.training.models import ModelVersion, TrainingRun
 from thawloop.training.selectors.succession import champion
 
 STACK = "stack"
+SCORES = "anchor_scores"
+# Pretraining takes its randomness from elsewhere, as in the detector's own stages, or fine-tuning would show the same
+# tiles turned the same way again.
+PRETRAINING_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,14 @@ class TrainingPlan:
         warm_start: The champion, where its weights fit.
         unimodal: Modality to artifact name of weights that exist already.
         to_pretrain: Modalities to be trained alone first.
+        anchor_scores: What the champion's anchor was chosen by; None if it was not.
     """
 
     architecture: Architecture
     warm_start: ModelVersion | None = None
     unimodal: dict[str, str] = field(default_factory=dict)
     to_pretrain: tuple[str, ...] = ()
+    anchor_scores: dict[str, float] | None = None
 
     @property
     def start_in_words(self) -> str:
@@ -36,7 +42,8 @@ class TrainingPlan:
         if self.warm_start:
             return f"starting from the champion {self.warm_start.name}"
         if self.unimodal or self.to_pretrain:
-            return f"starting from unimodal weights of {', '.join(self.architecture.names)}"
+            choice = "" if self.architecture.anchor else ", the anchor being the one that finds the most alone"
+            return f"starting from unimodal weights of {', '.join(self.architecture.names)}{choice}"
         return "from scratch"
 
 
@@ -46,12 +53,19 @@ def plan_training(campaign: Campaign, architecture: Architecture) -> TrainingPla
     A champion of the same architecture is continued. Otherwise each modality gets a backbone pretrained alone, unless
     there is only one, or modalities are stacked into one backbone, or pretraining is switched off; weights that an
     earlier retraining pretrained for the same size, bands and classes are used again.
+
+    An anchor that is to be chosen is chosen by pretrained detectors, once: champions that it led to are continued on
+    it. Without pretraining there is nothing to choose by, and it is the one people draw on.
     """
-    current = champion(campaign)
-    if current is not None and _fits(current.path, architecture):
-        return TrainingPlan(architecture, warm_start=current)
     settings = DetectorSettings.from_json(campaign.detector)
-    if len(architecture.names) < 2 or architecture.fusion == STACK or not settings.pretrain_iterations:
+    pretrains = len(architecture.names) > 1 and architecture.fusion != STACK and settings.pretrain_iterations > 0
+    current = champion(campaign)
+    known = _architecture(current.path) if current else None
+    if current and known and known == architecture.settled(known.anchor):
+        scores = _anchor_scores(current)
+        if architecture.anchor or scores is not None or not pretrains:
+            return TrainingPlan(known, warm_start=current, anchor_scores=scores)
+    if not pretrains:
         return TrainingPlan(architecture)
     there = {name: path for name in architecture.names if (path := _pretrained(campaign, architecture.alone(name)))}
     return TrainingPlan(
@@ -67,7 +81,7 @@ def detector_config(campaign: Campaign, architecture: Architecture, *, seed: int
     Args:
         campaign: Gives the settings.
         architecture: Of the multimodal model.
-        seed: Of weights and data order.
+        seed: Of weights and data order; of the fine-tuning.
         pretrain: A modality to be trained alone; all together if empty.
     """
     settings = DetectorSettings.from_json(campaign.detector)
@@ -81,7 +95,7 @@ def detector_config(campaign: Campaign, architecture: Architecture, *, seed: int
         "image_size": settings.image_size,
         "modality_dropout": settings.modality_dropout,
         "empty_share": settings.empty_share,
-        "seed": seed,
+        "seed": seed + PRETRAINING_SEEDS if pretrain else seed,
     }
     if settings.learning_rate is not None:
         config["learning_rate"] = settings.learning_rate
@@ -98,12 +112,19 @@ def _pretrained(campaign: Campaign, wanted: Architecture) -> str | None:
         .order_by("-id")
         .values_list("path", flat=True)
     )
-    return next((path for path in paths if _fits(path, wanted)), None)
+    return next((path for path in paths if _architecture(path) == wanted), None)
 
 
-def _fits(path: str, wanted: Architecture) -> bool:
-    """Whether an artifact is there and of that architecture; a lost or damaged one cannot be started from."""
+def _anchor_scores(version: ModelVersion) -> dict[str, float] | None:
+    """What the anchor of a model version was chosen by; None if it was not chosen so."""
+    runs = TrainingRun.objects.filter(retraining=version.retraining_id, stage=TrainingRun.Stage.FINETUNE)
+    start: dict[str, Any] = runs.values_list("init", flat=True).first() or {}
+    return start.get(SCORES)
+
+
+def _architecture(path: str) -> Architecture | None:
+    """What an artifact is; None of a lost or damaged one, which cannot be started from."""
     try:
-        return Architecture.of_card(read_card(artifact(path))) == wanted
+        return Architecture.of_card(read_card(artifact(path)))
     except ModelRefused:
-        return False
+        return None

@@ -24,6 +24,7 @@ from thawloop.training.services.retrainings import (
     retry_retraining,
     start_retraining,
 )
+from thawloop.training.services.runs import settle_anchor
 from thawloop.training.services.steps import advance_retraining, step_failed
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "retry_retraining",
     "rollback",
     "set_policy",
+    "settle_anchor",
     "start_retraining",
     "step_failed",
     "work_folder",

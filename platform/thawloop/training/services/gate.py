@@ -8,6 +8,7 @@ from django.db import transaction
 
 from thawloop.core.services import audit
 from thawloop.releases.models import Release
+from thawloop.training.architecture import VERSION, network_version
 from thawloop.training.models import Evaluation, ModelVersion, Promotion, Retraining, RetrainPolicy
 from thawloop.training.selectors import champion
 from thawloop.training.services.registry import promote
@@ -83,7 +84,8 @@ def decide(retraining: Retraining) -> bool:
 def judge(challenger: Evaluation, current: Evaluation | None, *, min_gain: float = 0.0) -> Verdict:
     """Compare a challenger with the champion on the same test tiles.
 
-    Without test instances nothing can be compared and nothing passes; without a champion any measured model does.
+    Without test instances nothing can be compared and nothing passes; without a champion, or with one that another
+    version of the network left behind, any measured model does.
     """
     name, release = challenger.model_version.name, challenger.release.version
     if why := challenger.metrics.get("error"):
@@ -98,6 +100,8 @@ def judge(challenger: Evaluation, current: Evaluation | None, *, min_gain: float
     if current is None:
         return Verdict(True, f"{own}; it is the campaign's first champion.")
     rival = current.model_version.name
+    if network_version(current.model_version.card) != VERSION:
+        return Verdict(True, f"{own}; the champion {rival} was made by another ThawLoop and cannot predict here.")
     if current.ap50 is None:
         return Verdict(
             False,

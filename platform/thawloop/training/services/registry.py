@@ -9,7 +9,7 @@ from thawloop.core.context import current_actor
 from thawloop.core.models import Job
 from thawloop.core.services import audit, enqueue
 from thawloop.core.storage import artifact, sha256
-from thawloop.training.architecture import WEIGHTS_FILE, read_card
+from thawloop.training.architecture import VERSION, WEIGHTS_FILE, network_version, read_card
 from thawloop.training.errors import ModelRefused, PromotionConflict
 from thawloop.training.models import ModelAlias, ModelVersion, Promotion, Retraining
 from thawloop.training.selectors import champion, previous_champion
@@ -77,6 +77,7 @@ def promote(
 
     Raises:
         PromotionConflict: it is the champion already.
+        ModelRefused: it is of another version of the network, so it could not predict.
     """
     with transaction.atomic():
         campaign = _locked(model_version.campaign)
@@ -90,6 +91,7 @@ def rollback(campaign: Campaign, *, reason: str) -> Promotion:
 
     Raises:
         PromotionConflict: there is no earlier champion.
+        ModelRefused: as `promote`.
     """
     with transaction.atomic():
         campaign = _locked(campaign)
@@ -140,6 +142,11 @@ def request_refresh(campaign: Campaign) -> Job:
 def _enthrone(
     campaign: Campaign, version: ModelVersion, kind: str, reason: str, request_predictions_now: bool
 ) -> Promotion:
+    if (network := network_version(version.card)) != VERSION:
+        raise ModelRefused(
+            f"{version.name} was made by another ThawLoop (its network is version {network}, this one's is {VERSION}), "
+            "so it cannot predict here: start a retraining, or use the ThawLoop that made it."
+        )
     before = champion(campaign)
     promotion = Promotion.objects.create(
         campaign=campaign,

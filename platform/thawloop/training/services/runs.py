@@ -12,7 +12,7 @@ from thawloop.core.services import audit
 from thawloop.core.storage import publish_directory
 from thawloop.training.architecture import CARD_FILE, WEIGHTS_FILE, Architecture
 from thawloop.training.models import Retraining, TrainingRun
-from thawloop.training.selectors.plan import detector_config, plan_training
+from thawloop.training.selectors.plan import SCORES, TrainingPlan, detector_config, plan_training
 
 
 def plan_runs(retraining: Retraining) -> list[TrainingRun]:
@@ -24,39 +24,48 @@ def plan_runs(retraining: Retraining) -> list[TrainingRun]:
     if release is None:
         raise ValueError(f"{retraining} has no release to plan with")
     plan = plan_training(campaign, Architecture.wanted(campaign, release.definition))
-    seed = retraining.seed
     modalities = {row.name: row for row in Modality.objects.filter(name__in=plan.to_pretrain)}
     runs = [
-        TrainingRun(
-            retraining=retraining,
-            stage=TrainingRun.Stage.PRETRAIN,
-            modality=modalities[name],
-            config=detector_config(campaign, plan.architecture, seed=seed, pretrain=name),
-            seed=seed,
-        )
-        for name in plan.to_pretrain
+        _run(retraining, plan, stage=TrainingRun.Stage.PRETRAIN, modality=modalities[name]) for name in plan.to_pretrain
     ]
     start: dict[str, Any] = {}
     if plan.warm_start:
         start = {"checkpoint": plan.warm_start.path}
+        if plan.anchor_scores is not None:
+            start[SCORES] = plan.anchor_scores
     elif plan.unimodal or plan.to_pretrain:
         start = {
             "unimodal": {**plan.unimodal, **{name: pretrained_path(retraining, name) for name in plan.to_pretrain}}
         }
-    runs.append(
-        TrainingRun(
-            retraining=retraining,
-            stage=TrainingRun.Stage.FINETUNE,
-            config=detector_config(campaign, plan.architecture, seed=seed),
-            init=start,
-            seed=seed,
-        )
-    )
+    runs.append(_run(retraining, plan, stage=TrainingRun.Stage.FINETUNE, init=start))
     with transaction.atomic():
         for run in runs:
             run.save()
         audit("training.plan_runs", retraining, after={"runs": [_in_words(run) for run in runs], "start": start})
     return runs
+
+
+def _run(retraining: Retraining, plan: TrainingPlan, **values: Any) -> TrainingRun:
+    alone = values["modality"].name if "modality" in values else ""
+    config = detector_config(retraining.campaign, plan.architecture, seed=retraining.seed, pretrain=alone)
+    return TrainingRun(retraining=retraining, config=config, seed=config["seed"], **values)
+
+
+def settle_anchor(run: TrainingRun, anchor: str, scores: dict[str, float]) -> None:
+    """Write down which modality a fine-tuning adds the others to. Done once: a later call changes nothing.
+
+    Args:
+        run: The fine-tuning, planned without an anchor; it has it afterwards.
+        anchor: Name of the modality.
+        scores: What it was chosen by, per modality; empty where nothing could be measured.
+    """
+    with transaction.atomic():
+        row = TrainingRun.objects.select_for_update(of=("self",)).get(pk=run.pk)
+        if not row.config["anchor"]:
+            row.config["anchor"], row.init[SCORES] = anchor, scores
+            row.save(update_fields=["config", "init"])
+            audit("training.settle_anchor", row, after={"anchor": anchor, "scores": scores})
+    run.config, run.init = row.config, row.init
 
 
 def pretrained_path(retraining: Retraining, modality: str) -> str:
