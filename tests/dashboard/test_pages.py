@@ -1,5 +1,7 @@
 """The leads' pages over HTTP, as a browser asks for them."""
 
+import re
+
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -55,6 +57,20 @@ def test_lead_promotes_and_rolls_back(lead: Client, campaign: Campaign, django_c
         assert f"{first.name} is the champion again" in _do(lead, campaign, "roll-back")
     assert champion(campaign) == first
     assert AuditEntry.objects.filter(object_type="training.modelversion", actor_name="a-lead").exists()
+
+
+def test_models_panel_says_what_each_began_with_and_builds_on(lead: Client, campaign: Campaign) -> None:
+    first, second, alone = champion(campaign), build_champion(campaign, number=2), build_champion(campaign, number=3)
+    modalities = [{"name": "rgb"}, {"name": "dem"}]
+    first.card = {"init": {"rgb": "a", "dem": "b"}, "modalities": modalities, "anchor": "dem"}
+    first.save()
+    second.card, second.parent = {"init": {"all": "c"}, "modalities": modalities, "anchor": "rgb"}, first
+    second.save()
+    alone.card = {"init": {}, "modalities": modalities[:1], "anchor": "rgb"}
+    alone.save()
+    panel = lead.get(reverse("panel", args=[campaign.name, "models"])).content.decode()
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in panel.split("<tr>")[2:]]
+    assert [row[3:5] for row in cells] == [["scratch", ""], [first.name, "rgb"], ["dem, rgb", "dem"]]
 
 
 @pytest.mark.parametrize("action", ["retrain", "cancel-retraining", "promote", "roll-back", "cancel-job"])

@@ -17,6 +17,7 @@ from labeling.models import (
 )
 from thawloop.catalog.geometry import to_geographic, to_geos
 from thawloop.catalog.models import Modality, Region, Tile, TileGrid
+from thawloop.training.architecture import VERSION
 from thawloop.training.models import ModelAlias, ModelVersion
 
 TILE_SIZE = 128
@@ -71,7 +72,12 @@ def build_tasks(campaign: Campaign, count: int = 1) -> list[AnnotationTask]:
 def build_champion(campaign: Campaign, number: int = 1) -> ModelVersion:
     """A model version, and the champion alias pointing at it."""
     version = ModelVersion.objects.create(
-        campaign=campaign, number=number, name=f"{campaign.name}-v{number}", path="models/x", checksum="0" * 64
+        campaign=campaign,
+        number=number,
+        name=f"{campaign.name}-v{number}",
+        path="models/x",
+        checksum="0" * 64,
+        card={"architecture": VERSION},
     )
     ModelAlias.objects.update_or_create(campaign=campaign, alias="champion", defaults={"model_version": version})
     return version
