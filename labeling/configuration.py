@@ -101,8 +101,8 @@ class DetectorSettings(_Settings):
         size: `nano` (CPU), `tiny` (MViTv2-T, the paper's), `small` or `base`.
         fusion: How modalities are joined.
         anchor: The modality that fusion adds the others to, where it is not the one people draw on. `best` is the one
-            whose own detector finds the most of the val tiles, chosen when modalities have been pretrained and kept
-            while the champion is continued. Empty is the campaign's anchor.
+            whose own detector finds the most of the val tiles, chosen once, when modalities have been pretrained. Empty
+            is the campaign's anchor.
         iterations: Optimizer steps of the multimodal fine-tuning.
         pretrain_iterations: Optimizer steps of the unimodal pretraining of each modality without usable weights;
             0 trains the multimodal model at once.
@@ -152,6 +152,11 @@ class DetectorSettings(_Settings):
         Raises:
             SettingsError: it is none of them.
         """
+        if self.anchor == BEST and BEST in inputs:
+            raise SettingsError(
+                f"`anchor` is {BEST!r}, which is a modality's name and also means the one that finds the most: rename "
+                "the modality."
+            )
         if self.anchor and self.anchor not in (BEST, *inputs):
             known = " or ".join((*inputs, f"{BEST} (as measured)"))
             raise SettingsError(f"`anchor` is {self.anchor!r}, which is no input of the model; it can be {known}.")

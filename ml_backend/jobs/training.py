@@ -71,13 +71,22 @@ def _train(job: JobContext) -> dict[str, Any]:
 
 
 def _choose_anchor(job: JobContext, run: TrainingRun, dataset: Path, start: dict[str, Path], device: str) -> None:
-    """Let the modality whose own detector finds the most be the one that the others are added to."""
+    """Let the modality whose own detector finds the most be the one that the others are added to.
+
+    What this retraining has pretrained was measured on the same val tiles then.
+    """
     from ml_backend.detector import anchor_scores, read_dataset
 
-    job.progress(0.0, "measuring each modality alone, to choose the anchor")
+    def report(share: float, text: str) -> None:
+        job.check_cancelled()
+        job.progress(0.0, f"to choose the anchor: {text}")
+
+    alone = run.retraining.runs.filter(stage=TrainingRun.Stage.PRETRAIN).select_related("modality")
+    known = {own.modality.name: own.metrics for own in alone if own.modality}
     spec = read_dataset(dataset)
     inputs = run.config["modalities"]
-    scores = anchor_scores(spec.seen_by(inputs), {name: start[name] for name in inputs}, {}, device)
+    scores = anchor_scores(spec.seen_by(inputs), {name: start[name] for name in inputs}, known, device, report)
+    job.check_cancelled()
     anchor = max(inputs, key=scores.__getitem__) if scores else spec.anchor if spec.anchor in inputs else inputs[0]
     job.log.info("the anchor is chosen", anchor=anchor, found_alone=scores)
     settle_anchor(run, anchor, scores)

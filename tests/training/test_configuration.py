@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from labeling.configuration import FUSIONS, SIZES, STRATEGIES, AcquisitionSettings, DetectorSettings, SettingsError
 from thawloop.training.architecture import VERSION
+from thawloop.training.selectors.plan import PRETRAINING_SEEDS
 
 acquisition = st.builds(
     AcquisitionSettings,
@@ -36,8 +37,17 @@ def test_settings_survive_json(settings):
 
 def test_a_campaign_offers_what_the_detector_has():
     from ml_backend.detector import config
+    from ml_backend.detector.training import stages
 
     assert (FUSIONS, SIZES, VERSION) == (config.FUSIONS, config.SIZES, config.ARCHITECTURE)
+    assert PRETRAINING_SEEDS == stages.PRETRAINING_SEEDS
+
+
+def test_a_modality_called_best_cannot_be_told_from_the_best_one():
+    settings = DetectorSettings(anchor="best")
+    settings.check_anchor(["rgb", "dem"])
+    with pytest.raises(SettingsError, match="rename the modality"):
+        settings.check_anchor(["rgb", "best"])
 
 
 def test_what_is_missing_takes_its_default():

@@ -41,7 +41,7 @@ def test_better_challenger_is_promoted_with_the_numbers_as_reason(labelled: "Cam
     assert (last.kind, last.previous, last.champion, last.reason) == ("gate", old, new, retraining.verdict)
 
 
-def test_a_champion_of_another_network_gives_way_to_any_measured_challenger(labelled: "Campaign") -> None:
+def test_a_champion_of_another_network_gives_way_to_any_challenger_that_finds_something(labelled: "Campaign") -> None:
     retraining = retraining_of(labelled)
     old = make_model(labelled, 1, release=retraining.release, ap50=0.40)
     promote(old, reason="first", request_predictions_now=False)
@@ -53,6 +53,19 @@ def test_a_champion_of_another_network_gives_way_to_any_measured_challenger(labe
 
     assert champion(labelled) == new
     assert retraining.verdict.endswith("; the champion site-v1 was made by another ThawLoop and cannot predict here.")
+
+
+def test_but_not_to_one_that_finds_nothing(labelled: "Campaign") -> None:
+    retraining = retraining_of(labelled)
+    old = make_model(labelled, 1)
+    promote(old, reason="first", request_predictions_now=False)
+    old.card = {**old.card, "architecture": 1}
+    old.save()
+    record_evaluation(old, retraining.release, {"error": "is of version 1 of the network"})
+    made_by(retraining, 0.0)
+    assert not decide(retraining)
+    assert champion(labelled) == old
+    assert "is of version 1 of the network" in retraining.verdict
 
 
 @pytest.mark.parametrize("ap50", [0.39, 0.40])

@@ -141,90 +141,147 @@ def best_anchor(campaign: "Campaign", **settings: object) -> None:
     campaign.save()
 
 
-def test_the_best_anchor_is_chosen_by_the_pretrained_detectors_and_kept(
-    labelled: "Campaign", monkeypatch: pytest.MonkeyPatch
-) -> None:
+def label_squares(campaign: "Campaign", data_root: Path, *places: tuple[int, int]) -> None:
+    squares = [Site().square(*place) for place in places]
+    import_labels(campaign, write_labels(data_root / f"{places[0]}.geojson", *squares), coverage="regions")
+
+
+@pytest.fixture
+def with_val(data_root: Path) -> "Campaign":
+    """As `labelled`, with a square on a val tile; val tiles lack the DEM, as test tiles do."""
+    campaign = make_campaign(data_root, val=True)
+    label_squares(campaign, data_root, (0, 0), (1, 1), (2, 2), (3, 0), (5, 0), (6, 2), (8, 0))
+    campaign.detector = TINY
+    best_anchor(campaign)
+    return campaign
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, **scores: float) -> list[dict[str, str]]:
+    """Let detectors find so much; the list gets, of every measurement, what each given one sees."""
     asked = []
 
-    def scores(dataset: object, models: dict[str, Path], metrics: object, device: str) -> dict[str, float]:
+    def anchor_scores(dataset: object, models: dict[str, Path], *_: object) -> dict[str, float]:
         asked.append({name: json.loads((path / "model.json").read_text())["anchor"] for name, path in models.items()})
-        return {"rgb": 0.1, "dem": 0.4}
+        return scores
 
-    monkeypatch.setattr("ml_backend.detector.anchor_scores", scores)
-    best_anchor(labelled)
-    assert outlook(labelled).stages[3].endswith("rgb, dem, the anchor being the one that finds the most alone.")
-    start_retraining(labelled, reason="one")
+    monkeypatch.setattr("ml_backend.detector.anchor_scores", anchor_scores)
+    return asked
+
+
+def test_the_best_anchor_is_chosen_by_the_pretrained_detectors_and_kept(
+    with_val: "Campaign", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = measured(monkeypatch, rgb=0.1, dem=0.4)
+    assert outlook(with_val).stages[3].endswith("rgb, dem, the anchor being the one that finds the most alone.")
+    start_retraining(with_val, reason="one")
     drive()
     assert asked == [{"rgb": "rgb", "dem": "dem"}]
-    version = champion(labelled)
+    version = champion(with_val)
     assert (version.card["anchor"], version.card["config"]["anchor"]) == ("dem", "dem")
     *pretraining, run = version.retraining.runs.order_by("id")
     assert (run.config["anchor"], run.init["anchor_scores"]) == ("dem", {"rgb": 0.1, "dem": 0.4})
     assert {other.seed for other in pretraining} == {run.seed + PRETRAINING_SEEDS}, "not the same turns of tiles again"
     assert AuditEntry.objects.get(action="training.settle_anchor").after["anchor"] == "dem"
 
-    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
-    start_retraining(labelled, reason="two")
+    assert outlook(with_val).stages[1].endswith("starting from the champion site-v1.")
+    start_retraining(with_val, reason="two")
     assert drive()[:3] == ["release", "finetune", "evaluate"]
     run = TrainingRun.objects.latest("id")
-    assert (run.config["anchor"], run.init["checkpoint"]) == ("dem", version.path)
-    assert outlook(labelled).stages[1].endswith(f"starting from the champion {champion(labelled)}.")
+    assert (run.config["anchor"], run.init) == ("dem", {"checkpoint": version.path})
+    assert outlook(with_val).stages[1].endswith(f"starting from the champion {champion(with_val)}.")
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("scores", "chosen"), [((0.5, 0.1), "rgb"), ((0.1, 0.5), "dem")])
+def test_it_is_chosen_once_even_if_the_gate_refuses_what_was_built_on_it(
+    with_val: "Campaign", monkeypatch: pytest.MonkeyPatch, scores: tuple[float, float], chosen: str
+) -> None:
+    """A champion that was there before, on rgb, is continued if that is what was chosen."""
+    asked = measured(monkeypatch, rgb=scores[0], dem=scores[1])
+    first = start_retraining(with_val, reason="one")
+    run_inline(queued()[0].pk)  # release
+    first.refresh_from_db()
+    promote(make_model(with_val, 7, release=first.release, ap50=0.9), reason="x", request_predictions_now=False)
+    assert drive() == ["pretrain:rgb", "pretrain:dem", "finetune", "evaluate"]
+    first.refresh_from_db()
+    assert first.promoted is False
+    plan = outlook(with_val).stages
+    if chosen == "rgb":
+        assert plan[1].endswith("starting from the champion site-v7.")
+    else:
+        assert plan[1].endswith("starting from unimodal weights of rgb, dem.")
+        start_retraining(with_val, reason="two")
+        assert drive()[:2] == ["release", "finetune"]
+        assert TrainingRun.objects.latest("id").config["anchor"] == "dem"
     assert len(asked) == 1
 
 
 def test_a_choice_that_a_killed_worker_had_made_is_not_made_again(
-    labelled: "Campaign", monkeypatch: pytest.MonkeyPatch
+    with_val: "Campaign", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    best_anchor(labelled)
-    retraining = start_retraining(labelled, reason="one")
+    retraining = start_retraining(with_val, reason="one")
     for _ in range(3):  # release and pretraining
         run_inline(queued()[0].pk)
     run = retraining.runs.get(stage="finetune")
     assert run.config["anchor"] == ""
     settle_anchor(run, "dem", {"rgb": 0.0, "dem": 0.2})
     settle_anchor(TrainingRun.objects.get(pk=run.pk), "rgb", {})
-    monkeypatch.setattr("ml_backend.detector.anchor_scores", None)
+    asked = measured(monkeypatch)
     drive()
-    assert champion(labelled).card["anchor"] == "dem"
+    assert champion(with_val).card["anchor"] == "dem"
+    assert asked == []
 
 
-def test_without_anything_to_choose_the_anchor_by_it_is_the_one_people_draw_on(labelled: "Campaign") -> None:
-    best_anchor(labelled)  # there are no val tiles
-    retraining = start_retraining(labelled, reason="one")
-    drive()
-    assert champion(labelled).card["anchor"] == "rgb"
-    assert retraining.runs.get(stage="finetune").init["anchor_scores"] == {}
-    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
-
-
-@pytest.mark.parametrize("other", [{"pretrain_iterations": 0}, {"fusion": "stack"}])
-def test_without_pretraining_too(labelled: "Campaign", other: dict[str, object]) -> None:
-    best_anchor(labelled, **other)
-    start_retraining(labelled, reason="one")
-    assert drive()[:2] == ["release", "finetune"]
-    assert champion(labelled).card["anchor"] == "rgb"
-    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
-
-
-def test_a_champion_whose_anchor_was_not_chosen_is_left_for_one_that_is(labelled: "Campaign") -> None:
-    promote(make_model(labelled), reason="x")
-    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
-    best_anchor(labelled)
-    assert [stage.split()[0] for stage in outlook(labelled).stages[1:4]] == ["Pretrain", "Pretrain", "Train"]
-
-
-def test_detectors_are_really_measured_on_the_val_tiles(data_root: Path) -> None:
+def test_detectors_are_really_measured_on_the_val_tiles(with_val: "Campaign") -> None:
     """These lack the DEM, so its detector finds nothing there."""
-    campaign = make_campaign(data_root, val=True)
-    squares = [Site().square(*place) for place in ((0, 0), (1, 1), (5, 0), (8, 0))]
-    import_labels(campaign, write_labels(data_root / "truth.geojson", *squares), coverage="regions")
-    campaign.detector = TINY
-    best_anchor(campaign)
-    retraining = start_retraining(campaign, reason="one")
+    retraining = start_retraining(with_val, reason="one")
     drive()
     scores = retraining.runs.get(stage="finetune").init["anchor_scores"]
     assert scores["rgb"] >= scores["dem"] == 0
+    assert champion(with_val).card["anchor"] == "rgb"
+
+
+def test_without_val_labels_it_is_the_one_people_draw_on_until_there_are_some(data_root: Path) -> None:
+    campaign = make_campaign(data_root, val=True)
+    label_squares(campaign, data_root, (0, 0), (1, 1), (5, 0))
+    campaign.detector = TINY
+    best_anchor(campaign)
+    assert "anchor" not in outlook(campaign).stages[3]
+    retraining = start_retraining(campaign, reason="one")
+    drive()
     assert champion(campaign).card["anchor"] == "rgb"
+    assert "anchor_scores" not in retraining.runs.get(stage="finetune").init
+    assert outlook(campaign).stages[1].endswith("starting from the champion site-v1.")
+    label_squares(campaign, data_root, (8, 0))
+    assert "the anchor being the one" in outlook(campaign).stages[1], "unimodal detectors are there already"
+
+
+@pytest.mark.parametrize("other", [{"pretrain_iterations": 0}, {"fusion": "stack"}])
+def test_without_pretraining_it_is_the_one_people_draw_on(with_val: "Campaign", other: dict[str, object]) -> None:
+    best_anchor(with_val, **other)
+    start_retraining(with_val, reason="one")
+    assert drive()[:2] == ["release", "finetune"]
+    assert champion(with_val).card["anchor"] == "rgb"
+    assert outlook(with_val).stages[1].endswith("starting from the champion site-v1.")
+
+
+def test_what_cannot_be_measured_leaves_a_champion_on_its_own_anchor(labelled: "Campaign") -> None:
+    labelled.detector = {**labelled.detector, "anchor": "dem"}
+    labelled.save()
+    promote(make_model(labelled), reason="x")
+    best_anchor(labelled)  # there are no val tiles
+    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
+
+
+def test_a_champion_whose_anchor_was_not_chosen_is_left_for_one_that_is(with_val: "Campaign") -> None:
+    promote(make_model(with_val), reason="x")
+    assert [stage.split()[0] for stage in outlook(with_val).stages[1:4]] == ["Pretrain", "Pretrain", "Train"]
+
+
+def test_weights_that_are_gone_are_not_started_from(labelled: "Campaign") -> None:
+    promote(make_model(labelled), reason="x")
+    (artifact(champion(labelled).path) / "model.safetensors").unlink()
+    assert "champion" not in outlook(labelled).stages[3]
 
 
 def test_worse_challenger_is_kept_back_and_the_champion_goes_on_predicting(labelled: "Campaign") -> None:

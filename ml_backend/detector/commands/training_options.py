@@ -123,8 +123,8 @@ def _parts(group: argparse._ArgumentGroup) -> None:
         "--fusion-rate",
         type=float,
         metavar="FACTOR",
-        help="multiply the learning rate of the fusion, the one thing that begins anew where all else is pretrained "
-        f"(default: {DEFAULTS.fusion_rate:g})",
+        help="multiply the learning rate of the fusion in fine-tuning from one detector per modality, where it alone "
+        f"begins anew (default: {DEFAULTS.fusion_rate:g})",
     )
 
 

@@ -6,16 +6,18 @@ costs a lot (docs/detector.md, Tree crowns).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_backend.detector.checkpoint import Checkpoint
+from ml_backend.detector.checkpoint import Checkpoint, inspect, replace_file
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.data.samples import holds_objects
 from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.errors import ConfigError, DatasetError
 from ml_backend.detector.evaluation import evaluate
+from ml_backend.detector.training.result import Progress
 
 SPLIT = "val"
 
@@ -52,7 +54,11 @@ def require_choice(dataset: DatasetSpec, config: DetectorConfig, sources: Mappin
 
 
 def anchor_scores(
-    dataset: DatasetSpec, checkpoints: Mapping[str, Path], metrics: Mapping[str, Mapping[str, Any]], device: str
+    dataset: DatasetSpec,
+    checkpoints: Mapping[str, Path],
+    metrics: Mapping[str, Mapping[str, Any]],
+    device: str,
+    progress: Progress | None = None,
 ) -> dict[str, float]:
     """How much of the validation split each modality's detector finds, 0..1.
 
@@ -64,6 +70,7 @@ def anchor_scores(
         checkpoints: each modality's detector.
         metrics: of those that were measured on that split when they were trained.
         device: where the others are measured.
+        progress: called with the share of one modality's tiles that is done, and a line of text.
     """
     scores: dict[str, float] = {}
     if not dataset.has_split(SPLIT) or not (total := _objects(dataset)):
@@ -72,10 +79,32 @@ def anchor_scores(
         if not (share := _objects(dataset.seen_by([name])) / total):
             scores[name] = 0.0
             continue
-        known = (
-            metrics.get(name) or evaluate(dataset.path, checkpoint, split=SPLIT, device=device, resamples=0).summary()
-        )
+        known = metrics.get(name)
+        if not known:
+            found = evaluate(dataset.path, checkpoint, split=SPLIT, device=device, progress=progress, resamples=0)
+            known = found.summary()
         scores[name] = share * (known["ap50"] or 0.0)
+    return scores
+
+
+def kept_scores(
+    file: Path, dataset: DatasetSpec, checkpoints: Mapping[str, Path], measure: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """The scores in a file that were measured with these models on this dataset; measured and kept if there are none.
+
+    What an interrupted chain had chosen by stays so, where another device would round otherwise.
+    """
+    models = {name: inspect(path)["weights"]["sha256"] for name, path in checkpoints.items()}
+    measured_on = {"dataset": dataset.checksum, "models": models}
+    if file.is_file():
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            if kept["measured_on"] == measured_on:
+                return {name: float(kept["scores"][name]) for name in checkpoints}
+        except (ValueError, KeyError, TypeError):
+            pass  # a damaged note costs a measurement
+    scores = measure()
+    replace_file(file, json.dumps({"measured_on": measured_on, "scores": scores}, indent=2).encode())
     return scores
 
 

@@ -14,7 +14,7 @@ from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import ConfigError
 from ml_backend.detector.model.fusion import joins_data
-from ml_backend.detector.training.anchor import anchor_scores, require_choice
+from ml_backend.detector.training.anchor import anchor_scores, kept_scores, require_choice
 from ml_backend.detector.training.loop import train
 from ml_backend.detector.training.parts import check_parts
 from ml_backend.detector.training.result import Progress, TrainResult
@@ -25,6 +25,7 @@ from ml_backend.detector.training.warmstart import WarmStart, open_sources
 PRETRAINING_SEEDS = 1_000_000
 FINETUNE = "finetune"
 SUMMARY = "stages.json"
+CHOICE = "anchor.json"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def train_in_stages(
 
     Args:
         dataset_dir: see :mod:`ml_backend.detector.dataset`.
-        out_dir: gets ``pretrain-MODALITY/``, ``finetune/`` and, in the end, ``stages.json``.
+        out_dir: gets ``pretrain-MODALITY/``, ``finetune/`` and, in the end, ``stages.json``; with ``choose_anchor``
+            also ``anchor.json``, what it was chosen by.
         config: of the fine-tuning.
         pretrain: of the pretraining, for all modalities or by modality; ``modalities`` and ``anchor`` are set here. By
             default, and for modalities that are left out, it is ``config`` without its ``freeze`` and ``slow``. Its
@@ -168,8 +170,12 @@ def train_in_stages(
             metrics = {stage.config.anchor: results[stage.name].metrics for stage in alone}
             seen = read_dataset(dataset_dir).seen_by(joint.modalities)
             models = {name: given[name] for name in joint.modalities}
-            scores = team.agreed(lambda: anchor_scores(seen, models, metrics, device))
-            joint = replace(joint, anchor=max(joint.modalities, key=scores.__getitem__))
+            note = Path(out_dir) / CHOICE
+            scores = team.agreed(
+                lambda: kept_scores(note, seen, models, lambda: anchor_scores(seen, models, metrics, device))
+            )
+            # of two alike it is the dataset's, which the plan has
+            joint = replace(joint, anchor=max(joint.modalities, key=lambda name: (scores[name], name == joint.anchor)))
         init = {joint.anchor: given[joint.anchor]} if joins_data(joint.fusion) else given
         results[FINETUNE] = learn(last, joint, init)
         result = StagesResult(results, joint.anchor, scores, own_memory=choose_device(device).type == "cuda")

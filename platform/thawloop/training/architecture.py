@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,10 +23,11 @@ class Architecture:
     Attributes:
         size: `nano`, `tiny`.
         fusion: How modalities are joined; empty with one modality, where it means nothing.
-        anchor: The modality that the others are added to; empty while it is still to be chosen.
+        anchor: The modality that the others are added to.
         modalities: Name and bands of each, in input order.
         classes: Class names, in the order of the labels.
         version: Of what such a description means as a network.
+        choose: Whether the anchor may turn out to be another, by measurement.
     """
 
     size: str
@@ -35,6 +36,7 @@ class Architecture:
     modalities: tuple[tuple[str, tuple[str, ...]], ...]
     classes: tuple[str, ...]
     version: int = VERSION
+    choose: bool = field(default=False, compare=False)
 
     @classmethod
     def wanted(cls, campaign: Campaign, definition: dict[str, Any] | None = None) -> Self:
@@ -58,13 +60,14 @@ class Architecture:
             )
         settings.check_anchor([entry["name"] for entry in used])
         drawn_on = next((entry["name"] for entry in used if entry["anchor"]), used[0]["name"])
-        named = "" if settings.anchor == BEST else settings.anchor or drawn_on
+        choose = settings.anchor == BEST
         return cls(
             size=settings.size,
             fusion=settings.fusion if len(used) > 1 else "",
-            anchor=named,
+            anchor=drawn_on if choose else settings.anchor or drawn_on,
             modalities=tuple((entry["name"], tuple(entry["bands"])) for entry in used),
             classes=tuple(dataset["classes"]),
+            choose=choose,
         )
 
     @classmethod
@@ -88,8 +91,8 @@ class Architecture:
         return [name for name, _ in self.modalities]
 
     def settled(self, anchor: str) -> "Architecture":
-        """With that anchor, if it is still to be chosen."""
-        return self if self.anchor else replace(self, anchor=anchor)
+        """With that anchor, chosen."""
+        return replace(self, anchor=anchor, choose=False)
 
     def alone(self, modality: str) -> "Architecture":
         """The unimodal model whose weights can start this one's branch."""

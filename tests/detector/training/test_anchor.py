@@ -20,7 +20,7 @@ from ml_backend.detector import (
     train_in_stages,
 )
 from ml_backend.detector.commands import main
-from ml_backend.detector.training.anchor import anchor_scores
+from ml_backend.detector.training.anchor import anchor_scores, kept_scores
 from tests.detector.files import edit_json
 
 
@@ -116,3 +116,30 @@ def test_without_objects_to_measure_on_there_is_no_choice(
     with pytest.raises(DatasetError, match=r"val\.json is missing or holds no objects, so no anchor can be chosen"):
         train_in_stages(own_dataset_dir, tmp_path / "out", quick, choose_anchor=True, device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_choice_is_kept_for_the_same_models_and_data(
+    dataset_dir: Path, elevation: TrainResult, tmp_path: Path
+) -> None:
+    """Another device would round otherwise, and what was trained on the first choice could not be gone on with."""
+    dataset = read_dataset(dataset_dir)
+    models = {"relative_elevation": elevation.checkpoint}
+    file = tmp_path / "anchor.json"
+    assert kept_scores(file, dataset, models, lambda: {"relative_elevation": 0.3}) == {"relative_elevation": 0.3}
+    assert kept_scores(file, dataset, models, lambda: {"relative_elevation": 0.9}) == {"relative_elevation": 0.3}
+    edit_json(file, lambda data: data["measured_on"].update(dataset="another"))
+    assert kept_scores(file, dataset, models, lambda: {"relative_elevation": 0.5}) == {"relative_elevation": 0.5}
+    file.write_text("{")
+    assert kept_scores(file, dataset, models, lambda: {"relative_elevation": 0.7}) == {"relative_elevation": 0.7}
+    assert kept_scores(file, dataset, models, dict) == {"relative_elevation": 0.7}
+
+
+def test_of_two_alike_it_is_the_datasets(
+    dataset_dir: Path, quick: DetectorConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "ml_backend.detector.training.stages.anchor_scores", lambda data, models, *_: dict.fromkeys(models, 0.2)
+    )
+    config = replace(quick, modalities=("relative_elevation", "rgb"), iterations=1)
+    assert train_in_stages(dataset_dir, tmp_path, config, choose_anchor=True, device="cpu").anchor == "rgb"
+    assert json.loads((tmp_path / "anchor.json").read_text())["scores"] == {"relative_elevation": 0.2, "rgb": 0.2}

@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from labeling.configuration import DetectorSettings
-from labeling.models import Campaign
+from labeling.models import Campaign, Split
 from labeling.selectors import current_labels
 from thawloop.core.errors import Refused
 from thawloop.training.architecture import Architecture
 from thawloop.training.selectors.plan import TrainingPlan, plan_training
-from thawloop.training.selectors.policy import explain_policy, labelled_per_split, something_to_learn
+from thawloop.training.selectors.policy import explain_policy, holds_labels, labelled_per_split
 from thawloop.training.selectors.succession import active_retraining, champion
 
 
@@ -68,7 +68,7 @@ def _obstacle(campaign: Campaign, tiles: dict[str, int]) -> str:
     for split in ("train", "test"):
         if not tiles.get(split):
             return f"No tile of the {split} regions is labelled."
-    if not something_to_learn(campaign):
+    if not holds_labels(campaign, Split.TRAIN):
         return "The labelled training tiles hold no label yet: a model needs at least one."
     return ""
 

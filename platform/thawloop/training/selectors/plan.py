@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labeling.configuration import DetectorSettings
-from labeling.models import Campaign
+from labeling.models import Campaign, Split
 from thawloop.core.storage import artifact
-from thawloop.training.architecture import Architecture, read_card
+from thawloop.training.architecture import WEIGHTS_FILE, Architecture, read_card
 from thawloop.training.errors import ModelRefused
 from thawloop.training.models import ModelVersion, TrainingRun
+from thawloop.training.selectors.policy import holds_labels
 from thawloop.training.selectors.succession import champion
 
 STACK = "stack"
@@ -27,14 +28,12 @@ class TrainingPlan:
         warm_start: The champion, where its weights fit.
         unimodal: Modality to artifact name of weights that exist already.
         to_pretrain: Modalities to be trained alone first.
-        anchor_scores: What the champion's anchor was chosen by; None if it was not.
     """
 
     architecture: Architecture
     warm_start: ModelVersion | None = None
     unimodal: dict[str, str] = field(default_factory=dict)
     to_pretrain: tuple[str, ...] = ()
-    anchor_scores: dict[str, float] | None = None
 
     @property
     def start_in_words(self) -> str:
@@ -42,7 +41,7 @@ class TrainingPlan:
         if self.warm_start:
             return f"starting from the champion {self.warm_start.name}"
         if self.unimodal or self.to_pretrain:
-            choice = "" if self.architecture.anchor else ", the anchor being the one that finds the most alone"
+            choice = ", the anchor being the one that finds the most alone" if self.architecture.choose else ""
             return f"starting from unimodal weights of {', '.join(self.architecture.names)}{choice}"
         return "from scratch"
 
@@ -54,17 +53,21 @@ def plan_training(campaign: Campaign, architecture: Architecture) -> TrainingPla
     there is only one, or modalities are stacked into one backbone, or pretraining is switched off; weights that an
     earlier retraining pretrained for the same size, bands and classes are used again.
 
-    An anchor that is to be chosen is chosen by pretrained detectors, once: champions that it led to are continued on
-    it. Without pretraining there is nothing to choose by, and it is the one people draw on.
+    An anchor that is to be chosen is chosen once in a campaign for the same size, fusion and modalities, by pretrained
+    detectors, as soon as labels on val tiles can tell. Until then a champion is continued on its own.
     """
     settings = DetectorSettings.from_json(campaign.detector)
     pretrains = len(architecture.names) > 1 and architecture.fusion != STACK and settings.pretrain_iterations > 0
     current = champion(campaign)
     known = _architecture(current.path) if current else None
-    if current and known and known == architecture.settled(known.anchor):
-        scores = _anchor_scores(current)
-        if architecture.anchor or scores is not None or not pretrains:
-            return TrainingPlan(known, warm_start=current, anchor_scores=scores)
+    if architecture.choose:
+        if chosen := _chosen_anchor(campaign, architecture):
+            architecture = architecture.settled(chosen)
+        elif not (pretrains and holds_labels(campaign, Split.VAL)):
+            on_its_own = architecture.settled(known.anchor if known else architecture.anchor)
+            architecture = on_its_own if known == on_its_own else architecture.settled(architecture.anchor)
+    if known == architecture and not architecture.choose:
+        return TrainingPlan(architecture, warm_start=current)
     if not pretrains:
         return TrainingPlan(architecture)
     there = {name: path for name in architecture.names if (path := _pretrained(campaign, architecture.alone(name)))}
@@ -89,7 +92,7 @@ def detector_config(campaign: Campaign, architecture: Architecture, *, seed: int
         "size": settings.size,
         "fusion": settings.fusion,
         "modalities": [pretrain] if pretrain else architecture.names,
-        "anchor": pretrain or architecture.anchor,
+        "anchor": pretrain or ("" if architecture.choose else architecture.anchor),
         "iterations": settings.pretrain_iterations if pretrain else settings.iterations,
         "batch_size": settings.batch_size,
         "image_size": settings.image_size,
@@ -115,16 +118,20 @@ def _pretrained(campaign: Campaign, wanted: Architecture) -> str | None:
     return next((path for path in paths if _architecture(path) == wanted), None)
 
 
-def _anchor_scores(version: ModelVersion) -> dict[str, float] | None:
-    """What the anchor of a model version was chosen by; None if it was not chosen so."""
-    runs = TrainingRun.objects.filter(retraining=version.retraining_id, stage=TrainingRun.Stage.FINETUNE)
-    start: dict[str, Any] = runs.values_list("init", flat=True).first() or {}
-    return start.get(SCORES)
+def _chosen_anchor(campaign: Campaign, wanted: Architecture) -> str | None:
+    """The anchor that measurement has chosen for such a model before."""
+    runs = TrainingRun.objects.filter(
+        retraining__campaign=campaign, stage=TrainingRun.Stage.FINETUNE, init__has_key=SCORES
+    ).order_by("-id")
+    shape = (wanted.size, wanted.fusion, wanted.names)
+    configs = (run.config for run in runs)
+    return next((c["anchor"] for c in configs if (c["size"], c["fusion"], c["modalities"]) == shape), None)
 
 
 def _architecture(path: str) -> Architecture | None:
-    """What an artifact is; None of a lost or damaged one, which cannot be started from."""
+    """What an artifact is; None of one that is lost in part or whole, which cannot be started from."""
     try:
-        return Architecture.of_card(read_card(artifact(path)))
+        card = read_card(artifact(path))
     except ModelRefused:
         return None
+    return Architecture.of_card(card) if (artifact(path) / WEIGHTS_FILE).is_file() else None

@@ -73,10 +73,10 @@ def labelled_per_split(campaign: Campaign) -> dict[str, int]:
     return dict(tiles.values_list("split").annotate(tiles=Count("pk")))  # type: ignore[misc]  # `split` is annotated
 
 
-def something_to_learn(campaign: Campaign) -> bool:
-    """Whether any label of record lies on a labelled training tile."""
-    training = labelled_tiles(campaign).filter(split=Split.TRAIN)  # type: ignore[misc]  # `split` is annotated
-    return current_labels(campaign).filter(Exists(training.filter(geometry__intersects=OuterRef("geometry")))).exists()
+def holds_labels(campaign: Campaign, split: str) -> bool:
+    """Whether any label of record lies on a labelled tile of a split."""
+    tiles = labelled_tiles(campaign).filter(split=split)  # type: ignore[misc]  # `split` is annotated
+    return current_labels(campaign).filter(Exists(tiles.filter(geometry__intersects=OuterRef("geometry")))).exists()
 
 
 def _switched_off(campaign: Campaign, policy: RetrainPolicy | None) -> list[tuple[str, str]]:
@@ -124,7 +124,7 @@ def _missing_splits(campaign: Campaign) -> list[tuple[str, str]]:
     against = []
     if Split.TRAIN not in present:
         against.append(("splits", "No training tile is labelled yet."))
-    elif not something_to_learn(campaign):
+    elif not holds_labels(campaign, Split.TRAIN):
         against.append(("splits", "The labelled training tiles hold no label yet: a model needs at least one."))
     if Split.TEST not in present:
         against.append(("splits", "No test tile is labelled: a new model could not be compared with the champion."))

@@ -84,8 +84,8 @@ def decide(retraining: Retraining) -> bool:
 def judge(challenger: Evaluation, current: Evaluation | None, *, min_gain: float = 0.0) -> Verdict:
     """Compare a challenger with the champion on the same test tiles.
 
-    Without test instances nothing can be compared and nothing passes; without a champion, or with one that another
-    version of the network left behind, any measured model does.
+    Without test instances nothing can be compared and nothing passes; without a champion any measured model does, and
+    after one that another version of the network left behind any that finds something.
     """
     name, release = challenger.model_version.name, challenger.release.version
     if why := challenger.metrics.get("error"):
@@ -100,7 +100,7 @@ def judge(challenger: Evaluation, current: Evaluation | None, *, min_gain: float
     if current is None:
         return Verdict(True, f"{own}; it is the campaign's first champion.")
     rival = current.model_version.name
-    if network_version(current.model_version.card) != VERSION:
+    if challenger.ap50 and network_version(current.model_version.card) != VERSION:
         return Verdict(True, f"{own}; the champion {rival} was made by another ThawLoop and cannot predict here.")
     if current.ap50 is None:
         return Verdict(

@@ -31,8 +31,6 @@ def plan_runs(retraining: Retraining) -> list[TrainingRun]:
     start: dict[str, Any] = {}
     if plan.warm_start:
         start = {"checkpoint": plan.warm_start.path}
-        if plan.anchor_scores is not None:
-            start[SCORES] = plan.anchor_scores
     elif plan.unimodal or plan.to_pretrain:
         start = {
             "unimodal": {**plan.unimodal, **{name: pretrained_path(retraining, name) for name in plan.to_pretrain}}
