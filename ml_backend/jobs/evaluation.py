@@ -8,11 +8,14 @@ from ml_backend.jobs.refusals import DetectorRefused, refusals
 from thawloop.core.jobs import JobContext
 from thawloop.core.storage import artifact
 from thawloop.training.models import ModelVersion, Retraining
-from thawloop.training.services import finish_evaluation, missing_evaluations, step_failed
+from thawloop.training.services import GAIN_OVER, finish_evaluation, missing_evaluations, step_failed
 
 
 def evaluate(job: JobContext) -> dict[str, Any]:
     """Measure whoever has not been measured on the release of a retraining: args `retraining`.
+
+    Whoever is measured second is compared with the first, tile by tile, so that the gate can say how far a gain is to
+    be trusted.
 
     A champion that cannot be measured there (it does not know a class that was added since) must not stop the
     challenger: why is recorded, and the gate leaves the decision to a person.
@@ -31,6 +34,7 @@ def evaluate(job: JobContext) -> dict[str, Any]:
             job.progress((done + share) / total, text)
 
         metrics = _measure(job, retraining, version, str(dataset), device, report)
+        metrics[GAIN_OVER] = _gain_over(job, retraining, metrics)
         finish_evaluation(retraining, version, metrics)
         measured[version.name] = {name: value for name, value in metrics.items() if name != "per_image"}
     return measured
@@ -54,3 +58,21 @@ def _measure(
             raise
         job.log.warning("the champion cannot be measured", model=version.name, why=str(refusal))
         return {"error": str(refusal)}
+
+
+def _gain_over(job: JobContext, retraining: Retraining, metrics: dict[str, Any]) -> dict[str, Any]:
+    """AP50 minus that of every model measured on these tiles before, with its interval, where both can be compared."""
+    from ml_backend.detector import DatasetError, Evaluation, compare_evaluations
+
+    gains = {}
+    rivals = retraining.release.evaluations.filter(split="test").select_related("model_version")
+    for rival in rivals if "error" not in metrics else ():
+        if "per_image" not in rival.metrics:
+            continue
+        try:
+            found = compare_evaluations(Evaluation.from_json(rival.metrics), Evaluation.from_json(metrics))
+        except DatasetError as error:  # one modality alone is not measured on tiles that lack it
+            job.log.info("two models cannot be compared tile by tile", model=rival.model_version.name, why=str(error))
+            continue
+        gains[rival.model_version.name] = found["ap50"].to_json()
+    return gains

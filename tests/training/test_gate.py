@@ -82,6 +82,21 @@ def test_challenger_that_is_not_better_is_refused(labelled: "Campaign", ap50: fl
     assert f"{old.name} stays" in retraining.verdict
 
 
+@pytest.mark.parametrize("second", ["challenger", "champion"])
+def test_the_verdict_tells_how_sure_the_gain_is(labelled: "Campaign", second: str) -> None:
+    retraining = retraining_of(labelled)
+    old, new = make_model(labelled, 1), made_by(retraining, 0.55)
+    promote(old, reason="first", request_predictions_now=False)
+    record_evaluation(old, retraining.release, {"ap": 0.2, "ap50": 0.40, "ap30": 0.5})
+    if second == "challenger":
+        version, gains = new, {old.name: {"low": -0.02, "high": 0.31}}
+    else:
+        version, gains = old, {new.name: {"low": -0.31, "high": 0.02}}
+    Evaluation.objects.filter(model_version=version).update(metrics={"gain_over": gains})
+    assert decide(retraining)
+    assert retraining.verdict.endswith("a gain of +0.150 (95 % interval over test tiles -0.020 to +0.310).")
+
+
 def test_gate_asks_for_the_policys_gain(labelled: "Campaign") -> None:
     policy(labelled, gate_min_gain=0.1)
     retraining = retraining_of(labelled)

@@ -188,6 +188,7 @@ def test_the_best_anchor_is_chosen_by_the_pretrained_detectors_and_kept(
     assert drive()[:3] == ["release", "finetune", "evaluate"]
     run = TrainingRun.objects.latest("id")
     assert (run.config["anchor"], run.init) == ("dem", {"checkpoint": version.path})
+    assert "(95 % interval over test tiles " in run.retraining.verdict
     assert outlook(with_val).stages[1].endswith(f"starting from the champion {champion(with_val)}.")
     assert len(asked) == 1
 

@@ -1,6 +1,6 @@
 """Every change of state in the training room: retrainings, the registry, promotion."""
 
-from thawloop.training.services.gate import decide, judge, missing_evaluations, record_evaluation
+from thawloop.training.services.gate import GAIN_OVER, decide, judge, missing_evaluations, record_evaluation
 from thawloop.training.services.policies import set_policy
 from thawloop.training.services.registry import (
     promote,
@@ -28,6 +28,7 @@ from thawloop.training.services.runs import settle_anchor
 from thawloop.training.services.steps import advance_retraining, step_failed
 
 __all__ = [
+    "GAIN_OVER",
     "advance_all",
     "advance_retraining",
     "apply_policies",

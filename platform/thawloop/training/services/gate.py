@@ -13,6 +13,8 @@ from thawloop.training.models import Evaluation, ModelVersion, Promotion, Retrai
 from thawloop.training.selectors import champion
 from thawloop.training.services.registry import promote
 
+GAIN_OVER = "gain_over"  # in an evaluation's metrics: by how much it is above others on the same tiles, and how surely
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -32,6 +34,7 @@ def record_evaluation(
         release: The dataset.
         metrics: `ap`, `ap50`, `ap30` and whatever else was measured; `n_instances` 0 means that the split holds
             nothing to be found, so that the precisions mean nothing. `error` says why the model could not be measured.
+            `gain_over` has, by name of a model measured before, `difference`, `low` and `high` of AP50 (95 % interval).
         split: `test` or `val`.
     """
     measured = bool(metrics.get("n_instances", 1)) and "error" not in metrics
@@ -109,10 +112,20 @@ def judge(challenger: Evaluation, current: Evaluation | None, *, min_gain: float
             f"({current.metrics.get('error', 'no reason recorded')}); compare them yourself and promote by hand.",
         )
     gain = challenger.ap50 - current.ap50
-    compared = f"{own}, the champion {rival} {current.ap50:.3f}: a gain of {gain:+.3f}"
+    compared = f"{own}, the champion {rival} {current.ap50:.3f}: a gain of {gain:+.3f}{_how_sure(challenger, current)}"
     if gain > min_gain:
         return Verdict(True, f"{compared}.")
     return Verdict(False, f"{compared}, and more than {min_gain:+.3f} was asked for; {rival} stays.")
+
+
+def _how_sure(challenger: Evaluation, current: Evaluation) -> str:
+    """The interval of the gain over the test tiles, as whoever was measured second has it; empty if nobody does."""
+    for own, other, sign in ((challenger, current, 1), (current, challenger, -1)):
+        gain = own.metrics.get(GAIN_OVER, {}).get(other.model_version.name, {})
+        if gain.get("low") is not None:
+            low, high = sorted((sign * gain["low"], sign * gain["high"]))
+            return f" (95 % interval over test tiles {low:+.3f} to {high:+.3f})"
+    return ""
 
 
 def _evaluation(version: ModelVersion, retraining: Retraining) -> Evaluation:
