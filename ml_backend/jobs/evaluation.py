@@ -7,6 +7,7 @@ from ml_backend.jobs.devices import ready_device
 from ml_backend.jobs.refusals import DetectorRefused, refusals
 from thawloop.core.jobs import JobContext
 from thawloop.core.storage import artifact
+from thawloop.training.models import Evaluation as Measured
 from thawloop.training.models import ModelVersion, Retraining
 from thawloop.training.services import GAIN_OVER, finish_evaluation, missing_evaluations, step_failed
 
@@ -65,7 +66,7 @@ def _gain_over(job: JobContext, retraining: Retraining, metrics: dict[str, Any])
     from ml_backend.detector import DatasetError, Evaluation, compare_evaluations
 
     gains = {}
-    rivals = retraining.release.evaluations.filter(split="test").select_related("model_version")
+    rivals = Measured.objects.filter(release=retraining.release, split="test").select_related("model_version")
     for rival in rivals if "error" not in metrics else ():
         if "per_image" not in rival.metrics:
             continue
