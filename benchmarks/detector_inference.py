@@ -29,6 +29,7 @@ import torch
 
 from ml_backend.detector import ChipInput, Detector, DetectorConfig, ModalitySpec, load
 from ml_backend.detector.checkpoint import Checkpoint, write_checkpoint
+from ml_backend.detector.config import ARCHITECTURE
 from ml_backend.detector.inference.export import export
 from ml_backend.detector.model.build import build_model
 
@@ -46,7 +47,8 @@ def checkpoint(folder: Path, size: str) -> Checkpoint:
     names = tuple(modality.name for modality in MODALITIES)
     config = DetectorConfig(size=size, modalities=names, anchor=names[0])
     model = build_model(config, MODALITIES, 1)
-    card = {"config": config.to_json(), "classes": ["RTS"], "modalities": [m.to_json() for m in MODALITIES]}
+    modalities = [m.to_json() for m in MODALITIES]
+    card = {"architecture": ARCHITECTURE, "config": config.to_json(), "classes": ["RTS"], "modalities": modalities}
     return write_checkpoint(folder, model.state_dict(), card)
 
 
