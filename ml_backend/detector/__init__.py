@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     )
     from ml_backend.detector.evaluation import Evaluation, Search, compare_evaluations, evaluate
     from ml_backend.detector.inference import Detection, Detector, TileResult, load
-    from ml_backend.detector.training import StagesResult, TrainResult, anchor_scores, train, train_in_stages
+    from ml_backend.detector.training import (
+        StagesResult,
+        TrainResult,
+        anchor_scores,
+        best_anchor,
+        train,
+        train_in_stages,
+    )
 
 # OpenMP reads this when torch loads it. By default its threads spin while they wait for each other, and when other
 # processes want the same cores they mostly wait: on 2 busy cores a training step took over 14 s instead of 2 s.
@@ -58,6 +65,7 @@ _HOME = {
     "TrainingDivergedError": "errors",
     "TrainingStoppedError": "errors",
     "anchor_scores": "training",
+    "best_anchor": "training",
     "compare_evaluations": "evaluation",
     "evaluate": "evaluation",
     "inspect": "checkpoint",
@@ -92,6 +100,7 @@ __all__ = [
     "TrainingDivergedError",
     "TrainingStoppedError",
     "anchor_scores",
+    "best_anchor",
     "compare_evaluations",
     "evaluate",
     "inspect",

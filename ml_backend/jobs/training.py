@@ -75,7 +75,7 @@ def _choose_anchor(job: JobContext, run: TrainingRun, dataset: Path, start: dict
 
     What this retraining has pretrained was measured on the same val tiles then.
     """
-    from ml_backend.detector import anchor_scores, read_dataset
+    from ml_backend.detector import DetectorConfig, anchor_scores, best_anchor, read_dataset
 
     def report(share: float, text: str) -> None:
         job.check_cancelled()
@@ -84,10 +84,11 @@ def _choose_anchor(job: JobContext, run: TrainingRun, dataset: Path, start: dict
     alone = run.retraining.runs.filter(stage=TrainingRun.Stage.PRETRAIN).select_related("modality")
     known = {own.modality.name: own.metrics for own in alone if own.modality}
     spec = read_dataset(dataset)
-    inputs = run.config["modalities"]
-    scores = anchor_scores(spec.seen_by(inputs), {name: start[name] for name in inputs}, known, device, report)
+    config = DetectorConfig.from_json(run.config).resolve(spec)
+    models = {name: start[name] for name in config.modalities}
+    scores = anchor_scores(spec.seen_by(config.modalities), models, known, device, report)
     job.check_cancelled()
-    anchor = max(inputs, key=scores.__getitem__) if scores else spec.anchor if spec.anchor in inputs else inputs[0]
+    anchor = best_anchor(scores, config)
     job.log.info("the anchor is chosen", anchor=anchor, found_alone=scores)
     settle_anchor(run, anchor, scores)
 

@@ -77,16 +77,29 @@ def write_raster(path: Path, bands: int, *, col: int, row: int, cols: int, rows:
 
 
 def make_campaign(
-    data_root: Path, *, val: bool = False, overlap: int = 0, origin: tuple[int, int] = (COL, ROW)
+    data_root: Path,
+    *,
+    val: bool = False,
+    overlap: int = 0,
+    origin: tuple[int, int] = (COL, ROW),
+    dem_columns: int = 2,
 ) -> Campaign:
-    """Make the campaign. `val`: also three val tiles; `overlap`: of neighbouring tiles, in pixels."""
+    """Make the campaign.
+
+    Args:
+        data_root: Gets its rasters.
+        val: Also three val tiles.
+        overlap: Of neighbouring tiles, in pixels.
+        origin: Column and row of the lower left tile.
+        dem_columns: How many columns of tiles have the DEM, from the west.
+    """
     site = Site(overlap, origin)
     rgb = define_modality(
         "rgb", bands=["red", "green", "blue"], range_min=0, range_max=255, title="RGB", kind="optical"
     )
     dem = define_modality("dem", bands=["elevation"], range_min=0, range_max=255, unit="m", is_static=True, title="DEM")
     write_raster(data_root / "rgb.tif", 3, col=0, row=0, cols=9, rows=3, site=site)
-    write_raster(data_root / "dem.tif", 1, col=0, row=0, cols=2, rows=3, site=site)
+    write_raster(data_root / "dem.tif", 1, col=0, row=0, cols=dem_columns, rows=3, site=site)
     terms = {"acquired": date(2021, 7, 1), "provider": "Test", "licence": "CC0"}
     register_scene(str(data_root / "rgb.tif"), modality=rgb, **terms)
     register_scene(str(data_root / "dem.tif"), modality=dem, **terms)

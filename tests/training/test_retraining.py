@@ -1,30 +1,25 @@
 """One turn from labels to a champion, with real tiny trainings; and what happens when it is disturbed."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from labeling.models import Prediction
-from tests.releases.site import Site, make_campaign, write_labels
-from tests.training.world import TEST_TILES, TINY, TRAIN_TILES, drive, made_by, make_model, queued
+from tests.training.world import TEST_TILES, TRAIN_TILES, drive, made_by, make_model, queued
 from thawloop.catalog.models import Scene
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry, Job
 from thawloop.core.storage import artifact
-from thawloop.releases.services import import_labels
 from thawloop.training.errors import RetrainingConflict, RetrainingRefused
 from thawloop.training.models import ModelVersion, Promotion, Retraining, TrainingRun
 from thawloop.training.selectors import champion, learning_curve, outlook
-from thawloop.training.selectors.plan import PRETRAINING_SEEDS
 from thawloop.training.services import (
     advance_all,
     advance_retraining,
     cancel_retraining,
     promote,
     retry_retraining,
-    settle_anchor,
     start_retraining,
 )
 
@@ -134,149 +129,6 @@ def test_a_model_may_build_on_another_modality_than_the_one_people_draw_on(label
     assert version is not None
     assert (version.card["config"]["anchor"], version.card["config"]["modalities"]) == ("dem", ["rgb", "dem"])
     assert Prediction.objects.filter(model_version=version).count() == TRAIN_TILES + TEST_TILES
-
-
-def best_anchor(campaign: "Campaign", **settings: object) -> None:
-    campaign.detector = {**campaign.detector, "anchor": "best", **settings}
-    campaign.save()
-
-
-def label_squares(campaign: "Campaign", data_root: Path, *places: tuple[int, int]) -> None:
-    squares = [Site().square(*place) for place in places]
-    import_labels(campaign, write_labels(data_root / f"{places[0]}.geojson", *squares), coverage="regions")
-
-
-@pytest.fixture
-def with_val(data_root: Path) -> "Campaign":
-    """As `labelled`, with a square on a val tile; val tiles lack the DEM, as test tiles do."""
-    campaign = make_campaign(data_root, val=True)
-    label_squares(campaign, data_root, (0, 0), (1, 1), (2, 2), (3, 0), (5, 0), (6, 2), (8, 0))
-    campaign.detector = TINY
-    best_anchor(campaign)
-    return campaign
-
-
-def measured(monkeypatch: pytest.MonkeyPatch, **scores: float) -> list[dict[str, str]]:
-    """Let detectors find so much; the list gets, of every measurement, what each given one sees."""
-    asked = []
-
-    def anchor_scores(dataset: object, models: dict[str, Path], *_: object) -> dict[str, float]:
-        asked.append({name: json.loads((path / "model.json").read_text())["anchor"] for name, path in models.items()})
-        return scores
-
-    monkeypatch.setattr("ml_backend.detector.anchor_scores", anchor_scores)
-    return asked
-
-
-def test_the_best_anchor_is_chosen_by_the_pretrained_detectors_and_kept(
-    with_val: "Campaign", monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = measured(monkeypatch, rgb=0.1, dem=0.4)
-    assert outlook(with_val).stages[3].endswith("rgb, dem, the anchor being the one that finds the most alone.")
-    start_retraining(with_val, reason="one")
-    drive()
-    assert asked == [{"rgb": "rgb", "dem": "dem"}]
-    version = champion(with_val)
-    assert (version.card["anchor"], version.card["config"]["anchor"]) == ("dem", "dem")
-    *pretraining, run = version.retraining.runs.order_by("id")
-    assert (run.config["anchor"], run.init["anchor_scores"]) == ("dem", {"rgb": 0.1, "dem": 0.4})
-    assert {other.seed for other in pretraining} == {run.seed + PRETRAINING_SEEDS}, "not the same turns of tiles again"
-    assert AuditEntry.objects.get(action="training.settle_anchor").after["anchor"] == "dem"
-
-    assert outlook(with_val).stages[1].endswith("starting from the champion site-v1.")
-    start_retraining(with_val, reason="two")
-    assert drive()[:3] == ["release", "finetune", "evaluate"]
-    run = TrainingRun.objects.latest("id")
-    assert (run.config["anchor"], run.init) == ("dem", {"checkpoint": version.path})
-    assert "(95 % interval over test tiles " in run.retraining.verdict
-    assert outlook(with_val).stages[1].endswith(f"starting from the champion {champion(with_val)}.")
-    assert len(asked) == 1
-
-
-@pytest.mark.parametrize(("scores", "chosen"), [((0.5, 0.1), "rgb"), ((0.1, 0.5), "dem")])
-def test_it_is_chosen_once_even_if_the_gate_refuses_what_was_built_on_it(
-    with_val: "Campaign", monkeypatch: pytest.MonkeyPatch, scores: tuple[float, float], chosen: str
-) -> None:
-    """A champion that was there before, on rgb, is continued if that is what was chosen."""
-    asked = measured(monkeypatch, rgb=scores[0], dem=scores[1])
-    first = start_retraining(with_val, reason="one")
-    run_inline(queued()[0].pk)  # release
-    first.refresh_from_db()
-    promote(make_model(with_val, 7, release=first.release, ap50=0.9), reason="x", request_predictions_now=False)
-    assert drive() == ["pretrain:rgb", "pretrain:dem", "finetune", "evaluate"]
-    first.refresh_from_db()
-    assert first.promoted is False
-    plan = outlook(with_val).stages
-    if chosen == "rgb":
-        assert plan[1].endswith("starting from the champion site-v7.")
-    else:
-        assert plan[1].endswith("starting from unimodal weights of rgb, dem.")
-        start_retraining(with_val, reason="two")
-        assert drive()[:2] == ["release", "finetune"]
-        assert TrainingRun.objects.latest("id").config["anchor"] == "dem"
-    assert len(asked) == 1
-
-
-def test_a_choice_that_a_killed_worker_had_made_is_not_made_again(
-    with_val: "Campaign", monkeypatch: pytest.MonkeyPatch
-) -> None:
-    retraining = start_retraining(with_val, reason="one")
-    for _ in range(3):  # release and pretraining
-        run_inline(queued()[0].pk)
-    run = retraining.runs.get(stage="finetune")
-    assert run.config["anchor"] == ""
-    settle_anchor(run, "dem", {"rgb": 0.0, "dem": 0.2})
-    settle_anchor(TrainingRun.objects.get(pk=run.pk), "rgb", {})
-    asked = measured(monkeypatch)
-    drive()
-    assert champion(with_val).card["anchor"] == "dem"
-    assert asked == []
-
-
-def test_detectors_are_really_measured_on_the_val_tiles(with_val: "Campaign") -> None:
-    """These lack the DEM, so its detector finds nothing there."""
-    retraining = start_retraining(with_val, reason="one")
-    drive()
-    scores = retraining.runs.get(stage="finetune").init["anchor_scores"]
-    assert scores["rgb"] >= scores["dem"] == 0
-    assert champion(with_val).card["anchor"] == "rgb"
-
-
-def test_without_val_labels_it_is_the_one_people_draw_on_until_there_are_some(data_root: Path) -> None:
-    campaign = make_campaign(data_root, val=True)
-    label_squares(campaign, data_root, (0, 0), (1, 1), (5, 0))
-    campaign.detector = TINY
-    best_anchor(campaign)
-    assert "anchor" not in outlook(campaign).stages[3]
-    retraining = start_retraining(campaign, reason="one")
-    drive()
-    assert champion(campaign).card["anchor"] == "rgb"
-    assert "anchor_scores" not in retraining.runs.get(stage="finetune").init
-    assert outlook(campaign).stages[1].endswith("starting from the champion site-v1.")
-    label_squares(campaign, data_root, (8, 0))
-    assert "the anchor being the one" in outlook(campaign).stages[1], "unimodal detectors are there already"
-
-
-@pytest.mark.parametrize("other", [{"pretrain_iterations": 0}, {"fusion": "stack"}])
-def test_without_pretraining_it_is_the_one_people_draw_on(with_val: "Campaign", other: dict[str, object]) -> None:
-    best_anchor(with_val, **other)
-    start_retraining(with_val, reason="one")
-    assert drive()[:2] == ["release", "finetune"]
-    assert champion(with_val).card["anchor"] == "rgb"
-    assert outlook(with_val).stages[1].endswith("starting from the champion site-v1.")
-
-
-def test_what_cannot_be_measured_leaves_a_champion_on_its_own_anchor(labelled: "Campaign") -> None:
-    labelled.detector = {**labelled.detector, "anchor": "dem"}
-    labelled.save()
-    promote(make_model(labelled), reason="x")
-    best_anchor(labelled)  # there are no val tiles
-    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
-
-
-def test_a_champion_whose_anchor_was_not_chosen_is_left_for_one_that_is(with_val: "Campaign") -> None:
-    promote(make_model(with_val), reason="x")
-    assert [stage.split()[0] for stage in outlook(with_val).stages[1:4]] == ["Pretrain", "Pretrain", "Train"]
 
 
 def test_weights_that_are_gone_are_not_started_from(labelled: "Campaign") -> None:

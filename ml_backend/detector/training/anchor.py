@@ -15,7 +15,7 @@ from ml_backend.detector.checkpoint import Checkpoint, inspect, replace_file
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.data.samples import holds_objects
 from ml_backend.detector.dataset import DatasetSpec
-from ml_backend.detector.errors import ConfigError, DatasetError
+from ml_backend.detector.errors import CannotResumeError, ConfigError, DatasetError
 from ml_backend.detector.evaluation import evaluate
 from ml_backend.detector.training.result import Progress
 
@@ -87,22 +87,38 @@ def anchor_scores(
     return scores
 
 
+def best_anchor(scores: Mapping[str, float], config: DetectorConfig) -> str:
+    """The modality with the highest score; of equal ones, or where nothing was measured, the configuration's anchor.
+
+    Args:
+        scores: what :func:`anchor_scores` found.
+        config: resolved.
+    """
+    return max(config.modalities, key=lambda name: (scores.get(name, 0.0), name == config.anchor))
+
+
 def kept_scores(
     file: Path, dataset: DatasetSpec, checkpoints: Mapping[str, Path], measure: Callable[[], dict[str, float]]
 ) -> dict[str, float]:
     """The scores in a file that were measured with these models on this dataset; measured and kept if there are none.
 
     What an interrupted chain had chosen by stays so, where another device would round otherwise.
+
+    Raises:
+        CannotResumeError: the file is damaged.
     """
     models = {name: inspect(path)["weights"]["sha256"] for name, path in checkpoints.items()}
     measured_on = {"dataset": dataset.checksum, "models": models}
     if file.is_file():
         try:
-            kept = json.loads(file.read_text(encoding="utf-8"))
-            if kept["measured_on"] == measured_on:
-                return {name: float(kept["scores"][name]) for name in checkpoints}
-        except (ValueError, KeyError, TypeError):
-            pass  # a damaged note costs a measurement
+            kept = json.loads(file.read_bytes())
+        except ValueError:
+            kept = None
+        if not isinstance(kept, dict) or set(kept) != {"measured_on", "scores"}:
+            raise CannotResumeError(f"{file} is damaged: remove it, and the anchor is chosen again.")
+        if kept["measured_on"] == measured_on:
+            scores: dict[str, float] = kept["scores"]
+            return scores
     scores = measure()
     replace_file(file, json.dumps({"measured_on": measured_on, "scores": scores}, indent=2).encode())
     return scores

@@ -14,7 +14,7 @@ from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import ConfigError
 from ml_backend.detector.model.fusion import joins_data
-from ml_backend.detector.training.anchor import anchor_scores, kept_scores, require_choice
+from ml_backend.detector.training.anchor import anchor_scores, best_anchor, kept_scores, require_choice
 from ml_backend.detector.training.loop import train
 from ml_backend.detector.training.parts import check_parts
 from ml_backend.detector.training.result import Progress, TrainResult
@@ -174,8 +174,7 @@ def train_in_stages(
             scores = team.agreed(
                 lambda: kept_scores(note, seen, models, lambda: anchor_scores(seen, models, metrics, device))
             )
-            # of two alike it is the dataset's, which the plan has
-            joint = replace(joint, anchor=max(joint.modalities, key=lambda name: (scores[name], name == joint.anchor)))
+            joint = replace(joint, anchor=best_anchor(scores, joint))
         init = {joint.anchor: given[joint.anchor]} if joins_data(joint.fusion) else given
         results[FINETUNE] = learn(last, joint, init)
         result = StagesResult(results, joint.anchor, scores, own_memory=choose_device(device).type == "cuda")

@@ -1,12 +1,14 @@
 """The script that makes the evidence puts tables where the document wants them, and changes nothing else."""
 
 import importlib.util
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from benchmarks import detector_inference
 from benchmarks.detector_augmentation import WAYS, compared
 from benchmarks.detector_recipes import level
 
@@ -76,3 +78,12 @@ def test_augmentations_are_compared_with_the_default_seed_by_seed(evidence: Modu
     table = evidence.augmentation_table({"iterations": 9, "size": "nano", "seeds": [0, 1], "ways": compared(results)})
     assert f"| {default} | 0.275 ± 0.035 | 0.550 ± 0.071 |  |" in table
     assert f"| {other} | 0.225 ± 0.035 | 0.450 ± 0.071 | -0.100 (-0.100 to -0.100) |" in table
+
+
+def test_ways_of_prediction_are_measured_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detector_inference, "CASES", (("nano", 64, (1,)),))
+    options = Namespace(only=None, batch=None, rounds=1, skip_compile=True, skip_export=False)
+    rows = list(detector_inference.measure(options))
+    assert [row["way"] for row in rows] == ["eager", "channels_last", "ONNX Runtime"]
+    assert rows[0]["times_faster"] == 1.0
+    assert all(row["ms_per_tile"] > 0 for row in rows)

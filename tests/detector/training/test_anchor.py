@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from ml_backend.detector import (
+    CannotResumeError,
     ConfigError,
     DatasetError,
     DetectorConfig,
@@ -20,7 +21,7 @@ from ml_backend.detector import (
     train_in_stages,
 )
 from ml_backend.detector.commands import main
-from ml_backend.detector.training.anchor import anchor_scores, kept_scores
+from ml_backend.detector.training.anchor import anchor_scores, best_anchor, kept_scores
 from tests.detector.files import edit_json
 
 
@@ -48,6 +49,7 @@ def test_the_best_single_detector_becomes_the_anchor(
     assert "anchor: relative_elevation (found of val, each alone: rgb 0.000, relative_el" in capsys.readouterr().out
     summary = json.loads((tmp_path / "stages.json").read_text())
     assert summary["anchor"] == "relative_elevation"
+    assert json.loads((tmp_path / "anchor.json").read_text())["scores"] == summary["anchor_scores"]
     assert 0 == summary["anchor_scores"]["rgb"] < summary["anchor_scores"]["relative_elevation"] <= 1
     card = inspect(summary["checkpoint"])
     assert card["anchor"] == card["config"]["anchor"] == "relative_elevation"
@@ -129,17 +131,16 @@ def test_a_choice_is_kept_for_the_same_models_and_data(
     assert kept_scores(file, dataset, models, lambda: {"relative_elevation": 0.9}) == {"relative_elevation": 0.3}
     edit_json(file, lambda data: data["measured_on"].update(dataset="another"))
     assert kept_scores(file, dataset, models, lambda: {"relative_elevation": 0.5}) == {"relative_elevation": 0.5}
-    file.write_text("{")
-    assert kept_scores(file, dataset, models, lambda: {"relative_elevation": 0.7}) == {"relative_elevation": 0.7}
-    assert kept_scores(file, dataset, models, dict) == {"relative_elevation": 0.7}
+    for damage in ("{", "[]", "{}"):
+        file.write_text(damage)
+        with pytest.raises(
+            CannotResumeError, match=r"anchor\.json is damaged: remove it, and the anchor is chosen again"
+        ):
+            kept_scores(file, dataset, models, dict)
 
 
-def test_of_two_alike_it_is_the_datasets(
-    dataset_dir: Path, quick: DetectorConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "ml_backend.detector.training.stages.anchor_scores", lambda data, models, *_: dict.fromkeys(models, 0.2)
-    )
-    config = replace(quick, modalities=("relative_elevation", "rgb"), iterations=1)
-    assert train_in_stages(dataset_dir, tmp_path, config, choose_anchor=True, device="cpu").anchor == "rgb"
-    assert json.loads((tmp_path / "anchor.json").read_text())["scores"] == {"relative_elevation": 0.2, "rgb": 0.2}
+def test_of_two_alike_it_is_the_usual_one() -> None:
+    config = DetectorConfig(modalities=("relative_elevation", "rgb"), anchor="rgb")
+    assert best_anchor({"relative_elevation": 0.2, "rgb": 0.2}, config) == "rgb"
+    assert best_anchor({}, config) == "rgb"
+    assert best_anchor({"relative_elevation": 0.3, "rgb": 0.2}, config) == "relative_elevation"

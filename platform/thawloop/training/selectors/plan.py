@@ -64,8 +64,8 @@ def plan_training(campaign: Campaign, architecture: Architecture) -> TrainingPla
         if chosen := _chosen_anchor(campaign, architecture):
             architecture = architecture.settled(chosen)
         elif not (pretrains and holds_labels(campaign, Split.VAL)):
-            on_its_own = architecture.settled(known.anchor if known else architecture.anchor)
-            architecture = on_its_own if known == on_its_own else architecture.settled(architecture.anchor)
+            goes_on = known is not None and known == architecture.settled(known.anchor)
+            architecture = known if known and goes_on else architecture.settled(architecture.anchor)
     if known == architecture and not architecture.choose:
         return TrainingPlan(architecture, warm_start=current)
     if not pretrains:
