@@ -11,8 +11,8 @@ from shapely.geometry import box
 from labeling.models import Campaign, CampaignRegion, LandformClass
 from labeling.selectors import current_labels
 from tests.releases.site import PERIOD
+from thawloop.catalog.errors import VectorFileRefused
 from thawloop.catalog.services import define_grid, define_region
-from thawloop.releases.errors import LabelFileRefused
 from thawloop.releases.services import import_labels
 
 REAL_DATA = Path(os.environ.get("THAWLOOP_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -76,6 +76,6 @@ def test_later_iteration_of_an_inventory_adds_only_what_is_new(arctic: Campaign)
     ],
 )
 def test_what_is_no_inventory_is_refused(arctic: Campaign, name: str, sentence: str) -> None:
-    with pytest.raises(LabelFileRefused, match=sentence):
+    with pytest.raises(VectorFileRefused, match=sentence):
         import_labels(arctic, REAL_DATA / name)
     assert not arctic.imports.exists()

@@ -9,17 +9,18 @@ import pyogrio.raw
 import pytest
 import shapely
 from pytest_django import DjangoAssertNumQueries, Settings
-from shapely.geometry import MultiPoint, Point, Polygon, box
+from shapely.geometry import MultiPoint, MultiPolygon, Point, Polygon, box
 
 from labeling.models import Campaign, Label, LabelImport, LabelRevision, LandformClass
 from labeling.selectors import current_labels, labelled_tiles
 from tests.releases.site import Site
+from thawloop.catalog.errors import VectorFileRefused
 from thawloop.catalog.geometry import project, to_shapely
 from thawloop.core.context import acting
 from thawloop.core.errors import Conflict, Refused
 from thawloop.core.models import AuditEntry
-from thawloop.releases.errors import LabelFileRefused
 from thawloop.releases.services import import_labels
+from thawloop.releases.study_area import StudyArea
 
 Write = Callable[..., Path]
 
@@ -161,13 +162,13 @@ def test_what_cannot_be_meant_is_refused(
 ) -> None:
     path = label_file((site.square(0, 0), {"kind": "bog"}))
 
-    with pytest.raises(LabelFileRefused, match=sentence):
+    with pytest.raises(VectorFileRefused, match=sentence):
         import_labels(campaign, path, **options)
     assert not LabelImport.objects.exists()
 
 
 def test_wrong_crs_is_refused_with_the_distance(campaign: Campaign, label_file: Write) -> None:
-    with pytest.raises(LabelFileRefused, match=r"none.geojson's polygons meets .* km away.*--crs"):
+    with pytest.raises(VectorFileRefused, match=r"none.geojson's polygons meets .* km away.*--crs"):
         import_labels(campaign, label_file(box(10, 50, 10.01, 50.01), name="none.geojson"))
 
 
@@ -175,8 +176,15 @@ def test_swapped_coordinates_are_recognised(campaign: Campaign, site: Site, labe
     # A campaign where swapping stays on the globe: 74 N, 60 W would; Banks Island's 122 W as a latitude is refused.
     square = site.square(0, 0)
     swapped = Polygon([(y, x) for x, y in square.exterior.coords])
-    with pytest.raises(LabelFileRefused, match=r"swapped|beyond ±90"):
+    with pytest.raises(VectorFileRefused, match=r"swapped|beyond ±90"):
         import_labels(campaign, label_file(swapped))
+
+
+def test_swapped_coordinates_that_stay_on_the_globe_are_recognised() -> None:
+    area = StudyArea(box(-60, 70, -59, 71), MultiPolygon([box(-60, 70, -59, 71)]), "greenland", False)
+    sentence = area.elsewhere("x.kml", (70.2, -59.8, 70.4, -59.6))
+    assert "km away" in sentence
+    assert "latitude and longitude are probably swapped" in sentence
 
 
 def test_projected_coordinates_need_their_crs(campaign: Campaign, site: Site, data_root: Path) -> None:
@@ -184,9 +192,9 @@ def test_projected_coordinates_need_their_crs(campaign: Campaign, site: Site, da
     path = data_root / "projected.csv"
     path.write_text(f'wkt,note\n"{shape.wkt}",=1+1\n')
 
-    with pytest.raises(LabelFileRefused, match="does not say its coordinate system"):
+    with pytest.raises(VectorFileRefused, match="does not say its coordinate system"):
         import_labels(campaign, path)
-    with pytest.raises(LabelFileRefused, match="latitudes beyond"):
+    with pytest.raises(VectorFileRefused, match="latitudes beyond"):
         import_labels(campaign, path, crs="EPSG:4326")
     import_labels(campaign, path, crs="EPSG:3413")
 
@@ -211,7 +219,7 @@ def test_border_label_belongs_to_its_point_but_coverage_knows_all_of_them(
     # 60 m of gap lie between the regions' margins; most of this label is on the train side.
     across = site.on_tile(3, 0, [(0, 10), (135, 10), (135, 20), (0, 20)])
     assert import_labels(campaign, label_file(across, name="a.geojson"), splits=["train"]).counts["created"] == 1
-    with pytest.raises(LabelFileRefused, match="lies in the regions chosen"):
+    with pytest.raises(VectorFileRefused, match="lies in the regions chosen"):
         import_labels(campaign, label_file((across, {"file": 2}), name="b.geojson"), splits=["test"], dry_run=True)
 
     covering = import_labels(
@@ -225,7 +233,7 @@ def test_points_are_refused_unless_circles_will_do(campaign: Campaign, site: Sit
     middle = site.square(0, 0).centroid
     path = label_file(middle, MultiPoint([site.square(1, 1).centroid]))
 
-    with pytest.raises(LabelFileRefused, match=r"2 points and no polygon.*--buffer-points METRES"):
+    with pytest.raises(VectorFileRefused, match=r"2 points and no polygon.*--buffer-points METRES"):
         import_labels(campaign, path)
     import_labels(campaign, path, buffer_points=30)
 
@@ -249,9 +257,9 @@ def test_several_layers_must_be_chosen_from(campaign: Campaign, site: Site, data
             append=path.exists(),
         )
 
-    with pytest.raises(LabelFileRefused, match=r"2 layers \(old, new\): choose one with --layer"):
+    with pytest.raises(VectorFileRefused, match=r"2 layers \(old, new\): choose one with --layer"):
         import_labels(campaign, path)
-    with pytest.raises(LabelFileRefused, match="no layer `newest`: it has old, new"):
+    with pytest.raises(VectorFileRefused, match="no layer `newest`: it has old, new"):
         import_labels(campaign, path, layer="newest")
     assert import_labels(campaign, path, layer="new").counts["created"] == 1
 
@@ -275,7 +283,7 @@ def test_files_outside_the_roots_are_refused(campaign: Campaign, tmp_path: Path)
 def test_size_is_bounded(campaign: Campaign, site: Site, label_file: Write, settings: Settings) -> None:
     path = label_file(site.square(0, 0))
     settings.THAWLOOP_MAX_VECTOR_BYTES = 100
-    with pytest.raises(LabelFileRefused, match="more than the 100 allowed: split it or raise"):
+    with pytest.raises(VectorFileRefused, match="more than the 100 allowed: split it or raise"):
         import_labels(campaign, path)
 
 
@@ -283,7 +291,7 @@ def test_zip_bombs_are_refused(campaign: Campaign, data_root: Path, settings: Se
     path = data_root / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("labels.geojson", b'{"type":' + b" " * 60_000_000)
-    with pytest.raises(LabelFileRefused, match="unpacks to 60,000,008 bytes, more than allowed"):
+    with pytest.raises(VectorFileRefused, match="unpacks to 60,000,008 bytes, more than allowed"):
         import_labels(campaign, path)
 
 

@@ -7,6 +7,10 @@ class RasterRefused(Refused):
     """A raster file cannot be registered as a scene."""
 
 
+class VectorFileRefused(Refused):
+    """A vector file (labels, a region) cannot be read; nothing was taken from it."""
+
+
 class DefinitionRefused(Refused):
     """A modality, grid, region or split is described in a way that cannot work."""
 

@@ -10,10 +10,10 @@ from shapely import MultiPolygon, Polygon
 from labeling.campaign_spec import LabelSpec
 from thawloop.catalog.geometry import to_pixels
 from thawloop.catalog.models import Tile
+from thawloop.catalog.vectors import clean, projection_of, read_vector_file
 from thawloop.core.errors import Refused
 from thawloop.core.storage import checked_uri
 from thawloop.demo.hands import SMALLEST_DRAWN, Outline
-from thawloop.releases.vectors import clean, projection_of, read_vector_file
 
 
 class Truth:

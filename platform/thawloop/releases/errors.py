@@ -1,9 +1,10 @@
 """What this room refuses, and why."""
 
+from thawloop.catalog.errors import VectorFileRefused
 from thawloop.core.errors import Conflict, Refused
 
 
-class LabelFileRefused(Refused):
+class LabelFileRefused(VectorFileRefused):
     """A label file cannot be taken in; nothing was imported."""
 
 

@@ -12,8 +12,8 @@ from shapely.ops import nearest_points
 
 from labeling.models import Campaign, CampaignRegion, Split
 from thawloop.catalog.geometry import to_shapely
+from thawloop.catalog.vectors.projection import polygons_of
 from thawloop.releases.errors import LabelFileRefused
-from thawloop.releases.vectors.projection import polygons_of
 
 WGS84 = Geod(ellps="WGS84")
 

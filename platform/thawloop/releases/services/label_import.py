@@ -15,13 +15,13 @@ from shapely.geometry.base import BaseGeometry
 from labeling.models import Campaign, Label, LabelImport, LabelRevision, LandformClass
 from labeling.selectors import current_labels
 from thawloop.catalog.geometry import to_geos, to_shapely
+from thawloop.catalog.vectors import Feature, Projection, VectorFile, clean, projection_of, read_vector_file
 from thawloop.core.context import current_actor
 from thawloop.core.services import audit
 from thawloop.core.storage import checked_uri, sha256
 from thawloop.releases.errors import LabelFileRefused, ReleaseConflict
 from thawloop.releases.study_area import StudyArea
 from thawloop.releases.tally import Tally
-from thawloop.releases.vectors import Feature, Projection, VectorFile, clean, projection_of, read_vector_file
 
 BATCH = 2_000
 COVERAGES = ("none", "regions")

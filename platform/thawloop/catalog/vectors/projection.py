@@ -11,8 +11,8 @@ from pyproj.exceptions import CRSError, ProjError
 from shapely.geometry import LinearRing, MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from thawloop.catalog.errors import VectorFileRefused
 from thawloop.catalog.wrapping import unwrap_ring, winds_around_pole
-from thawloop.releases.errors import LabelFileRefused
 
 FULL_CIRCLE = 360.0
 
@@ -61,11 +61,11 @@ def projection_of(crs: str | None, *, override: str | None, name: str) -> Projec
     """The projection from a file's CRS, or from the one the user names.
 
     Raises:
-        LabelFileRefused: Neither is known, or it cannot be transformed to EPSG:4326.
+        VectorFileRefused: Neither is known, or it cannot be transformed to EPSG:4326.
     """
     text = override or crs
     if not text:
-        raise LabelFileRefused(f"{name} does not say its coordinate system: give it, e.g. --crs EPSG:32608.")
+        raise VectorFileRefused(f"{name} does not say its coordinate system: give it, e.g. --crs EPSG:32608.")
     try:
         found = CRS.from_user_input(text)
         target = CRS.from_epsg(4326)
@@ -74,7 +74,7 @@ def projection_of(crs: str | None, *, override: str | None, name: str) -> Projec
         return Projection(found, Transformer.from_crs(found, target, always_xy=True))
     except (CRSError, ProjError) as error:
         remedy = "use a code such as EPSG:32608" if override else "give the right one with --crs EPSG:CODE"
-        raise LabelFileRefused(f"{name}: the coordinate system `{text[:80]}` cannot be used; {remedy}.") from error
+        raise VectorFileRefused(f"{name}: the coordinate system `{text[:80]}` cannot be used; {remedy}.") from error
 
 
 def unwrap(geometry: BaseGeometry) -> BaseGeometry:

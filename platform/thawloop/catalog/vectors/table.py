@@ -11,7 +11,7 @@ import shapely
 from shapely.geometry import Point
 from shapely.geometry.base import BaseGeometry
 
-from thawloop.releases.errors import LabelFileRefused
+from thawloop.catalog.errors import VectorFileRefused
 
 Row = tuple[str, BaseGeometry | None, dict[str, Any], str]
 
@@ -28,7 +28,7 @@ def read_table(path: Path, name: str) -> tuple[str | None, list[Row]]:
     Latitude and longitude columns are EPSG:4326 by name; a WKT column tells its CRS only as EWKT (`SRID=...;`).
 
     Raises:
-        LabelFileRefused: No column holds geometry, or the text is no table.
+        VectorFileRefused: No column holds geometry, or the text is no table.
     """
     text = _decode(path)
     lines = text.replace("\x00", "").splitlines(keepends=True)
@@ -46,16 +46,16 @@ def read_table(path: Path, name: str) -> tuple[str | None, list[Row]]:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(rows) >= MAX_ROWS:
-                raise LabelFileRefused(f"{name} has more than {MAX_ROWS:,} rows: split it.")
+                raise VectorFileRefused(f"{name} has more than {MAX_ROWS:,} rows: split it.")
             cells = cells + [""] * (len(header) - len(cells))
             geometry, problem = (
                 _parse_wkt(cells[wkt], srids) if wkt is not None else _parse_point(cells[longitude], cells[latitude])
             )
             rows.append((str(skipped + reader.line_num), geometry, _properties(header, cells, wkt), problem))
     except csv.Error as error:
-        raise LabelFileRefused(f"{name}, line {skipped + reader.line_num}: not a table ({error}).") from error
+        raise VectorFileRefused(f"{name}, line {skipped + reader.line_num}: not a table ({error}).") from error
     if len(srids) > 1:
-        raise LabelFileRefused(f"{name} mixes coordinate systems (SRID {', '.join(sorted(srids))}): use one.")
+        raise VectorFileRefused(f"{name} mixes coordinate systems (SRID {', '.join(sorted(srids))}): use one.")
     return ("EPSG:4326" if wkt is None else f"EPSG:{srids.pop()}" if srids else None), rows
 
 
@@ -86,7 +86,7 @@ def _geometry_columns(header: list[str], name: str) -> tuple[int | None, int, in
 
     wkt, latitude, longitude = find(WKT_COLUMNS), find(LATITUDE_COLUMNS), find(LONGITUDE_COLUMNS)
     if wkt is None and (latitude is None or longitude is None):
-        raise LabelFileRefused(
+        raise VectorFileRefused(
             f"{name} has no geometry column among {', '.join(header[:12]) or 'its columns'}: add a `wkt` column with "
             "polygons."
         )

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from thawloop.catalog.errors import VectorFileRefused
 from thawloop.core.storage import UriRefused, checked_uri
-from thawloop.releases.errors import LabelFileRefused
 
 FORMATS = {
     ".geojson": "GeoJSON",
@@ -47,7 +47,7 @@ def staged(path: Path, *, max_bytes: int, layer: str | None = None) -> Iterator[
         layer: Chooses among several vector files of an archive by name without ending.
 
     Raises:
-        LabelFileRefused: Too large, empty, unknown ending, not what the ending says, or a bad archive.
+        VectorFileRefused: Too large, empty, unknown ending, not what the ending says, or a bad archive.
     """
     _check_size(path, max_bytes)
     with tempfile.TemporaryDirectory(prefix="thawloop-labels-") as folder:
@@ -61,15 +61,15 @@ def _check_size(path: Path, max_bytes: int) -> None:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise LabelFileRefused(f"There is no label file {path}: check the path.") from None
+        raise VectorFileRefused(f"There is no label file {path}: check the path.") from None
     except OSError as error:
-        raise LabelFileRefused(f"{path.name} cannot be read ({error.strerror}): check its permissions.") from error
+        raise VectorFileRefused(f"{path.name} cannot be read ({error.strerror}): check its permissions.") from error
     if not stat.S_ISREG(found.st_mode):
-        raise LabelFileRefused(f"{path.name} is not a file: name one of {KNOWN}.")
+        raise VectorFileRefused(f"{path.name} is not a file: name one of {KNOWN}.")
     if found.st_size == 0:
-        raise LabelFileRefused(f"{path.name} is empty: export it again.")
+        raise VectorFileRefused(f"{path.name} is empty: export it again.")
     if found.st_size > max_bytes:
-        raise LabelFileRefused(
+        raise VectorFileRefused(
             f"{path.name} has {found.st_size:,} bytes, more than the {max_bytes:,} allowed: split it or raise "
             "THAWLOOP_MAX_VECTOR_BYTES."
         )
@@ -78,7 +78,7 @@ def _check_size(path: Path, max_bytes: int) -> None:
 def _link(path: Path, folder: Path) -> Path:
     ending = path.suffix.lower()
     if ending not in FORMATS:
-        raise LabelFileRefused(f"{path.name} ends in `{path.suffix}`, which is no known label format: use {KNOWN}.")
+        raise VectorFileRefused(f"{path.name} ends in `{path.suffix}`, which is no known label format: use {KNOWN}.")
     sidecars = {}
     if ending in (".shp", ".tab"):
         sidecars = {
@@ -87,7 +87,7 @@ def _link(path: Path, folder: Path) -> Path:
             if other.stem == path.stem and other.suffix.lower() in SIDECARS
         }
     if ending == ".shp" and ".shx" not in sidecars:
-        raise LabelFileRefused(
+        raise VectorFileRefused(
             f"{path.name} has no {path.stem}.shx beside it: a shapefile is several files, copy all of them."
         )
     for suffix, other in sidecars.items():
@@ -105,7 +105,7 @@ def _check_link(other: Path, name: str) -> None:
     try:
         checked_uri(str(other.absolute()))
     except UriRefused as error:
-        raise LabelFileRefused(f"{other.name} beside {name} leads elsewhere: {error}") from error
+        raise VectorFileRefused(f"{other.name} beside {name} leads elsewhere: {error}") from error
 
 
 def _check_content(path: Path, name: str) -> None:
@@ -123,7 +123,7 @@ def _check_content(path: Path, name: str) -> None:
     else:
         fits = b"\x00" not in head
     if not fits:
-        raise LabelFileRefused(
+        raise VectorFileRefused(
             f"{name} does not hold {FORMATS[ending]} data, whatever its name says: export it again as one of {KNOWN}."
         )
 
@@ -141,10 +141,10 @@ def _unpack(path: Path, folder: Path, max_bytes: int, layer: str | None) -> Path
                 if inner.with_suffix("") == stem and inner.suffix.lower() in (ending, *SIDECARS):
                     left -= _extract(archive, member, folder / f"data{inner.suffix.lower()}", left, path.name)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
-        raise LabelFileRefused(f"{path.name} is not a readable zip archive ({error}): zip the files again.") from error
+        raise VectorFileRefused(f"{path.name} is not a readable zip archive ({error}): zip the files again.") from error
     target = folder / f"data{ending}"
     if ending == ".shp" and not (folder / "data.shx").exists():
-        raise LabelFileRefused(f"{chosen.filename} in {path.name} has no .shx beside it: zip all of its parts.")
+        raise VectorFileRefused(f"{chosen.filename} in {path.name} has no .shx beside it: zip all of its parts.")
     _check_content(target, f"{chosen.filename} in {path.name}")
     return target
 
@@ -156,11 +156,11 @@ def _safe_members(archive: zipfile.ZipFile, name: str, max_bytes: int) -> list[z
         if not member.is_dir() and not PurePosixPath(member.filename).name.startswith("._")
     ]
     if len(members) > MAX_MEMBERS:
-        raise LabelFileRefused(f"{name} holds {len(members):,} files, more than {MAX_MEMBERS:,}: zip only the labels.")
+        raise VectorFileRefused(f"{name} holds {len(members):,} files, more than {MAX_MEMBERS:,}: zip only the labels.")
     total = sum(member.file_size for member in members)
     packed = max(1, sum(member.compress_size for member in members))
     if total > max_bytes or (total > 50_000_000 and total / packed > MAX_RATIO):
-        raise LabelFileRefused(
+        raise VectorFileRefused(
             f"{name} unpacks to {total:,} bytes, more than allowed: unzip it yourself and import the file you need."
         )
     return members
@@ -171,10 +171,10 @@ def _choose(members: list[zipfile.ZipInfo], name: str, layer: str | None) -> zip
     if layer and len(found) > 1:
         found = [m for m in found if PurePosixPath(m.filename).stem == layer] or found
     if not found:
-        raise LabelFileRefused(f"{name} holds no label file: put one of {', '.join(FORMATS)} into it.")
+        raise VectorFileRefused(f"{name} holds no label file: put one of {', '.join(FORMATS)} into it.")
     if len(found) > 1:
         names = ", ".join(PurePosixPath(m.filename).stem for m in found[:8])
-        raise LabelFileRefused(f"{name} holds {len(found)} label files ({names}): choose one with --layer NAME.")
+        raise VectorFileRefused(f"{name} holds {len(found)} label files ({names}): choose one with --layer NAME.")
     return found[0]
 
 
@@ -185,6 +185,6 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, li
         while block := source.read(1 << 20):
             written += len(block)
             if written > limit:
-                raise LabelFileRefused(f"{name} unpacks to more than is allowed: unzip it yourself first.")
+                raise VectorFileRefused(f"{name} unpacks to more than is allowed: unzip it yourself first.")
             sink.write(block)
     return written

@@ -14,9 +14,9 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from thawloop.releases.errors import LabelFileRefused
-from thawloop.releases.vectors.staging import staged
-from thawloop.releases.vectors.table import read_table
+from thawloop.catalog.errors import VectorFileRefused
+from thawloop.catalog.vectors.staging import staged
+from thawloop.catalog.vectors.table import read_table
 
 MAX_FEATURES = 1_000_000
 MAX_TEXT = 2_000
@@ -55,7 +55,7 @@ def read_vector_file(path: Path, *, max_bytes: int, layer: str | None = None) ->
     """Read every feature of one layer of a label file.
 
     Raises:
-        LabelFileRefused: The file cannot be read, or it has several layers and none is chosen.
+        VectorFileRefused: The file cannot be read, or it has several layers and none is chosen.
     """
     with staged(path, max_bytes=max_bytes, layer=layer) as file:
         if file.suffix == ".csv" or (file.suffix == ".tab" and not _is_mapinfo(file)):
@@ -80,9 +80,9 @@ def _read_gdal(file: Path, name: str, layer: str | None) -> VectorFile:
             meta, fids, wkb, columns = _read_layer(file, name, chosen)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError) as error:
         reason = str(error).replace(str(file), name).rstrip(".")
-        raise LabelFileRefused(f"{name} cannot be read ({reason}): open it in QGIS and save it again.") from error
+        raise VectorFileRefused(f"{name} cannot be read ({reason}): open it in QGIS and save it again.") from error
     except pyogrio.errors.GeometryError as error:
-        raise LabelFileRefused(f"{name} holds geometries that are no simple features ({error}).") from error
+        raise VectorFileRefused(f"{name} holds geometries that are no simple features ({error}).") from error
     crs = meta["crs"]
     if crs and any(f'"{text}"' in crs for text in UNDEFINED_CRS):
         crs = None
@@ -100,15 +100,15 @@ def _choose_layer(file: Path, name: str, layer: str | None) -> str:
 
     layers = [str(row[0]) for row in pyogrio.list_layers(file)]
     if not layers:
-        raise LabelFileRefused(f"{name} has no layer: nothing to import.")
+        raise VectorFileRefused(f"{name} has no layer: nothing to import.")
     if len(layers) == 1:
         return layers[0]
     if layer in layers:
         return layer
     known = ", ".join(layers[:12])
     if layer:
-        raise LabelFileRefused(f"{name} has no layer `{layer}`: it has {known}.")
-    raise LabelFileRefused(f"{name} has {len(layers)} layers ({known}): choose one with --layer NAME.")
+        raise VectorFileRefused(f"{name} has no layer `{layer}`: it has {known}.")
+    raise VectorFileRefused(f"{name} has {len(layers)} layers ({known}): choose one with --layer NAME.")
 
 
 def _read_layer(file: Path, name: str, layer: str) -> tuple[dict[str, Any], Any, Any, list[Any]]:
@@ -142,9 +142,9 @@ def _read_encoded(
         options["ARRAY_AS_STRING"] = "YES"
     info = pyogrio.read_info(file, layer=layer, force_feature_count=True, **options)
     if info["driver"] not in DRIVERS:
-        raise LabelFileRefused(f"{name} is read as {info['driver']}, which is no label format: save it as GeoPackage.")
+        raise VectorFileRefused(f"{name} is read as {info['driver']}, which is no label format: save it as GeoPackage.")
     if info["features"] > MAX_FEATURES:
-        raise LabelFileRefused(f"{name} has {info['features']:,} features, more than {MAX_FEATURES:,}: split it.")
+        raise VectorFileRefused(f"{name} has {info['features']:,} features, more than {MAX_FEATURES:,}: split it.")
     columns = [
         str(field) for field, kind in zip(info["fields"], info["dtypes"], strict=True) if "list" not in str(kind)
     ]

@@ -8,8 +8,8 @@ from pyproj import Geod
 from shapely.geometry import GeometryCollection, LineString, MultiLineString, MultiPoint, MultiPolygon, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from thawloop.catalog.vectors.projection import NotOnEarth, Projection, polygons_of, unwrap
 from thawloop.catalog.wrapping import wrap_longitudes
-from thawloop.releases.vectors.projection import NotOnEarth, Projection, polygons_of, unwrap
 
 WGS84 = Geod(ellps="WGS84")
 BUFFER_VERTICES = 32

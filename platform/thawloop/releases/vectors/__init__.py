@@ -1,7 +1,0 @@
-"""Label files: any vector file somebody has, read into clean polygons in EPSG:4326."""
-
-from thawloop.releases.vectors.cleaning import Cleaned, clean
-from thawloop.releases.vectors.projection import Projection, projection_of
-from thawloop.releases.vectors.reading import Feature, VectorFile, read_vector_file
-
-__all__ = ["Cleaned", "Feature", "Projection", "VectorFile", "clean", "projection_of", "read_vector_file"]
