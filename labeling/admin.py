@@ -138,7 +138,7 @@ class AcquisitionBatchAdmin(LookOnlyAdmin):
 
 class AnnotationInline(ReadOnlyInline):
     model = Annotation
-    fields = ("ls_annotation_id", "kind", "ls_updated_at", "annotator_name", "lead_time", "correction_iou")
+    fields = ("ls_annotation_id", "kind", "ls_updated_at", "annotator_name", "lead_time", "correction_iou", "problems")
     show_change_link = True
 
 
@@ -153,7 +153,13 @@ class AnnotationTaskAdmin(LookOnlyAdmin):
     @display(
         description="state",
         ordering="state",
-        label={"open": "info", "submitted": "success", "skipped": "warning", "withdrawn": "danger"},
+        label={
+            "open": "info",
+            "submitted": "success",
+            "returned": "danger",
+            "skipped": "warning",
+            "withdrawn": "danger",
+        },
     )
     def shown_state(self, task: AnnotationTask) -> str:
         return task.state

@@ -4,6 +4,7 @@ from typing import Any
 
 from labeling.models import Campaign
 from labeling.services import process_pending_events, push_tasks, refresh_preannotations, sync
+from labeling.services.annotations import settle_again
 from thawloop.core.jobs import JobContext
 
 
@@ -25,6 +26,11 @@ def refresh(job: JobContext) -> dict[str, Any]:
 def synchronise(job: JobContext) -> dict[str, Any]:
     """Sync a campaign with Label Studio: args `campaign`, `full`."""
     return vars(sync(_campaign(job), full=bool(job.args.get("full"))))
+
+
+def settle(job: JobContext) -> dict[str, Any]:
+    """Settle labels anew where a submission was not understood: args `campaign`."""
+    return {"tasks": settle_again(_campaign(job))}
 
 
 def _campaign(job: JobContext) -> Campaign:

@@ -47,30 +47,46 @@ def campaign_tiles(campaign: Campaign) -> QuerySet[Tile]:
 
 
 def standing_annotations(campaign: Campaign) -> QuerySet[Annotation]:
-    """The newest row of each annotation that was submitted, not skipped or deleted, and says something of its tile.
+    """The submissions that make a statement about their tile; the last of a task holds.
 
-    `uncertain` and `bad imagery` are verdicts that say nothing.
+    That is the newest row of each annotation that was submitted, not skipped or deleted, in which everything was
+    understood, and whose verdict is not one that says nothing (`uncertain`, `bad imagery`).
     """
     silent = Q()
     for verdict in NO_STATEMENT:
         silent |= Q(result__contains=[{"from_name": VERDICT, "value": {"choices": [verdict]}}])
+    submitted = Annotation.objects.filter(
+        task__campaign=campaign, kind=Annotation.Kind.SUBMITTED, superseded_by__isnull=True, problems=[]
+    )
+    return submitted.exclude(silent).order_by("ls_updated_at", "ls_annotation_id", "id")
+
+
+def misunderstood_annotations(campaign: Campaign) -> QuerySet[Annotation]:
+    """The standing submissions in which something was not understood: their annotators have to correct them."""
     return Annotation.objects.filter(
         task__campaign=campaign, kind=Annotation.Kind.SUBMITTED, superseded_by__isnull=True
-    ).exclude(silent)
+    ).exclude(problems=[])
+
+
+def covering_imports(campaign: Campaign) -> QuerySet[LabelImport]:
+    """The imports that make a statement about the tile of the outer query."""
+    return LabelImport.objects.filter(campaign=campaign, coverage__covers=_Inset(OuterRef("geometry")))
 
 
 def labelled_tiles(campaign: Campaign) -> QuerySet[Tile]:
-    """Tiles of which all instances are known, each with its `split`: annotated, or inside an import's coverage."""
+    """Tiles of which all instances are known, each with its `split`: annotated, or inside an import's coverage.
+
+    This is the one place that decides it: releases, policy, acquisition and pages ask here.
+    """
     annotated = standing_annotations(campaign).filter(task__tile=OuterRef("pk"))
-    covered = LabelImport.objects.filter(campaign=campaign, coverage__covers=_Inset(OuterRef("geometry")))
-    return campaign_tiles(campaign).filter(Exists(annotated) | Exists(covered))
+    return campaign_tiles(campaign).filter(Exists(annotated) | Exists(covering_imports(campaign)))
 
 
 def unlabelled_tiles(campaign: Campaign, split: str = "train") -> QuerySet[Tile]:
     """Tiles of a split that can still be given to annotators: not labelled, and never made a task."""
     tasks = AnnotationTask.objects.filter(campaign=campaign, tile=OuterRef("pk"))
-    covered = LabelImport.objects.filter(campaign=campaign, coverage__covers=_Inset(OuterRef("geometry")))
-    return campaign_tiles(campaign).filter(~Exists(tasks), ~Exists(covered), region__in=_regions(campaign, split))
+    covered = Exists(covering_imports(campaign))
+    return campaign_tiles(campaign).filter(~Exists(tasks), ~covered, region__in=_regions(campaign, split))
 
 
 def current_labels(campaign: Campaign) -> QuerySet[LabelRevision]:
@@ -96,8 +112,7 @@ def changes_since(campaign: Campaign, release: Dated | None) -> tuple[int, int]:
     if release is not None:
         newer = Q(created__gt=release.created)
         annotated = standing_annotations(campaign).filter(newer, task__tile=OuterRef("pk"))
-        covered = LabelImport.objects.filter(newer, campaign=campaign, coverage__covers=_Inset(OuterRef("geometry")))
-        tiles = tiles.filter(Exists(annotated) | Exists(covered))
+        tiles = tiles.filter(Exists(annotated) | Exists(covering_imports(campaign).filter(newer)))
         revisions = revisions.filter(newer)
     return tiles.count(), revisions.values("label").distinct().count()
 

@@ -58,7 +58,7 @@ class AnnotationSerializer(serializers.ModelSerializer[Annotation]):
         model = Annotation
         fields = [
             "id", "task", "tile", "ls_annotation_id", "ls_updated_at", "kind", "annotator_name", "lead_time",
-            "model_version", "correction_iou", "problems", "supersedes", "is_current", "result", "created",
+            "model_version", "correction_iou", "problems", "mended", "supersedes", "is_current", "result", "created",
         ]  # fmt: skip
 
     def get_is_current(self, annotation: Annotation) -> bool:

@@ -1,4 +1,10 @@
-"""Shapes on a tile ↔ Label Studio's results: polygons in percent, brush masks with holes; problems as sentences."""
+"""Shapes on a tile ↔ Label Studio's results: polygons in percent, brush masks with holes; findings as sentences.
+
+What is wrong in a submission is either mended or it is a problem. Mended is only what cannot have been meant otherwise:
+an outline left open is closed, a small crossing of it is resolved, what lies outside the tile is cut off, specks are
+left out. Everything else (an outline like an 8, a shape without a class, a verdict beside shapes, anything that
+cannot be read) is a problem, and a submission with a problem makes no statement about its tile.
+"""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -12,7 +18,15 @@ from affine import Affine
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, box, shape
 
-from labeling.labelstudio.config import BRUSH, COMMENT, NO_STATEMENT, POLYGONS, VERDICT, brush_label
+from labeling.labelstudio.config import (
+    BRUSH,
+    COMMENT,
+    NO_STATEMENT,
+    POLYGONS,
+    VERDICT,
+    brush_label,
+    nothing_there,
+)
 from labeling.labelstudio.rle import BadEncoding, decode_mask, encode_mask
 
 Json = dict[str, Any]
@@ -45,22 +59,31 @@ class Shape:
 
 @dataclass
 class Reading:
-    """What an annotation's result says, and what in it could not be understood."""
+    """What an annotation's result says.
+
+    Attributes:
+        shapes: Every shape that could be read.
+        problems: What could not be understood, one sentence each.
+        mended: What was mended without doubt, one sentence each.
+        verdict: The annotator's verdict on the whole tile; empty if none.
+        comment: The annotator's comment.
+    """
 
     shapes: list[Shape] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
     verdict: str = ""
     comment: str = ""
 
     @property
     def says_something(self) -> bool:
-        """Whether the annotator makes a statement about the tile at all."""
-        return self.verdict not in NO_STATEMENT
+        """Whether this is a statement about the tile: understood in full, and not a verdict that says nothing."""
+        return not self.problems and self.verdict not in NO_STATEMENT
 
     @property
     def labels(self) -> list[Shape]:
-        """The shapes that become labels: none if the verdict on the whole tile says otherwise."""
-        return [] if self.verdict else self.shapes
+        """The shapes that become labels: none where nothing is said of the tile, or that nothing is there."""
+        return self.shapes if self.says_something and not self.verdict else []
 
     @property
     def union(self) -> shapely.Geometry:
@@ -96,14 +119,17 @@ def read_result(result: Any, *, tile_size: int, classes: Collection[str]) -> Rea
         reading.problems.append(f"Only the first {MAX_REGIONS} of {len(result)} regions were read.")
     seen: set[str] = set()
     for number, item in enumerate(result[:MAX_REGIONS], start=1):
+        name = f"Region {number} ({_region_id(item, number)})"
         try:
-            _read(item, number, tile_size, classes, seen, reading)
+            mended = _read(item, number, tile_size, classes, seen, reading)
         except _Unusable as problem:
-            reading.problems.append(f"Region {number} ({_region_id(item, number)}): {problem}.")
+            reading.problems.append(f"{name}: {problem}.")
+        else:
+            reading.mended += [f"{name}: {what}." for what in mended]
     if reading.verdict and reading.shapes:
         # Pre-annotations are copied into the submission: shapes that are left beside a verdict may be the model's.
         reading.problems.append(
-            f"The verdict is {reading.verdict[:50]!r}, so the {len(reading.shapes)} shapes drawn became no labels: "
+            f"The verdict is {reading.verdict[:50]!r}, but {len(reading.shapes)} shapes are drawn: "
             "remove the verdict or the shapes."
         )
     return reading
@@ -162,34 +188,57 @@ def _open(ring: Ring) -> list[Sequence[float]]:
     return points[:-1] if len(points) > 1 and tuple(points[0]) == tuple(points[-1]) else points
 
 
-def _read(item: Any, number: int, tile_size: int, classes: Collection[str], seen: set[str], reading: Reading) -> None:
+def _read(
+    item: Any, number: int, tile_size: int, classes: Collection[str], seen: set[str], reading: Reading
+) -> list[str]:
+    """Add what a region says to the reading; returns what was mended in it."""
+    kind = item.get("type") if isinstance(item, dict) else None
+    if kind == "relation":  # an arrow between two regions: says nothing about the tile
+        return []
     if not isinstance(item, dict) or not isinstance(item.get("value"), dict):
         raise _Unusable("it is not a region of Label Studio")
-    kind, value = item.get("type"), item["value"]
+    value = item["value"]
     if kind == "choices":
-        if item.get("from_name") == VERDICT:
-            reading.verdict = _first_text(value.get("choices"))
-        return
+        _read_verdict(item, classes, reading)
+        return []
     if kind == "textarea":
         if item.get("from_name") == COMMENT:
             reading.comment = _first_text(value.get("text"))
-        return
+        return []
     if item.get("image_rotation") not in (None, 0):
         raise _Unusable("it was drawn on a rotated picture, whose coordinates are not ours")
+    mended: list[str] = []
     if kind == "polygonlabels":
         class_name = _class(value.get("polygonlabels"), {name: name for name in classes})
-        parts = _polygon(value, tile_size)
+        parts = _polygon(value, tile_size, mended)
     elif kind == "brushlabels":
         class_name = _class(value.get("brushlabels"), {brush_label(name): name for name in classes})
         parts = _brush(item, value, tile_size)
     else:
         raise _Unusable(f"it is of the unknown kind {str(kind)[:50]!r}; draw polygons or use the brush")
-    geometry = _kept(parts, tile_size)
+    geometry = _kept(parts, tile_size, mended)
     region = _region_id(item, number)
     if region in seen:
         region = f"{region}~{number}"
     seen.add(region)
     reading.shapes.append(Shape(region, class_name, geometry))
+    return mended
+
+
+def _read_verdict(item: Json, classes: Collection[str], reading: Reading) -> None:
+    choices = item["value"].get("choices")
+    if choices == []:  # taken back
+        return
+    verdict = _first_text(choices)
+    if item.get("from_name") != VERDICT or not verdict or len(choices) != 1:
+        raise _Unusable("it is a verdict that cannot be read; choose one again")
+    # A campaign that got its second class later has verdicts from when it had one.
+    known = {nothing_there(sorted(classes)), *(nothing_there([name]) for name in classes), *NO_STATEMENT}
+    if verdict not in known:
+        raise _Unusable(f"its verdict {verdict[:50]!r} is not one of the campaign's; choose one again")
+    if reading.verdict not in ("", verdict):
+        raise _Unusable(f"its verdict {verdict!r} contradicts {reading.verdict!r}; choose one of them")
+    reading.verdict = verdict
 
 
 def _region_id(item: Any, number: int) -> str:
@@ -206,12 +255,14 @@ def _class(labels: Any, known: dict[str, str]) -> str:
     label = _first_text(labels)
     if not label:
         raise _Unusable("it has no class; choose one for it")
+    if len(labels) > 1:
+        raise _Unusable("it has several classes; choose one for it")
     if label not in known:
         raise _Unusable(f"its class {label[:50]!r} is not one of the campaign's ({', '.join(sorted(known))})")
     return known[label]
 
 
-def _polygon(value: Json, tile_size: int) -> shapely.Geometry:
+def _polygon(value: Json, tile_size: int, mended: list[str]) -> shapely.Geometry:
     points = value.get("points")
     if not isinstance(points, list) or len(points) < 3:
         raise _Unusable("its outline has fewer than three points")
@@ -224,7 +275,9 @@ def _polygon(value: Json, tile_size: int) -> shapely.Geometry:
     if not pairs:
         raise _Unusable("its outline holds something that is not a point")
     ring = np.asarray(points, dtype=float) * tile_size / 100
-    return _repaired(Polygon(ring))
+    if value.get("closed") is False:
+        mended.append("its outline was left open and has been closed")
+    return _repaired(Polygon(ring), mended)
 
 
 def _is_number(value: Any) -> bool:
@@ -232,12 +285,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1000
 
 
-def _repaired(polygon: Polygon) -> shapely.Geometry:
+def _repaired(polygon: Polygon, mended: list[str]) -> shapely.Geometry:
     if polygon.is_valid:
         return polygon
     repaired = shapely.make_valid(polygon, method="structure")
     if abs(repaired.area - polygon.area) > MAX_REPAIR_CHANGE * max(repaired.area, polygon.area):
         raise _Unusable("its outline crosses itself, so that its inside is unclear; draw it again")
+    mended.append("a small crossing of its outline was resolved")
     return repaired
 
 
@@ -258,11 +312,15 @@ def mask_geometry(mask: NDArray[np.bool_], transform: Affine) -> MultiPolygon:
     return MultiPolygon([shape(outline) for outline, _ in traced])
 
 
-def _kept(geometry: shapely.Geometry, tile_size: int) -> MultiPolygon:
+def _kept(geometry: shapely.Geometry, tile_size: int, mended: list[str]) -> MultiPolygon:
     """What of a geometry lies in the tile, as polygons, without specks."""
     clipped = shapely.intersection(geometry, box(0, 0, tile_size, tile_size))
     parts = [part for part in shapely.get_parts(clipped) if part.geom_type == "Polygon"]
     large = [part for part in parts if part.area >= MIN_AREA]
     if not large:
         raise _Unusable(f"nothing of it that is larger than {MIN_AREA:g} pixels lies in the tile")
+    if geometry.area - clipped.area >= MIN_AREA:
+        mended.append("what of it lay outside the tile was cut off")
+    if len(large) < len(parts):
+        mended.append(f"{len(parts) - len(large)} specks smaller than {MIN_AREA:g} pixels were left out")
     return MultiPolygon(large)

@@ -36,7 +36,10 @@ class Annotation(models.Model):
     correction_iou = models.FloatField(
         null=True, blank=True, help_text="IoU of the union of shapes drawn with the union shown; 1 = nothing changed."
     )
-    problems = models.JSONField(default=list, help_text="Regions that could not become labels, and why.")
+    problems = models.JSONField(
+        default=list, help_text="What could not be understood, and why: with any, it makes no statement about its tile."
+    )
+    mended = models.JSONField(default=list, help_text="What was mended without doubt.")
     supersedes = models.OneToOneField(
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="superseded_by"
     )

@@ -42,6 +42,7 @@ class AnnotationTask(models.Model):
         PENDING = "pending", "not yet in Label Studio"
         OPEN = "open", "waits for an annotator"
         SUBMITTED = "submitted"
+        RETURNED = "returned", "submitted, but not understood in full"
         SKIPPED = "skipped"
         WITHDRAWN = "withdrawn", "gone from Label Studio"
 
@@ -77,7 +78,8 @@ class AnnotationTask(models.Model):
             models.UniqueConstraint(fields=["campaign", "tile"], name="task_once_per_tile"),
             models.UniqueConstraint(fields=["campaign", "ls_task_id"], name="task_ls_id_once"),
             models.CheckConstraint(
-                condition=Q(state__in=["pending", "open", "submitted", "skipped", "withdrawn"]), name="task_state_known"
+                condition=Q(state__in=["pending", "open", "submitted", "returned", "skipped", "withdrawn"]),
+                name="task_state_known",
             ),
             models.CheckConstraint(condition=Q(arm__in=["acquired", "random", "manual"]), name="task_arm_known"),
             models.CheckConstraint(

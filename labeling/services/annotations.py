@@ -1,9 +1,11 @@
 """From what annotators submit to labels: append-only annotations, and the label revisions that follow from them.
 
 An LS annotation is a chain of rows, each superseding the one before; a deletion is its last row. Per task one
-annotation holds: the one submitted last among those that stand and say something of the tile. The task's labels are
-what it draws, so whatever happens to annotations, the labels are settled anew from the rows: drawn → PRESENT, anything
-else → RETIRED.
+annotation holds: the one submitted last among those that stand and make a statement about the tile
+(`selectors.standing_annotations`). A submission that was not understood in full makes none: nothing of it becomes a
+label, the tile is no negative, and it takes nothing back that another annotation of the task said. The task's labels
+are what the holding annotation draws, so whatever happens to annotations, the labels are settled anew from the rows:
+drawn → PRESENT, anything else → RETIRED.
 """
 
 from collections.abc import Mapping
@@ -17,9 +19,10 @@ from django.utils.dateparse import parse_datetime
 
 from labeling.errors import BadAnnotation
 from labeling.labelstudio.cleaning import clean_json
-from labeling.labelstudio.results import Reading, iou, read_result, shown_union
+from labeling.labelstudio.results import Reading, Shape, iou, read_result, shown_union
 from labeling.labelstudio.shown import shown_instances
-from labeling.models import Annotation, AnnotationTask, LandformClass, Prediction
+from labeling.models import Annotation, AnnotationTask, Campaign, LandformClass, Prediction
+from labeling.selectors import misunderstood_annotations, standing_annotations
 from labeling.services.labels import Cause, settle_labels
 from thawloop.catalog.pictures import picture_size
 from thawloop.core.context import current_actor
@@ -53,7 +56,8 @@ def record_annotation(task: AnnotationTask, payload: Json, *, people: Mapping[in
         people: Label Studio's users, id → e-mail address, to name the annotator.
 
     Raises:
-        BadAnnotation: The payload has no usable id or time. Bad regions are no error: they become `problems`.
+        BadAnnotation: The payload has no usable id or time. Bad regions are no error: they become `problems`, and
+            the row then makes no statement about the tile.
     """
     submission = _parse(payload)
     with transaction.atomic():
@@ -78,6 +82,7 @@ def record_annotation(task: AnnotationTask, payload: Json, *, people: Mapping[in
             prediction=prediction,
             correction_iou=None if submission.skipped else _correction(task, prediction, reading),
             problems=reading.problems,
+            mended=reading.mended,
             supersedes=newest,
         )
         _settle(task, annotation, reading)
@@ -123,6 +128,19 @@ def withdraw_task(task: AnnotationTask) -> None:
         audit("labeling.withdraw_task", task, before={"state": before}, after={"state": task.state})
 
 
+def settle_again(campaign: Campaign) -> int:
+    """Settle the tasks anew that have a submission which was not understood in full; returns how many.
+
+    For rows of before such submissions made no statement: a migration has it done once. Doing it again changes nothing.
+    """
+    rows = misunderstood_annotations(campaign).select_related("task").order_by("id")
+    newest = {row.task_id: row for row in rows}
+    for row in newest.values():
+        with transaction.atomic():
+            _settle(_locked(row.task), row, reason="Such submissions make no statement about their tile.")
+    return len(newest)
+
+
 def _locked(task: AnnotationTask) -> AnnotationTask:
     """The task as it is now; whoever else records something for it waits."""
     related = ("campaign", "tile__grid", "prediction")
@@ -140,21 +158,15 @@ def _standing(task: AnnotationTask) -> list[Annotation]:
 
 def _settle(task: AnnotationTask, cause: Annotation, reading: Reading | None = None, *, reason: str = "") -> None:
     """Make the task's state and labels what its standing annotations say."""
-    standing = _standing(task)
-    said = {
-        row: reading if reading is not None and row.pk == cause.pk else _read(task, row.result)
-        for row in standing
-        if row.kind == Annotation.Kind.SUBMITTED
-    }
-    # `uncertain` says nothing of the tile, so it takes nothing back that somebody else said.
-    holding = max(
-        said, key=lambda row: (said[row].says_something, row.ls_updated_at, row.ls_annotation_id), default=None
-    )
-    labels = said[holding].labels if holding is not None else []
+    holding = standing_annotations(task.campaign).filter(task=task).select_related("annotator").last()
+    labels: list[Shape] = []
+    if holding is not None:
+        read = reading if reading is not None and holding.pk == cause.pk else _read(task, holding.result)
+        labels = read.labels
     changes = settle_labels(task, holding, labels, Cause(cause, reason))
     before = task.state
     if task.state != AnnotationTask.State.WITHDRAWN:
-        task.state = _state(standing, holding)
+        task.state = _state(_standing(task))
         task.save(update_fields=["state", "updated"])
     audit(
         "labeling.record_annotation",
@@ -165,9 +177,12 @@ def _settle(task: AnnotationTask, cause: Annotation, reading: Reading | None = N
     )
 
 
-def _state(standing: list[Annotation], holding: Annotation | None) -> AnnotationTask.State:
-    if holding is not None:
+def _state(standing: list[Annotation]) -> AnnotationTask.State:
+    submitted = [row for row in standing if row.kind == Annotation.Kind.SUBMITTED]
+    if any(not row.problems for row in submitted):
         return AnnotationTask.State.SUBMITTED
+    if submitted:
+        return AnnotationTask.State.RETURNED
     return AnnotationTask.State.SKIPPED if standing else AnnotationTask.State.OPEN
 
 
@@ -191,7 +206,7 @@ def _parse(payload: Json) -> _Submission:
         annotation=identifier,
         updated=moment if moment.tzinfo else moment.replace(tzinfo=UTC),
         skipped=payload.get("was_cancelled") is True,
-        result=result if isinstance(result, list) else [] if result is None else [result],
+        result=result if isinstance(result, list) else [result],  # what is no list becomes a problem, never a negative
         lead_time=_seconds(lead_time),
         annotator=annotator if type(annotator) is int else None,
         model_version=version if isinstance(version, str) else "",

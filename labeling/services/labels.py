@@ -134,7 +134,10 @@ def _retire(label: Label, holding: Annotation | None, cause: Cause, changes: Cha
 
 
 def _why(cause: Cause) -> str:
-    sentence = _REASONS[Annotation.Kind(cause.annotation.kind)].format(id=cause.annotation.ls_annotation_id)
+    row = cause.annotation
+    sentence = _REASONS[Annotation.Kind(row.kind)].format(id=row.ls_annotation_id)
+    if row.kind == Annotation.Kind.SUBMITTED and row.problems:
+        sentence = f"annotation {row.ls_annotation_id} was not understood in full"
     return f"{sentence}. {cause.reason}" if cause.reason else sentence
 
 

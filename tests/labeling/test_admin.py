@@ -19,7 +19,8 @@ REGISTERED = [model for model in map(models.__dict__.get, models.__all__) if mod
 def everything(task):
     task.prediction = build_prediction(task.tile, build_champion(task.campaign))
     task.save()
-    record_annotation(task, annotation(7, polygon(SQUARE), {"junk": 1}))
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_annotation(task, annotation(8, {"junk": 1}))
     WebhookEvent.objects.create(campaign=task.campaign, action="X", payload={})
     LabelImport.objects.create(campaign=task.campaign, file_name="x.gpkg", checksum="0" * 64)
     return task

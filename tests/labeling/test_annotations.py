@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -13,6 +14,7 @@ from labeling.errors import BadAnnotation
 from labeling.models import Annotation, AnnotationTask, Label, LabelRevision
 from labeling.selectors import changes_since, current_labels, labelled_tiles, unlabelled_tiles
 from labeling.services import record_annotation, record_deletion, withdraw_task
+from labeling.services.annotations import settle_again
 from tests.labeling.build import (
     HOLE,
     RING,
@@ -136,10 +138,11 @@ def test_an_empty_submission_is_a_labelled_tile_without_labels(task):
 
 @pytest.mark.parametrize("says", ["uncertain", "bad imagery"])
 def test_a_verdict_that_says_nothing_leaves_the_tile_unlabelled(task, says):
-    recorded = record_annotation(task, annotation(7, polygon(SQUARE), verdict(says)))
+    recorded = record_annotation(task, annotation(7, verdict(says)))
+    task.refresh_from_db()
+    assert (task.state, recorded.problems) == (AnnotationTask.State.SUBMITTED, [])
     assert not labelled_tiles(task.campaign).exists()
     assert not current_labels(task.campaign).exists()
-    assert recorded.problems
 
 
 def test_the_verdict_that_nothing_is_there_makes_a_negative(task):
@@ -147,13 +150,95 @@ def test_the_verdict_that_nothing_is_there_makes_a_negative(task):
     assert labelled_tiles(task.campaign).count() == 1
 
 
-def test_junk_is_kept_and_named_and_the_rest_becomes_labels(task):
+def test_junk_is_kept_and_named_and_the_submission_makes_no_statement(task):
     junk = {"foo": "a\0b", "n": float("nan"), "s": "\ud800"}
     recorded = record_annotation(task, annotation(7, junk, polygon(SQUARE)))
     recorded.refresh_from_db()
     assert recorded.result[0] == {"foo": "a\ufffdb", "n": None, "s": "\ufffd\ufffd\ufffd"}
     assert recorded.problems == ["Region 1 (#1): it is not a region of Label Studio."]
+    makes_no_statement(task)
+
+
+def makes_no_statement(task):
+    task.refresh_from_db()
+    assert task.state == AnnotationTask.State.RETURNED
+    assert not current_labels(task.campaign).exists()
+    assert not labelled_tiles(task.campaign).exists()
+    assert changes_since(task.campaign, None)[0] == 0
+
+
+EIGHT = polygon([(10, 10), (50, 50), (50, 10), (10, 50)], "eight")
+MISUNDERSTOOD = {
+    "outline like an 8": [EIGHT],
+    "one shape of two": [polygon(SQUARE), EIGHT],
+    "no class": [polygon(SQUARE) | {"value": {"points": [[1, 1], [9, 1], [9, 9]], "closed": True}}],
+    "another class": [polygon(SQUARE, label="Pingo")],
+    "verdict beside a shape": [polygon(SQUARE), verdict("no RTS in tile")],
+    "unknown verdict": [verdict("no pingo in tile")],
+}
+
+
+@pytest.mark.parametrize("regions", MISUNDERSTOOD.values(), ids=MISUNDERSTOOD)
+def test_a_submission_that_was_not_understood_in_full_makes_no_statement(task, regions):
+    recorded = record_annotation(task, annotation(7, *regions))
+    assert recorded.problems
+    assert recorded.correction_iou is None
+    makes_no_statement(task)
+
+
+@pytest.mark.parametrize("result", [None, "[]", {}, 0])
+def test_a_result_that_is_no_list_is_no_negative(task, result):
+    record_annotation(task, annotation(7) | {"result": result})
+    makes_no_statement(task)
+
+
+def test_an_edit_that_is_not_understood_takes_back_what_stood_and_its_correction_brings_it_again(task):
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_annotation(task, annotation(7, polygon(SQUARE), EIGHT, minute=1))
+    makes_no_statement(task)
+    assert LabelRevision.objects.order_by("-id").first().reason == "annotation 7 was not understood in full"
+    record_annotation(task, annotation(7, polygon(SQUARE), minute=2))
+    task.refresh_from_db()
+    assert task.state == AnnotationTask.State.SUBMITTED
+    assert current_labels(task.campaign).get().number == 3
+    assert list(labelled_tiles(task.campaign)) == [task.tile]
+
+
+def test_what_was_not_understood_takes_nothing_back_that_another_annotation_said(task):
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_annotation(task, annotation(8, EIGHT, minute=1))
+    task.refresh_from_db()
+    assert task.state == AnnotationTask.State.SUBMITTED
+    assert [revision.label.origin for revision in current_labels(task.campaign)] == ["ls:7:r1"]
+    assert list(labelled_tiles(task.campaign)) == [task.tile]
+    record_deletion(task, 7)
+    makes_no_statement(task)
+
+
+def test_what_was_mended_without_doubt_makes_a_statement(task):
+    open_outline = polygon([(-20, 10), (50, 10), (50, 50), (-20, 50)])
+    open_outline["value"]["closed"] = False
+    recorded = record_annotation(task, annotation(7, open_outline))
+    assert (recorded.problems, len(recorded.mended)) == ([], 2)
+    assert list(labelled_tiles(task.campaign)) == [task.tile]
     assert current_labels(task.campaign).count() == 1
+
+
+def test_labels_of_before_such_submissions_made_no_statement_are_settled_anew(task):
+    """As rows stand that an earlier version wrote: the misunderstood annotation held, and gave what was understood."""
+    record_annotation(task, annotation(7, polygon(SQUARE)))
+    late = record_annotation(task, annotation(8, polygon(RING), minute=1))
+    fields = {"task": task, "kind": "submitted", "ls_updated_at": late.ls_updated_at + timedelta(minutes=1)}
+    edit = Annotation.objects.create(
+        **fields, ls_annotation_id=8, supersedes=late, result=[polygon(RING), EIGHT], problems=["Region 2: unclear."]
+    )
+    assert [revision.label.origin for revision in current_labels(task.campaign)] == ["ls:8:r1"]
+    assert settle_again(task.campaign) == 1
+    revision = current_labels(task.campaign).get()
+    assert (revision.label.origin, revision.annotation.ls_annotation_id) == ("ls:7:r1", 7)
+    assert edit.revisions.get().state == "retired"
+    assert settle_again(task.campaign) == 1
+    assert LabelRevision.objects.count() == 5
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,10 @@ def brush_region(mask, label="RTS brush", **changes):
     return region | {"original_height": height, "original_width": width} | changes
 
 
+def verdict_region(*choices, from_name="verdict"):
+    return {"id": "v", "type": "choices", "from_name": from_name, "value": {"choices": list(choices)}}
+
+
 @st.composite
 def star_polygons(draw):
     """Valid polygons around a point of the tile, convex or not."""
@@ -98,21 +102,34 @@ def test_a_brush_of_two_blots_is_one_shape_of_two_parts():
 def test_specks_of_a_brush_are_left_out():
     mask = np.zeros((SIZE, SIZE), bool)
     mask[5:15, 5:15] = mask[50, 50] = True
-    (shape,) = read([brush_region(mask)]).shapes
+    reading = read([brush_region(mask)])
+    assert reading.mended == ["Region 1 (b): 1 specks smaller than 2 pixels were left out."]
+    (shape,) = reading.labels
     assert len(shape.geometry.geoms) == 1
 
 
 def test_what_reaches_beyond_the_tile_is_cut_off():
     reading = read([polygon_region([[-20, -20], [50, -20], [50, 50], [-20, 50]])])
     assert reading.problems == []
-    assert reading.shapes[0].geometry.bounds == (0, 0, SIZE / 2, SIZE / 2)
+    assert reading.mended == ["Region 1 (a): what of it lay outside the tile was cut off."]
+    assert reading.labels[0].geometry.bounds == (0, 0, SIZE / 2, SIZE / 2)
 
 
 def test_a_small_crossing_is_repaired():
     points = [[10, 10], [60, 10], [60, 60], [10, 60], [10, 9.5], [10.5, 9.8]]
     reading = read([polygon_region(points)])
     assert reading.problems == []
-    assert reading.shapes[0].geometry.is_valid
+    assert reading.mended[0] == "Region 1 (a): a small crossing of its outline was resolved."
+    assert reading.labels[0].geometry.is_valid
+
+
+def test_an_outline_that_was_left_open_is_closed():
+    region = polygon_region([[10, 10], [60, 10], [60, 60]])
+    region["value"]["closed"] = False
+    reading = read([region])
+    assert reading.problems == []
+    assert reading.mended == ["Region 1 (a): its outline was left open and has been closed."]
+    assert len(reading.labels) == 1
 
 
 @pytest.mark.parametrize(
@@ -133,6 +150,15 @@ def test_a_small_crossing_is_repaired():
         (polygon_region([[10, 10], [60, 10], [60, 60]], image_rotation=90), "rotated"),
         (polygon_region([[10, 10], [60, 10], [60, 60]], type="rectanglelabels"), "unknown kind 'rectanglelabels'"),
         (polygon_region([[10, 10], [60, 10], [60, 60]]) | {"value": {"points": [[1, 1], [9, 1], [9, 9]]}}, "no class"),
+        (
+            polygon_region([[10, 10], [60, 10], [60, 60]])
+            | {"value": {"points": [[1, 1], [9, 1], [9, 9]], "polygonlabels": ["RTS", "Lake"]}},
+            "several classes",
+        ),
+        (verdict_region("no pingo in tile"), "'no pingo in tile' is not one of the campaign's"),
+        (verdict_region(None), "cannot be read"),
+        (verdict_region("uncertain", "bad imagery"), "cannot be read"),
+        (verdict_region("uncertain", from_name="mood"), "cannot be read"),
         (brush_region(np.zeros((8, 8), bool)), "larger than 2 pixels"),
         (brush_region(np.ones((8, 8), bool), original_width=9), "cannot be read"),
         (brush_region(np.ones((8, 8), bool), original_width="8"), "no picture size"),
@@ -142,10 +168,12 @@ def test_a_small_crossing_is_repaired():
         (None, "not a region"),
     ],
 )
-def test_an_unusable_region_is_a_problem_and_the_others_are_kept(region, problem):
+def test_with_an_unusable_region_nothing_is_said_of_the_tile(region, problem):
     good = polygon_region([[10, 10], [60, 10], [60, 60]], id="good")
     reading = read([region, good])
     assert [shape.region for shape in reading.shapes] == ["good"]
+    assert not reading.says_something
+    assert reading.labels == []
     assert len(reading.problems) == 1
     assert reading.problems[0].startswith("Region 1 (")
     assert problem in reading.problems[0]
@@ -195,13 +223,33 @@ def test_no_result_whatsoever_raises(result):
         assert shape.geometry.area > 0
 
 
-def test_a_verdict_overrules_shapes_that_were_left_beside_it():
-    verdict = {"id": "v", "type": "choices", "from_name": "verdict", "value": {"choices": ["no RTS in tile"]}}
-    reading = read([polygon_region([[10, 10], [60, 10], [60, 60]]), verdict])
-    assert reading.labels == []
-    assert "remove the verdict or the shapes" in reading.problems[0]
-    assert reading.says_something
-    assert not read([verdict | {"value": {"choices": ["bad imagery"]}}]).says_something
+@pytest.mark.parametrize("says", ["nothing in tile", "no RTS in tile", "uncertain"])
+def test_a_verdict_beside_shapes_is_a_contradiction(says):
+    triangle = polygon_region([[10, 10], [60, 10], [60, 60]])
+    for result in ([triangle, verdict_region(says)], [verdict_region(says), triangle]):
+        reading = read(result)
+        assert not reading.says_something
+        assert reading.labels == []
+        assert "remove the verdict or the shapes" in reading.problems[0]
+
+
+def test_two_verdicts_are_a_contradiction_and_the_same_twice_is_none():
+    nothing = verdict_region("nothing in tile")
+    assert "contradicts" in read([nothing, verdict_region("uncertain")]).problems[0]
+    assert read([nothing, nothing]).says_something
+
+
+def test_a_verdict_alone_says_what_it_says():
+    assert read([verdict_region("nothing in tile")]).says_something
+    assert not read([verdict_region("bad imagery")]).says_something
+    assert read([verdict_region()]).says_something  # taken back
+
+
+def test_an_arrow_between_regions_and_a_comment_say_nothing_of_the_tile():
+    arrow = {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"}
+    comment = {"id": "c", "type": "textarea", "from_name": "comment", "value": {"text": ["old scar"]}}
+    reading = read([arrow, comment, polygon_region([[10, 10], [60, 10], [60, 60]])])
+    assert (reading.problems, reading.comment, len(reading.labels)) == ([], "old scar", 1)
 
 
 def test_intersection_over_union_of_nothing_with_nothing_is_one():

@@ -6,7 +6,8 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, F, Max, Q, QuerySet
 
-from labeling.models import AcquisitionBatch, AnnotationTask, Campaign, LabelRevision
+from labeling.models import AcquisitionBatch, Annotation, AnnotationTask, Campaign, LabelRevision
+from labeling.selectors import misunderstood_annotations
 from thawloop.core.models import Job
 from thawloop.releases.models import Release
 from thawloop.training.models import Evaluation, ModelVersion
@@ -14,13 +15,14 @@ from thawloop.training.models import Evaluation, ModelVersion
 
 @dataclass(frozen=True)
 class Queue:
-    """How a campaign's tasks stand, and what annotators get next."""
+    """How a campaign's tasks stand, what annotators get next, and which submissions they have to correct."""
 
     counts: dict[str, int]
     total: int
     batch: AcquisitionBatch | None
     arms: dict[str, int]
     next_tasks: list[AnnotationTask]
+    misunderstood: list[Annotation]
     median_correction: float | None
 
     @property
@@ -40,7 +42,7 @@ def campaign_cards() -> QuerySet[Campaign]:
 
 
 def queue_of(campaign: Campaign) -> Queue:
-    """The campaign's annotation queue: counts by state, the newest batch, the next ten tasks."""
+    """The campaign's annotation queue: counts by state, the newest batch, ten tasks, ten submissions to correct."""
     tasks = AnnotationTask.objects.filter(campaign=campaign)
     counts = dict.fromkeys(AnnotationTask.State.values, 0)
     counts |= {row["state"]: row["n"] for row in tasks.order_by().values("state").annotate(n=Count("id"))}
@@ -60,6 +62,7 @@ def queue_of(campaign: Campaign) -> Queue:
         batch=batch,
         arms=arms if batch else {},
         next_tasks=list(waiting.order_by(F("batch_id").desc(nulls_last=True), "rank")[:10]),
+        misunderstood=list(misunderstood_annotations(campaign).select_related("task__tile").order_by("id")[:10]),
         median_correction=corrections[len(corrections) // 2] if corrections else None,
     )
 

@@ -28,6 +28,7 @@
     const veil = isClose(resolution) ? 0.45 : 1; // the picture below should be seen
     let color = "rgba(255,255,255,.02)";
     if (state === "submitted") color = `rgba(43,122,61,${0.4 * veil})`;
+    else if (state === "returned") color = `rgba(176,42,48,${0.5 * veil})`;
     else if (state === "open" || state === "pending") color = `rgba(230,161,92,${0.55 * veil})`;
     else if (uncertainty !== undefined) color = `rgba(68,1,84,${((0.05 + 0.5 * uncertainty) * veil).toFixed(3)})`;
     const small = settings.size / resolution < 6;
