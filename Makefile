@@ -10,6 +10,10 @@ CAMPAIGN ?=
 HEADLESS ?=
 ARGS ?=
 INSTALL ?=
+WORKERS ?= 2
+
+# Without compiled modules (some machines forbid them) every process takes seconds longer to start.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Says what is done, does it, says how long it took: $(call step,words,command)
 step = @started=$$SECONDS; printf '==> %s\n' '$(1)'; $(2); code=$$?; \
@@ -27,11 +31,11 @@ demo: install ## The whole loop on generated scenes; CAMPAIGN=file.toml: on your
 serve: install ## Everything for real use, data kept in var/serve, until Ctrl-C; THAWLOOP_PORT=8000
 	@$(RUN) manage.py serve $(ARGS)
 
-test: install ## Unit, integration (real PostGIS, Redis, Label Studio) and browser tests
-	@$(RUN) -m pytest $(ARGS)
+test: install ## Unit, integration (real PostGIS, Redis, Label Studio) and browser tests; WORKERS=2 processes
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: install ## The long trainings and soaks too
-	@$(RUN) -m pytest -m '' $(ARGS)
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m '' $(ARGS)
 
 check: install ## Lint, types, import rules, migrations, links in the documentation
 	$(call step,Lint (ruff check),$(BIN)/ruff check .)

@@ -1,8 +1,8 @@
 """Fixtures for every test: real PostGIS, real Redis, a real Label Studio, real data.
 
-One throwaway stack is started per pytest process, before Django's settings are read; any number of pytest processes
-can run side by side. In the environment, DATABASE_URL and REDIS_URL name servers to use instead of private ones, and
-THAWLOOP_TEST_STACK a folder whose stack is shared by all who name it.
+One throwaway stack per pytest process is started by the first test that needs it; any number of pytest processes can
+run side by side (`-n 2`). In the environment, DATABASE_URL and REDIS_URL name servers to use instead of private ones,
+and THAWLOOP_TEST_STACK a folder whose stack is shared by all who name it.
 """
 
 import os
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import django
+import environ
+import hypothesis
 import pytest
 import redis
 
@@ -26,16 +28,20 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _STACK = pytest.StashKey[LocalStack]()
 
 
+# No test may fail because a machine is slow or busy.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the services, tell the settings where they are, set Django up."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before any test imports torch: see ml_backend/__init__.py
+    """Set Django up, with a folder for its files; where its servers are is said when they are started."""
+    # Before any test imports torch: see ml_backend/__init__.py; and processes beside each other share the processors.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
     config.stash[_STACK] = stack = _make_stack()
-    try:
-        stack.start()
-    except LocalServiceError as error:
-        pytest.exit(str(error), returncode=2)
-    _refuse_redis_with_data(stack.redis_url)
-    os.environ.update(stack.environment)
     os.environ["DJANGO_SETTINGS_MODULE"] = "thawloop.settings"
     os.environ["THAWLOOP_VAR"] = str(stack.root / "var")  # secrets, artifacts, static files: nothing of a developer's
     os.environ["THAWLOOP_ENV_FILE"] = os.devnull  # nor a developer's .env
@@ -64,13 +70,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def local_stack(pytestconfig: pytest.Config) -> LocalStack:
-    """The throwaway stack of this pytest process: `.database_url`, `.redis_url`, `.supervise([...])`."""
-    return pytestconfig.stash[_STACK]
+    """The stack of this pytest process, running: `.database_url`, `.redis_url`, `.supervise([...])`."""
+    from django.conf import settings
+
+    stack = pytestconfig.stash[_STACK]
+    try:
+        stack.start()
+    except LocalServiceError as error:
+        pytest.exit(str(error), returncode=2)
+    _refuse_redis_with_data(stack.redis_url)
+    os.environ.update(stack.environment)
+    settings.REDIS_URL = stack.redis_url
+    named = environ.Env.db_url_config(stack.database_url)
+    settings.DATABASES["default"].update({key: named[key] for key in ("NAME", "USER", "PASSWORD", "HOST", "PORT")})
+    return stack
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings() -> None:
-    """Give the test database a name of this process, for servers that several test runs share."""
+def django_db_modify_db_settings(local_stack: LocalStack) -> None:
+    """Start the database, and give the test's one a name of this process: several test runs may share a server."""
     from django.conf import settings
 
     settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = f"test_thawloop_{os.getpid()}"

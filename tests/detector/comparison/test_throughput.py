@@ -10,6 +10,7 @@ from ml_backend.detector.comparison.complexity import count_flops
 from ml_backend.detector.comparison.throughput import Load, tiles, training_step
 from ml_backend.detector.inference import Detector
 from ml_backend.detector.model.build import build_model
+from tests.detector.rounding import assert_same_but_for_rounding
 
 
 def test_a_step_in_bfloat16_keeps_predictions_in_float32_as_the_trainer_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,5 +52,5 @@ def test_the_rival_has_nothing_of_ours_but_its_weights() -> None:
     image = torch.rand(1, 3, 64, 64)
     whole = torch.cat([image, torch.ones(1, 1, 64, 64)], dim=1)
     with torch.no_grad():
-        for a, b in zip(ours.eval().backbone(whole), stock.eval().backbone(image), strict=True):
-            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+        maps = ours.eval().backbone(whole), stock.eval().backbone(image)
+    assert_same_but_for_rounding(*maps, stock.backbone)

@@ -6,6 +6,7 @@ import torch
 from ml_backend.detector.model.build import SIZES
 from ml_backend.detector.model.masked import reached
 from ml_backend.detector.model.openmmlab import MODELS
+from tests.detector.rounding import assert_same_but_for_rounding
 
 
 def backbone(size: str, kind: str = "MaskedMViT", **more: object) -> torch.nn.Module:
@@ -40,10 +41,8 @@ def test_it_computes_what_mmpretrain_does(size: str, height: int, width: int, ma
         sum(scale.square().mean() for scale in out).backward()
         maps.append(out)
         gradients.append([parameter.grad for parameter in model.parameters()])
-    for a, b in zip(*maps, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-4 * float(a.abs().max()) + 1e-7, rtol=1e-3)
+    assert_same_but_for_rounding(*maps, stock)
+    assert_same_but_for_rounding(*gradients, stock)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -124,5 +123,4 @@ def test_recomputation_learns_the_same() -> None:
         torch.manual_seed(3)
         sum(scale.square().mean() for scale in model(image, valid)).backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b)
+    assert_same_but_for_rounding(*gradients, model)
