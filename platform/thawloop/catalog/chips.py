@@ -26,8 +26,9 @@ from thawloop.catalog.expressions import parse_expression
 from thawloop.catalog.gdal import gdal_environment
 from thawloop.catalog.geometry import ground_pixel_size, tile_transform, to_shapely
 from thawloop.catalog.models import Modality, Scene, Tile
+from thawloop.catalog.placement import Placement, Target, place
 from thawloop.catalog.rasters import one_line, open_checked
-from thawloop.catalog.resampling import Placement, Target, place, read_scene
+from thawloop.catalog.resampling import read_scene
 from thawloop.catalog.selectors import direct_inputs, scenes_of_period
 from thawloop.catalog.terrain import derive_terrain, halo_of
 from thawloop.core.errors import Refused

@@ -25,6 +25,7 @@ from thawloop.catalog.files import canonical_uri, sniff_driver
 from thawloop.catalog.gdal import gdal_environment
 from thawloop.catalog.geometry import WGS84
 from thawloop.catalog.sidecars import check_sidecars
+from thawloop.catalog.turns import turn_of
 from thawloop.catalog.vrt import check_vrt
 from thawloop.catalog.wrapping import outline_to_polygon
 from thawloop.core.storage import checked_uri
@@ -255,6 +256,11 @@ def _to_degrees(
     name: str, crs: CRS, transform: Affine, columns: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     x, y = transform @ (columns, rows)  # type: ignore[operator]  # its stubs know no arrays
+    turn = turn_of(crs)
+    if crs.is_geographic and turn is not None:
+        # The outermost pixels of a global raster are often centred on the pole, and reach half their size beyond it.
+        pole = turn.length / 4
+        y = np.where(np.abs(y) <= pole + abs(transform.e), np.clip(y, -pole, pole), y)
     try:
         lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y, errcheck=True)
     except ProjError as error:
@@ -266,6 +272,10 @@ def _to_degrees(
             f"The corners of {name} do not lie on the globe in its coordinate reference system ({crs.name}): "
             "one of the two is wrong."
         )
+    if turn is not None:
+        # A corner at 190 degrees may have come back as -170, one at -180 as 180: x says which is meant.
+        expected = lon[0] + (x - x[0]) * 360.0 / turn.length
+        lon = lon + 360.0 * np.round((expected - lon) / 360.0)
     return lon, np.clip(lat, -90.0, 90.0)
 
 

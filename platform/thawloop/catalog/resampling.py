@@ -1,22 +1,19 @@
-"""One scene on a tile's pixels: which part of the file to read, what of it is valid, how it is resampled.
+"""One scene on a tile's pixels: what of it is valid, how it is resampled.
 
 The result equals that of rasterio's WarpedVRT on the same grid (given the same XSCALE and YSCALE), but validity is
 exact for every kind of nodata (value, NaN, infinity, mask, alpha, mask band, override), and files stay open.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from pyproj import Transformer
-from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.io import DatasetReader
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from thawloop.catalog.models import Scene
+from thawloop.catalog.placement import Piece, Placement, Target, look, pieces
 
 Array = NDArray[np.float32]
 
@@ -24,55 +21,9 @@ Array = NDArray[np.float32]
 _AVERAGE_FROM = 2.0
 # Never read more than this many source pixels per target pixel and axis; the rest is averaged by GDAL while reading.
 _OVERSAMPLE = 4
-# Pixels read around what is asked for, in target pixels: cubic needs two.
-_KERNEL = 4
 # Source pixels so little smaller than the target's are interpolated between, not smoothed.
 _SAME_SIZE = 1.05
 _HUGE = 1e38
-
-
-@dataclass(frozen=True)
-class Target:
-    """The pixels to fill: `width` x `height` of `transform` (pixel → CRS of EPSG code `srid`)."""
-
-    srid: int
-    transform: Affine
-    width: int
-    height: int
-
-    def expanded(self, halo: int) -> "Target":
-        """The same with `halo` more pixels on every side."""
-        moved = self.transform @ Affine.translation(-halo, -halo)
-        return Target(self.srid, moved, self.width + 2 * halo, self.height + 2 * halo)
-
-
-@dataclass(frozen=True)
-class Placement:
-    """How a scene's pixels lie to a grid's: computed once for each pair.
-
-    `shift` is the whole number of (columns, rows) from the grid's pixels at the CRS origin to the scene's, if both
-    have the same CRS, pixel size and alignment, so that pixels can be copied instead of resampled.
-    """
-
-    scene_crs: CRS
-    grid_crs: CRS
-    to_scene: Transformer | None
-    aligned: bool
-
-
-def place(dataset: DatasetReader, srid: int, pixel_size: float) -> Placement:
-    """Work out a `Placement` of a dataset to a grid."""
-    grid_crs = CRS.from_epsg(srid)
-    same = dataset.crs == grid_crs
-    a, b, c, d, e, f = dataset.transform[:6]
-    aligned = (
-        same
-        and b == d == 0
-        and np.isclose([a, -e], pixel_size, rtol=1e-9, atol=0).all()
-        and all(abs(v / pixel_size - round(v / pixel_size)) < 1e-4 for v in (c, f))
-    )
-    to_scene = None if same else Transformer.from_crs(srid, dataset.crs.to_wkt(), always_xy=True)
-    return Placement(dataset.crs, grid_crs, to_scene, bool(aligned))
 
 
 def read_scene(
@@ -87,22 +38,42 @@ def read_scene(
     Raises:
         rasterio.errors.RasterioError: The file cannot be read.
     """
-    if placement.aligned:
+    if placement.aligned and (placement.turn is None or _inside(dataset, target)):
         return _copy(dataset, scene, target)
-    found = _source_window(dataset, placement, target)
-    if found is None:
+    view = look(dataset, placement, target)
+    if view is None:
         return None
-    window, ratio, clipped = found
-    shrink = max(1, int(ratio // _OVERSAMPLE))
-    values, transform = read_window(dataset, scene, window, shrink)
-    valid = ~np.isnan(values[0])
-    if not valid.any():
-        return None
-    ratio /= shrink
+    shrink = max(1, int(view.ratio // _OVERSAMPLE))
+    ratio = view.ratio / shrink
     if ratio >= _AVERAGE_FROM and resampling != Resampling.nearest:
         resampling = Resampling.average
-    whole = bool(valid.all()) and not clipped
-    return _warp(values, transform, placement, target, resampling, ratio=ratio, whole=whole)
+    result: Array | None = None
+    for piece in pieces(dataset, placement, view, joined=shrink == 1):
+        values, transform = _read_piece(dataset, scene, piece, shrink)
+        valid = ~np.isnan(values[0])
+        if not valid.any():
+            continue
+        across = len(view.turns) > 1
+        whole = bool(valid.all()) and not piece.clipped and not across
+        for turn in view.turns:
+            moved = Affine.translation(turn, 0) @ transform
+            warped = _warp(values, moved, placement, target, resampling, ratio=ratio, whole=whole, across=across)
+            result = warped if result is None else np.where(np.isnan(result[0]), warped, result)
+            if not np.isnan(result[0]).any():
+                return result
+    return result
+
+
+def _read_piece(dataset: DatasetReader, scene: Scene, piece: Piece, shrink: int) -> tuple[Array, Affine]:
+    parts = [read_window(dataset, scene, window, shrink) for window in piece.windows]
+    values = parts[0][0] if len(parts) == 1 else np.concatenate([values for values, _ in parts], axis=2)
+    return values, Affine.translation(piece.shift, 0) @ parts[0][1]
+
+
+def _inside(dataset: DatasetReader, target: Target) -> bool:
+    """Whether a scene covers all of a target on the same pixels."""
+    column, row = ~dataset.transform @ (target.transform.c, target.transform.f)
+    return 0 <= round(column) <= dataset.width - target.width and 0 <= round(row) <= dataset.height - target.height
 
 
 def _copy(dataset: DatasetReader, scene: Scene, target: Target) -> Array | None:
@@ -124,32 +95,6 @@ def _copy(dataset: DatasetReader, scene: Scene, target: Target) -> Array | None:
     y, x = inside.row_off - top, inside.col_off - left
     result[:, y : y + inside.height, x : x + inside.width] = values
     return result
-
-
-def _source_window(dataset: DatasetReader, placement: Placement, target: Target) -> tuple[Window, float, bool] | None:
-    """The file's window under the target, source pixels per target pixel, and whether the file's edge cuts it."""
-    steps_x, steps_y = np.linspace(0, target.width, 9), np.linspace(0, target.height, 9)
-    columns, rows = np.meshgrid(steps_x, steps_y)
-    x, y = target.transform @ (columns, rows)  # type: ignore[operator]  # its stubs know no arrays
-    if placement.to_scene is not None:
-        x, y = placement.to_scene.transform(x, y)
-    columns, rows = ~dataset.transform @ (x, y)
-    if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
-        return None
-    across = np.hypot(np.diff(columns, axis=1), np.diff(rows, axis=1)).max() * 8 / target.width
-    down = np.hypot(np.diff(columns, axis=0), np.diff(rows, axis=0)).max() * 8 / target.height
-    ratio = float(max(across, down))
-    margin = _KERNEL * max(1.0, ratio)
-    left, right = int(np.floor(columns.min() - margin)), int(np.ceil(columns.max() + margin))
-    top, bottom = int(np.floor(rows.min() - margin)), int(np.ceil(rows.max() + margin))
-    inside = Window.from_slices(
-        (max(top, 0), max(min(bottom, dataset.height), max(top, 0))),
-        (max(left, 0), max(min(right, dataset.width), max(left, 0))),
-    )
-    if inside.width <= 0 or inside.height <= 0:
-        return None
-    clipped = left < 0 or top < 0 or right > dataset.width or bottom > dataset.height
-    return inside, ratio, clipped
 
 
 def read_window(dataset: DatasetReader, scene: Scene, window: Window, shrink: int) -> tuple[Array, Affine]:
@@ -219,10 +164,13 @@ def _warp(
     *,
     ratio: float,
     whole: bool,
+    across: bool,
 ) -> Array:
     """Resample onto the target; `whole` sources skip the bookkeeping of validity, which costs half the time."""
     result = np.full((len(values), target.height, target.width), np.nan, dtype=np.float32)
     empty = {} if whole else {"src_nodata": np.nan, "dst_nodata": np.nan}
+    # From the target's rim GDAL would tell too small a part of the source where x starts anew within the target.
+    everything = {"SOURCE_EXTRA": max(values.shape)} if across else {}
     # GDAL would guess the scale of its kernels from the window it is given, and so from what lies around the tile.
     scale = 1.0 if ratio < _SAME_SIZE else 1.0 / ratio
     reproject(
@@ -234,8 +182,10 @@ def _warp(
         dst_crs=placement.grid_crs,
         resampling=resampling,
         init_dest_nodata=not whole,
+        INSERT_CENTER_LONG="NO",  # GDAL would count longitudes around the middle of the window; `pieces` has done so
         XSCALE=scale,
         YSCALE=scale,
+        **everything,
         **empty,
     )
     result[:, np.isnan(result).any(axis=0)] = np.nan
