@@ -3,7 +3,7 @@
 from labeling.services.annotations import record_annotation, record_deletion, withdraw_task
 from labeling.services.batches import BatchItem, NothingToAcquire, acquire, next_batch_number, record_batch
 from labeling.services.campaigns import create_campaign
-from labeling.services.predictions import store_prediction
+from labeling.services.predictions import TilePrediction, store_prediction, store_predictions
 from labeling.services.sync import SyncReport, sync
 from labeling.services.tasks import ensure_project, push_tasks, refresh_preannotations
 from labeling.services.webhooks import process_event, process_pending_events, receive_webhook
@@ -12,6 +12,7 @@ __all__ = [
     "BatchItem",
     "NothingToAcquire",
     "SyncReport",
+    "TilePrediction",
     "acquire",
     "create_campaign",
     "ensure_project",
@@ -25,6 +26,7 @@ __all__ = [
     "record_deletion",
     "refresh_preannotations",
     "store_prediction",
+    "store_predictions",
     "sync",
     "withdraw_task",
 ]

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from shapely.geometry import Polygon
 
 from labeling.models import LandformClass, PredictedInstance, Prediction
-from thawloop.catalog.geometry import to_geographic, to_geos
+from thawloop.catalog.geometry import to_geographic_all, to_geos
 from thawloop.catalog.models import Tile
 from thawloop.core.errors import Refused
 
@@ -60,9 +60,73 @@ class DetectedInstance(Protocol):
 
 
 @dataclass(frozen=True)
+class TilePrediction:
+    """What a model says about one tile.
+
+    Attributes:
+        tile: The tile, with its grid.
+        detections: Its instances, in any order.
+        embedding: [D], kept as float32.
+        uncertainty: 0 to 1, of the whole tile.
+        parts: Why it is that uncertain.
+        seconds: What the prediction cost.
+    """
+
+    tile: Tile
+    detections: Sequence[DetectedInstance]
+    embedding: ArrayLike
+    uncertainty: float
+    parts: Mapping[str, float]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class _Shape:
     rings: list[list[list[float]]]
     geometry: GEOSGeometry
+
+
+def store_predictions(model_version_id: int, said: Sequence[TilePrediction]) -> list[Prediction]:
+    """Keep what a model version said about tiles. What was kept before stays: a version says one thing per tile.
+
+    An outline that crosses itself is repaired; one that is left without area, or split by the repair, is dropped, or
+    reduced to its largest part, with a line in the log.
+
+    Args:
+        model_version_id: Who says so.
+        said: What, about different tiles.
+
+    Returns:
+        The predictions of these tiles, those kept before among them, in order.
+
+    Raises:
+        PredictionError: an instance has a class that is no landform class here, or not three stages.
+    """
+    classes = _classes([found for one in said for found in one.detections])
+    with transaction.atomic():
+        tiles = [one.tile.pk for one in said]
+        # Two attempts at one job must not both find a tile without a prediction.
+        list(Tile.objects.select_for_update(no_key=True).filter(pk__in=tiles).order_by("pk").values_list("pk"))
+        kept = {p.tile_id: p for p in Prediction.objects.filter(tile__in=tiles, model_version=model_version_id)}
+        new = {one.tile.pk: one for one in said if one.tile.pk not in kept}
+        made = Prediction.objects.bulk_create(
+            Prediction(
+                tile=one.tile,
+                model_version_id=model_version_id,
+                embedding=np.asarray(one.embedding, dtype="<f4").tobytes(),
+                uncertainty=one.uncertainty,
+                uncertainty_parts=dict(one.parts),
+                seconds=one.seconds,
+            )
+            for one in new.values()
+        )
+        PredictedInstance.objects.bulk_create(
+            instance
+            for prediction in made
+            for instance in _instances(prediction, new[prediction.tile_id].detections, classes)
+        )
+        kept |= {prediction.tile_id: prediction for prediction in made}
+    return [kept[tile] for tile in tiles]
 
 
 def store_prediction(
@@ -75,38 +139,9 @@ def store_prediction(
     parts: Mapping[str, float],
     seconds: float = 0.0,
 ) -> Prediction:
-    """Keep what a model version said about a tile. What was kept before stays: a version says one thing per tile.
-
-    An outline that crosses itself is repaired; one that is left without area, or split by the repair, is dropped, or
-    reduced to its largest part, with a line in the log.
-
-    Args:
-        tile: The tile, with its grid.
-        model_version_id: Who says so.
-        detections: Its instances, in any order.
-        embedding: [D], kept as float32.
-        uncertainty: 0 to 1, of the whole tile.
-        parts: Why it is that uncertain.
-        seconds: What the prediction cost.
-
-    Raises:
-        PredictionError: an instance has a class that is no landform class here, or not three stages.
-    """
-    classes = _classes(detections)
-    with transaction.atomic():
-        prediction, created = Prediction.objects.get_or_create(
-            tile=tile,
-            model_version_id=model_version_id,
-            defaults={
-                "embedding": np.asarray(embedding, dtype="<f4").tobytes(),
-                "uncertainty": uncertainty,
-                "uncertainty_parts": dict(parts),
-                "seconds": seconds,
-            },
-        )
-        if created:
-            PredictedInstance.objects.bulk_create(_instances(tile, prediction, detections, classes))
-    return prediction
+    """:func:`store_predictions` for one tile."""
+    said = TilePrediction(tile, detections, embedding, uncertainty, parts, seconds)
+    return store_predictions(model_version_id, [said])[0]
 
 
 def embedding_of(stored: bytes | memoryview) -> NDArray[np.float32]:
@@ -115,20 +150,18 @@ def embedding_of(stored: bytes | memoryview) -> NDArray[np.float32]:
 
 
 def _instances(
-    tile: Tile,
-    prediction: Prediction,
-    detections: Sequence[DetectedInstance],
-    classes: Mapping[str, LandformClass],
+    prediction: Prediction, detections: Sequence[DetectedInstance], classes: Mapping[str, LandformClass]
 ) -> Iterator[PredictedInstance]:
-    for number, found in enumerate(sorted(detections, key=lambda one: -one.score)):
-        shape = _shape(tile, found)
+    best_first = sorted(detections, key=lambda one: -one.score)
+    shapes = _shapes(prediction.tile, best_first)
+    for number, (found, shape) in enumerate(zip(best_first, shapes, strict=True)):
         if shape is None:
             continue
         scores, boxes = np.asarray(found.stage_scores, float), np.asarray(found.stage_boxes, float)
         if scores.shape != (STAGES,) or boxes.shape != (STAGES, 4):
             raise PredictionError(
-                f"An instance on tile {tile.key} came with stage scores {scores.shape} and boxes {boxes.shape}; "
-                f"the model must be a cascade of {STAGES} stages."
+                f"An instance on tile {prediction.tile.key} came with stage scores {scores.shape} and boxes "
+                f"{boxes.shape}; the model must be a cascade of {STAGES} stages."
             )
         yield PredictedInstance(
             prediction=prediction,
@@ -155,21 +188,26 @@ def _classes(detections: Sequence[DetectedInstance]) -> dict[str, LandformClass]
     return known
 
 
-def _shape(tile: Tile, found: DetectedInstance) -> _Shape | None:
-    """Rings and geographic outline of an instance; None where nothing with an area is left."""
-    rings = [np.round(np.asarray(ring, dtype=float), _DECIMALS) for ring in found.rings]
-    polygon = _valid(tile, [ring for ring in rings if ring.ndim == 2 and len(ring) >= 3])
-    if polygon is None:
-        return None
-    pixels = [np.asarray(ring.coords, dtype=float) for ring in (polygon.exterior, *polygon.interiors)]
-    # PredictedInstance.geometry holds one polygon: at the antimeridian the larger half. The rings are whole.
-    geometry = _largest(to_geographic(tile, pixels))
-    if geometry is None or not geometry.is_valid:
-        geometry = _largest(shapely.make_valid(geometry)) if geometry is not None else None
-    if geometry is None:
-        log.warning("predicted outline dropped: no area on the globe", tile=tile.key, score=float(found.score))
-        return None
-    return _Shape([ring.tolist() for ring in pixels], to_geos(geometry))
+def _shapes(tile: Tile, detections: Sequence[DetectedInstance]) -> list[_Shape | None]:
+    """Rings and geographic outline of each instance; None where nothing with an area is left."""
+    outlines = []
+    for found in detections:
+        rings = [np.round(np.asarray(ring, dtype=float), _DECIMALS) for ring in found.rings]
+        polygon = _valid(tile, [ring for ring in rings if ring.ndim == 2 and len(ring) >= 3])
+        lines = (polygon.exterior, *polygon.interiors) if polygon is not None else ()
+        outlines.append([shapely.get_coordinates(line) for line in lines])
+    placed = iter(to_geographic_all(tile, [outline for outline in outlines if outline]))
+    shapes: list[_Shape | None] = []
+    for found, outline in zip(detections, outlines, strict=True):
+        # PredictedInstance.geometry holds one polygon: at the antimeridian the larger half. The rings are whole.
+        geometry = _largest(next(placed)) if outline else None
+        if geometry is not None and not geometry.is_valid:
+            geometry = _largest(shapely.make_valid(geometry))
+        if outline and geometry is None:
+            log.warning("predicted outline dropped: no area on the globe", tile=tile.key, score=float(found.score))
+        rings = [ring.tolist() for ring in outline]
+        shapes.append(_Shape(rings, to_geos(geometry)) if geometry is not None else None)
+    return shapes
 
 
 def _valid(tile: Tile, rings: list[NDArray[np.float64]]) -> Polygon | None:

@@ -1,19 +1,24 @@
 """Predicting a campaign's tiles."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
 from labeling.models import Campaign, Prediction
 from labeling.selectors import campaign_tiles, drawn_on
-from labeling.services import store_prediction
+from labeling.services import TilePrediction, store_predictions
 from ml_backend.acquisition import uncertainty
 from ml_backend.jobs.devices import ready_device
 from ml_backend.jobs.refusals import DetectorRefused, refusals
 from thawloop.catalog.chips import Chip, ChipReader
 from thawloop.catalog.errors import ChipUnreadable
+from thawloop.catalog.gdal import gdal_environment
 from thawloop.catalog.models import Modality, Tile
 from thawloop.core.jobs import JobContext
 from thawloop.core.services import audit
@@ -22,7 +27,11 @@ from thawloop.training.models import ModelVersion, Retraining
 from thawloop.training.selectors import champion
 from thawloop.training.services import finish_predicting, request_refresh, step_failed
 
+if TYPE_CHECKING:
+    from ml_backend.detector import Detector
+
 TILES_AT_ONCE = 8
+BATCHES_AHEAD = 2  # one being read while one is predicted
 SENTENCES_KEPT = 20
 
 
@@ -82,7 +91,7 @@ def _pending(campaign: Campaign, version: ModelVersion, only: Sequence[int] | No
 
 
 def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> Tally:
-    from ml_backend.detector import ChipInput, load
+    from ml_backend.detector import load
 
     with refusals(job):
         detector = load(artifact(version.path), ready_device())
@@ -90,42 +99,96 @@ def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> 
     drawn = drawn_on(version.campaign)
     needed = drawn.name if drawn and drawn.name in names else detector.config.anchor
     tally, done = Tally(), 0
-    with ChipReader(_modalities(version, names)) as reader, refusals(job):
-        for start in range(0, len(pending), TILES_AT_ONCE):
+    with (
+        ChipReader(_modalities(version, names)) as reader,
+        closing(_predicted(detector, reader, _batches(pending, reader), needed)) as batches,
+        refusals(job),
+    ):
+        for batch in batches:
             job.check_cancelled()
-            keys = pending[start : start + TILES_AT_ONCE]
-            read = list(_read(reader, keys, needed, tally))
-            results = detector.predict([ChipInput(chip.arrays, chip.valid) for _, chip in read])
-            with transaction.atomic():
-                for (tile, _), result in zip(read, results, strict=True):
-                    doubt = uncertainty(result.detections)
-                    store_prediction(
-                        tile,
-                        version.pk,
-                        result.detections,
-                        embedding=result.embedding,
-                        uncertainty=doubt.value,
-                        parts=doubt.parts,
-                        seconds=result.seconds,
-                    )
-            tally.stored += len(read)
-            done += len(keys)
+            store_predictions(version.pk, batch.said)
+            tally.stored += len(batch.said)
+            tally.skipped += batch.skipped
+            for key, why in batch.unreadable:
+                tally.fail(key, why)
+            done += batch.tiles
             job.progress(done / len(pending), f"tile {done} of {len(pending)}")
     return tally
 
 
-def _read(reader: ChipReader, keys: Sequence[int], needed: str, tally: Tally) -> Iterator[tuple[Tile, Chip]]:
-    """The tiles that can be predicted, with their pixels."""
-    for tile in Tile.objects.filter(pk__in=keys).select_related("grid").order_by("row", "col"):
+@dataclass
+class _Batch:
+    """What became of some tiles: read, then predicted."""
+
+    tiles: int
+    read: list[tuple[Tile, Chip]] = field(default_factory=list)
+    skipped: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    said: list[TilePrediction] = field(default_factory=list)
+
+
+def _batches(pending: Sequence[int], reader: ChipReader) -> Iterator[list[Tile]]:
+    """The tiles, a few at a time, and for the reader all that the database knows of them."""
+    for start in range(0, len(pending), TILES_AT_ONCE):
+        keys = pending[start : start + TILES_AT_ONCE]
+        tiles = list(Tile.objects.filter(pk__in=keys).select_related("grid").order_by("row", "col"))
+        reader.prepare(tiles)
+        yield tiles
+
+
+def _predicted(
+    detector: "Detector", reader: ChipReader, batches: Iterator[list[Tile]], needed: str
+) -> Generator[_Batch, None, None]:
+    """Read and predict in two threads of their own, a batch ahead of whoever stores what they found.
+
+    The database belongs to the caller's thread: `batches` is taken from there, and neither thread asks it anything.
+    """
+    waiting: deque[Future[_Batch]] = deque()
+    with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "predict") as predicting:
         try:
-            chip = reader.read(tile)
-        except ChipUnreadable as error:
-            tally.fail(tile.key, str(error))
-            continue
-        if needed in chip.arrays:
-            yield tile, chip
-        else:
-            tally.skipped += 1
+            for tiles in batches:
+                # each in a copy of this thread's context: their log lines name the job
+                read = reading.submit(copy_context().run, _read, reader, tiles, needed)
+                waiting.append(predicting.submit(copy_context().run, _look, detector, read))
+                if len(waiting) > BATCHES_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _read(reader: ChipReader, tiles: Sequence[Tile], needed: str) -> _Batch:
+    """The tiles that can be predicted, with their pixels."""
+    batch = _Batch(len(tiles))
+    with gdal_environment():  # of this thread
+        for tile in tiles:
+            try:
+                chip = reader.read(tile)
+            except ChipUnreadable as error:
+                batch.unreadable.append((tile.key, str(error)))
+                continue
+            if needed in chip.arrays:
+                batch.read.append((tile, chip))
+            else:
+                batch.skipped += 1
+    return batch
+
+
+def _look(detector: "Detector", read: Future[_Batch]) -> _Batch:
+    """Predict the tiles that are being read, and let go of their pixels."""
+    from ml_backend.detector import ChipInput
+
+    batch = read.result()
+    results = detector.predict([ChipInput(chip.arrays, chip.valid) for _, chip in batch.read])
+    for (tile, _), result in zip(batch.read, results, strict=True):
+        doubt = uncertainty(result.detections)
+        batch.said.append(
+            TilePrediction(tile, result.detections, result.embedding, doubt.value, doubt.parts, result.seconds)
+        )
+    batch.read = []
+    return batch
 
 
 def _modalities(version: ModelVersion, names: Sequence[str]) -> list[Modality]:

@@ -65,7 +65,7 @@ def read_chip(tile: Tile, modalities: Sequence[Modality]) -> Chip:
 
 
 class ChipReader:
-    """Reads chips of the same modalities, keeping files open between tiles. Not for sharing between threads.
+    """Reads chips of the same modalities, keeping files open between tiles. One thread at a time may read.
 
     Scenes registered after a reader first looked at a period are not seen by it: make readers as long-lived as a job.
     A reader for one tile `only` asks the database for that tile's scenes instead of all of the period.
@@ -103,6 +103,17 @@ class ChipReader:
                 arrays[modality.name] = values
         valid = {name: ~np.isnan(values[0]) for name, values in arrays.items()}
         return Chip(tile.key, arrays, valid, target.transform, _crs(grid.srid))
+
+    def prepare(self, tiles: Iterable[Tile]) -> None:
+        """Ask the database for all that reading these tiles takes, so that a thread without a connection may do it."""
+        for tile in {(tile.period_start, tile.period_end): tile for tile in tiles}.values():
+            wanted = list(self.modalities)
+            while wanted:
+                modality = wanted.pop()
+                if modality.derivation == Modality.Derivation.NONE:
+                    self.scenes(tile, modality)
+                else:
+                    wanted += self._inputs_of(modality)
 
     def scenes(self, tile: Tile, modality: Modality) -> list[Scene]:
         """The scenes that a measured modality's pixels on a tile may come from, the one on top first."""

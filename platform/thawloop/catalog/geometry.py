@@ -115,27 +115,59 @@ def to_geographic(tile: Tile, rings: Sequence[NDArray[np.floating] | Sequence[Se
     Returns:
         A Polygon in EPSG:4326; a MultiPolygon where it crosses the antimeridian. Not validated or repaired.
     """
-    place = _affine(tile_transform(tile))
-    closed = [Polygon(np.asarray(ring, dtype=float)).exterior.coords for ring in rings]
-    exterior, *holes = [_with_crossings(place(np.asarray(ring)), tile.grid.srid) for ring in closed]
-    return wrap_longitudes(project(Polygon(exterior, holes), tile.grid.srid, 4326))
+    return to_geographic_all(tile, [rings])[0]
 
 
-def _with_crossings(ring: NDArray[np.float64], srid: int) -> NDArray[np.float64]:
-    """A closed ring [N, 2] of a projected CRS with a vertex wherever an edge crosses the antimeridian.
+def to_geographic_all(
+    tile: Tile, outlines: Sequence[Sequence[NDArray[np.floating] | Sequence[Sequence[float]]]]
+) -> list[BaseGeometry]:
+    """:func:`to_geographic` for many polygons of a tile: PROJ is called once for all their vertices."""
+    if not outlines:
+        return []
+    place, srid = _affine(tile_transform(tile)), tile.grid.srid
+    rings = [place(_closed(ring)) for outline in outlines for ring in outline]
+    everywhere = _move(np.concatenate(rings), srid)
+    moved = np.split(everywhere, np.cumsum([len(ring) for ring in rings])[:-1])
+    whole = iter(
+        _with_crossings(ring, there, srid) if _jumps(there).any() else there
+        for ring, there in zip(rings, moved, strict=True)
+    )
+    polygons = []
+    for outline in outlines:
+        exterior, *holes = [next(whole) for _ in outline]
+        polygons.append(wrap_longitudes(Polygon(exterior, holes)))
+    return polygons
+
+
+def _closed(ring: NDArray[np.floating] | Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    vertices = np.asarray(ring, dtype=float)
+    return vertices if (vertices[0] == vertices[-1]).all() else np.vstack([vertices, vertices[:1]])
+
+
+def _move(points: NDArray[np.float64], srid: int) -> NDArray[np.float64]:
+    """Points [N, 2] of a projected CRS as longitude and latitude."""
+    return np.column_stack(transformer(srid, 4326).transform(points[:, 0], points[:, 1]))
+
+
+def _jumps(there: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which edges of a ring (longitude, latitude) cross the antimeridian."""
+    crossing: NDArray[np.bool_] = np.abs(np.diff(there[:, 0])) > 180.0
+    return crossing
+
+
+def _with_crossings(ring: NDArray[np.float64], there: NDArray[np.float64], srid: int) -> NDArray[np.float64]:
+    """A closed ring [N, 2] of a projected CRS on the globe, with a vertex wherever an edge crosses the antimeridian.
 
     An edge that is straight in the projection is not in longitude and latitude: cut there, it would bend.
     """
-    move = transformer(srid, 4326).transform
-    longitude = np.asarray(move(ring[:, 0], ring[:, 1])[0])
-    edges = np.flatnonzero(np.abs(np.diff(longitude)) > 180.0)
-    here, there = ring[edges], ring[edges + 1]
-    west = longitude[edges] < 0
+    edges = np.flatnonzero(_jumps(there))
+    one, other = ring[edges], ring[edges + 1]
+    west = there[edges, 0] < 0
     for _ in range(_BISECTIONS):
-        middle = (here + there) / 2
-        same = ((np.asarray(move(middle[:, 0], middle[:, 1])[0]) < 0) == west)[:, None]
-        here, there = np.where(same, middle, here), np.where(same, there, middle)
-    return np.insert(ring, edges + 1, here, axis=0)
+        middle = (one + other) / 2
+        same = ((_move(middle, srid)[:, 0] < 0) == west)[:, None]
+        one, other = np.where(same, middle, one), np.where(same, other, middle)
+    return np.insert(there, edges + 1, _move(one, srid), axis=0)
 
 
 def geodesic_area(geometry: GEOSGeometry | BaseGeometry) -> float:
