@@ -21,15 +21,19 @@ class Calibration:
         temperature: the probability that an instance of score s is right (IoU .5) is sigmoid(logit(s) / temperature);
             above 1 the detector is too sure of itself. Guo et al. 2017, for one class against the rest.
         score_threshold: the score from which on instances are kept: it gave the best F1 (IoU .5) on validation.
+        max_overlap: the share of the smaller of two instances of a class that both may cover; where they share more,
+            the surer is kept. See :mod:`.inference.suppression`.
     """
 
     temperature: float | None = None
     score_threshold: float | None = None
+    max_overlap: float | None = None
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any]) -> Calibration:
         """What a checkpoint's card says under ``metrics``; a threshold of 0 means that nothing was found right."""
-        return cls(metrics.get("best_temperature") or None, metrics.get("best_score_threshold") or None)
+        names = ("best_temperature", "best_score_threshold", "best_max_overlap")
+        return cls(*(metrics.get(name) or None for name in names))
 
     def probability(self, score: float) -> float | None:
         """The calibrated confidence of an instance with this score; None without a temperature."""

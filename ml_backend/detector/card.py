@@ -56,7 +56,7 @@ def _problem(card: Mapping[str, Any]) -> str:
         return "'tile_size' is no number of pixels"
     if metrics is not None and not isinstance(metrics, dict):
         return "'metrics' is no object"
-    for name in ("best_temperature", "best_score_threshold"):
+    for name in ("best_temperature", "best_score_threshold", "best_max_overlap"):
         if (value := (metrics or {}).get(name)) is not None and not _is_number(value):
             return f"'{name}' is no number"
     if exported is not None and not (

@@ -21,6 +21,7 @@ class Search:
     window: int | None = None
     overlap: int | None = None
     tta: str = "none"
+    max_overlap: float | None = None
 
 
 AS_TRAINED = Search()

@@ -18,6 +18,7 @@ from ml_backend.detector.evaluation.coco import MATCH_IOU, Floats, average_preci
 from ml_backend.detector.evaluation.findings import AS_TRAINED, Findings, Progress, Search, find
 from ml_backend.detector.evaluation.matching import Matches, Pairs, match
 from ml_backend.detector.evaluation.operating import best_threshold, counts_at
+from ml_backend.detector.evaluation.overlaps import best_max_overlap, suppressed
 from ml_backend.detector.evaluation.pixels import map_overlaps
 from ml_backend.detector.evaluation.reliability import fit_temperature, judged_scores, reliability
 from ml_backend.detector.evaluation.resampling import RESAMPLES, Thresholds, draw_tiles, intervals, resampled
@@ -110,12 +111,25 @@ def evaluate_detector(
     resamples: int = 0,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluate a detector in memory on a split that has been checked; without intervals unless asked for."""
+    """Evaluate a detector in memory on a split that has been checked; without intervals unless asked for.
+
+    It chooses what finds may share (``best_max_overlap``), and all else is measured with that.
+    """
     started = time.perf_counter()
-    findings = find(detector, dataset, split, progress=progress, max_detections=max_detections, batch_size=batch_size)
+    findings = find(
+        detector,
+        dataset,
+        split,
+        progress=progress,
+        max_detections=max_detections,
+        batch_size=batch_size,
+        search=Search(max_overlap=1.0),
+    )
+    chosen = best_max_overlap(findings)
+    findings = replace(suppressed(findings, chosen), search=AS_TRAINED)
     matches, pairs = match(findings.truth, findings.predictions, max_detections)
     result = measure(findings, matches, pairs, calibration or Calibration(), resamples=resamples, seed=seed)
-    return replace(result, seconds=time.perf_counter() - started)
+    return replace(result, best_max_overlap=chosen, seconds=time.perf_counter() - started)
 
 
 def measure(

@@ -54,6 +54,9 @@ METRICS: dict[str, Metric] = {
     "ece": Metric("calibration error (ECE)", "Mean gap between score and share that is right, 15 bins.", CERTAINTY),
     "ece_calibrated": Metric("ECE after scaling", "The same with the temperature stored at training.", CERTAINTY),
     "temperature": Metric("temperature, stored", "Fitted on validation; above 1: scores are too sure.", CERTAINTY),
+    "best_max_overlap": Metric(
+        "shared area, this split", "Two finds that share more are one, by the best F1.", CERTAINTY
+    ),
     "best_temperature": Metric("temperature, this split", "The one that would fit this split best.", CERTAINTY),
 }
 

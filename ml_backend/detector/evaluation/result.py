@@ -43,6 +43,8 @@ class Evaluation:
         f1_at_threshold: F1 at ``score_threshold``, which was chosen on validation; so precision, recall and F1 at .3.
         pixel_iou: of the union of instances kept at that threshold (or at the best one); so ``boundary_iou``.
         best_temperature: fitted on this split; ``temperature`` is the one fitted on validation.
+        best_max_overlap: the share of the smaller of two finds that both may cover, by the best F1 on this split; only
+            where it was asked for, as after a training.
         classes: names, in the order of ``truths``.
         search: ``window``, ``overlap`` and ``tta`` that tiles were looked at with; None and ``none`` are as trained.
         intervals: 95 % bootstrap intervals over tiles; ``region_intervals`` the same, drawing whole regions. Empty when
@@ -86,6 +88,7 @@ class Evaluation:
     ece_calibrated: float | None = None
     temperature: float | None = None
     best_temperature: float | None = None
+    best_max_overlap: float | None = None
     classes: tuple[str, ...] = ()
     search: dict[str, Any] = field(default_factory=dict)
     intervals: dict[str, Interval] = field(default_factory=dict)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,33 +20,27 @@ from ml_backend.detector.errors import DeviceError, PromptError
 from ml_backend.detector.inference import network
 from ml_backend.detector.inference.instances import Instance, instances_of
 from ml_backend.detector.inference.limits import check_limits
-from ml_backend.detector.inference.merging import merge
 from ml_backend.detector.inference.prompts import Box, check_boxes
 from ml_backend.detector.inference.results import Detection, TileResult
+from ml_backend.detector.inference.seen import Seen
+from ml_backend.detector.inference.settling import settle
+from ml_backend.detector.inference.suppression import DEFAULT_MAX_OVERLAP
 from ml_backend.detector.inference.symmetry import symmetries
-from ml_backend.detector.inference.windows import DEFAULT_WINDOW, Window, covered, plan_windows, window_around
-from ml_backend.detector.masks import BoolArray, FloatArray
+from ml_backend.detector.inference.windows import (
+    DEFAULT_WINDOW,
+    InMemory,
+    Part,
+    Pixels,
+    Window,
+    covered,
+    plan_windows,
+    window_around,
+)
+from ml_backend.detector.masks import FloatArray
 
 Progress = Callable[[float, str], None]
+T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _View:
-    """A window of one of the chips."""
-
-    chip: int
-    window: Window
-
-
-@dataclass
-class _Tile:
-    """What is known of a chip so far: instances per window, and the sums that make the embedding."""
-
-    found: list[tuple[Window, list[Instance]]] = field(default_factory=list)
-    embeddings: list[FloatArray] = field(default_factory=list)
-    weights: list[int] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 class Detector:
@@ -88,6 +81,7 @@ class Detector:
         window: int | None = None,
         overlap: int | None = None,
         tta: str = "none",
+        max_overlap: float | None = None,
         progress: Progress | None = None,
     ) -> list[TileResult]:
         """Predict tiles.
@@ -103,6 +97,8 @@ class Detector:
                 (:mod:`.merging`); None takes :attr:`window`.
             overlap: pixels that neighbouring windows share at least; None takes a fourth of the window.
             tta: test-time augmentation, see :mod:`.network`: ``none``, ``flips`` (4 views) or ``d4`` (8 views).
+            max_overlap: of two instances of a class the less certain is left out when both cover more than this share
+                of the smaller one; None takes what validation chose.
             progress: told the share done and a line of text after every forward pass.
 
         Returns:
@@ -118,51 +114,80 @@ class Detector:
             score_threshold=score_threshold,
             min_pixels=min_pixels,
             max_detections=max_detections,
+            max_overlap=self.max_overlap(max_overlap),
             batch_size=batch_size,
         )
-        seen_as = symmetries(tta)
         sizes = [chip_size(chip, self.modalities) for chip in chips]
+        plans = [self._plan(chip, self.windows(size, window, overlap)) for chip, size in zip(chips, sizes, strict=True)]
+        parts = [part for plan in plans for part in plan]
+        tile_of = [tile for tile, plan in enumerate(plans) for _ in plan]
+        shown: list[list[Seen]] = [[] for _ in chips]
+        for done, (index, seen) in enumerate(self.look(parts, batch_size=batch_size, tta=tta), start=1):
+            shown[tile_of[index]].append(seen)
+            if progress:
+                progress(done / len(parts), f"window {done}/{len(parts)}")
+
+        def outlined(seen: list[Seen], size: tuple[int, int]) -> TileResult:
+            started = time.perf_counter()
+            kept = settle(
+                seen,
+                size,
+                score_threshold=score_threshold,
+                min_pixels=min_pixels,
+                max_overlap=self.max_overlap(max_overlap),
+            )
+            best = sorted(kept, key=lambda instance: -instance.score)[: max_detections * len(seen)]
+            detections = tuple(self.outline(instance, tolerance) for instance in best)
+            seconds = sum(one.seconds for one in seen) + time.perf_counter() - started
+            return TileResult(detections, mean_embedding(seen), seconds)
+
+        return [outlined(seen, size) for seen, size in zip(shown, sizes, strict=True)]
+
+    def windows(self, size: tuple[int, int], window: int | None = None, overlap: int | None = None) -> list[Window]:
+        """The windows that a tile of a size (height, width) is looked at in, row by row.
+
+        Raises:
+            ConfigError: window or overlap make no sense.
+        """
         own = self.window if window is None else (window, window)
-        shared = min(own) // 4 if overlap is None else overlap
-        plans = [self._plan(chip, plan_windows(size, own, shared)) for chip, size in zip(chips, sizes, strict=True)]
-        views = [_View(chip, part) for chip, parts in enumerate(plans) for part in parts]
-        tiles = [_Tile() for _ in chips]
-        say = progress or (lambda share, text: None)
+        return plan_windows(size, own, min(own) // 4 if overlap is None else overlap)
 
-        def look(batch: Sequence[_View]) -> None:
+    def max_overlap(self, wanted: float | None = None) -> float:
+        """The share of the smaller of two instances that both are kept with: what is asked for, or validation chose."""
+        return next(value for value in (wanted, self.calibration.max_overlap, DEFAULT_MAX_OVERLAP) if value is not None)
+
+    def look(self, parts: Sequence[Part], *, batch_size: int = 8, tta: str = "none") -> Iterator[tuple[int, Seen]]:
+        """What each of some windows shows, with its index, as it becomes known; windows of equal size go together.
+
+        Raises:
+            ConfigError: there is no such augmentation.
+            DatasetError: see :meth:`predict`.
+            DeviceError: see :meth:`predict`.
+        """
+        seen_as = symmetries(tta)
+
+        def see(indices: Sequence[int]) -> list[tuple[int, Seen]]:
             started = time.perf_counter()
-            prepared = [self._prepare(chips[view.chip], view.window) for view in batch]
-            found, embeddings = network.find(self.model, prepared, seen_as)
+            batch = [parts[index] for index in indices]
+            found, embeddings = network.find(self.model, [self._prepare(part.chip) for part in batch], seen_as)
             seconds = (time.perf_counter() - started) / len(batch)
-            for view, instances, embedding in zip(batch, found, embeddings, strict=True):
-                tile, part = tiles[view.chip], view.window
-                moved = [instance.moved(part.left, part.top) for instance in instances_of(instances)]
-                tile.found.append((part, moved))
-                tile.embeddings.append(embedding)
-                # only where there is something to weigh against, because it takes time
-                several = len(plans[view.chip]) > 1
-                tile.weights.append(self._valid_pixels(chips[view.chip], part) if several else 1)
-                tile.seconds += seconds
-            done = sum(len(tile.found) for tile in tiles)
-            say(done / len(views), f"window {done}/{len(views)}")
+            return [
+                (index, Seen(part.window, self._taken(part, instances), embedding, part.valid, seconds))
+                for index, part, instances, embedding in zip(indices, batch, found, embeddings, strict=True)
+            ]
 
-        self._each_batch(views, batch_size, look)
+        yield from self._each_batch([part.window.size for part in parts], batch_size, see)
 
-        def outlined(tile: _Tile, chip: ChipInput, size: tuple[int, int]) -> TileResult:
-            started = time.perf_counter()
-            instances = tile.found[0][1] if len(tile.found) == 1 else merge(tile.found, size)
-            likely = (instance.largest_part() for instance in instances if instance.score >= score_threshold)
-            kept = (i for i in likely if i.pixels >= min_pixels and (i.mask & self._covered(chip, i.box)).any())
-            most = max_detections * len(tile.found)
-            detections = tuple(self._outline(instance, tolerance) for instance in islice(kept, most))
-            seconds = tile.seconds + time.perf_counter() - started
-            return TileResult(detections, _mean(tile.embeddings, tile.weights), seconds)
-
-        return [outlined(tile, chip, size) for tile, chip, size in zip(tiles, chips, sizes, strict=True)]
+    def _taken(self, part: Part, found: Any) -> list[Instance]:
+        """A window's instances in the tile's pixels, each with whether it lies on data."""
+        instances = instances_of(found)
+        known = covered(part.chip, self._names)
+        placed = (replace(i, on_data=bool((i.mask & known[Window(*i.box).slices]).any())) for i in instances)
+        return [instance.moved(part.window.left, part.window.top) for instance in placed]
 
     def segment(
         self,
-        chip: ChipInput,
+        chip: ChipInput | Pixels,
         boxes: Sequence[Box],
         *,
         class_name: str | None = None,
@@ -175,7 +200,7 @@ class Detector:
         start from the given boxes too; what they make of them is in ``stage_boxes``.
 
         Args:
-            chip: a tile of any size; of a large one only windows around the boxes are looked at.
+            chip: a tile of any size; of a large one only windows around the boxes are read and looked at.
             boxes: x1, y1, x2, y2 in tile pixels.
             class_name: what it is; None takes the most probable class. The score is that class's.
             tolerance: outlines may be simplified by this many pixels.
@@ -194,61 +219,69 @@ class Detector:
         if class_name is not None and class_name not in self.classes:
             raise PromptError(f"The class '{class_name}' is unknown to the model: use {', '.join(self.classes)}.")
         seen_as = symmetries(tta)
-        size = chip_size(chip, self.modalities)
-        checked = check_boxes(boxes, size)
+        pixels = InMemory(chip, chip_size(chip, self.modalities)) if isinstance(chip, ChipInput) else chip
+        checked = check_boxes(boxes, pixels.size)
         by_window: dict[Window, list[int]] = {}
         for index, box in enumerate(checked.tolist()):
-            by_window.setdefault(window_around(box, size, self.window), []).append(index)
-        answers: dict[int, Detection] = {}
+            by_window.setdefault(window_around(box, pixels.size, self.window), []).append(index)
+        windows = list(by_window)
 
-        def look(batch: Sequence[_View]) -> None:
-            for view in batch:
-                part, indices = view.window, by_window[view.window]
+        def judge(numbers: Sequence[int]) -> list[tuple[int, Detection]]:
+            answers = []
+            for part in (windows[number] for number in numbers):
+                indices = by_window[part]
                 origin = np.array([part.left, part.top] * 2, dtype=np.float32)
                 given = torch.from_numpy(checked[indices] - origin)
                 label = None if class_name is None else torch.full((len(given),), self.classes.index(class_name))
-                (found,) = network.judge(self.model, [self._prepare(chip, part)], [given], [label], seen_as)
+                (found,) = network.judge(self.model, [self._prepare(pixels.read(part))], [given], [label], seen_as)
                 for index, instance in zip(indices, instances_of(found), strict=True):
-                    answers[index] = self._outline(instance.moved(part.left, part.top), tolerance)
+                    answers.append((index, self.outline(instance.moved(part.left, part.top), tolerance)))
+            return answers
 
-        self._each_batch([_View(0, part) for part in by_window], 1, look)
+        answers = dict(self._each_batch([part.size for part in windows], 1, judge))
         return [answers[index] for index in range(len(boxes))]
 
-    def _outline(self, instance: Instance, tolerance: float) -> Detection:
+    def outline(self, instance: Instance, tolerance: float) -> Detection:
+        """An instance as users get it, with the chance that it is right."""
         chance = self.calibration.probability(instance.score)
         return replace(instance.detection(self.classes, tolerance), probability=chance)
 
-    def _plan(self, chip: ChipInput, windows: list[Window]) -> list[Window]:
+    def part(self, window: Window, chip: ChipInput) -> Part:
+        """What is in a window of a tile."""
+        return Part(window, chip, int(np.count_nonzero(covered(chip, self._names))))
+
+    def _plan(self, chip: ChipInput, windows: list[Window]) -> list[Part]:
         """Leave out windows without data; one stays in any case."""
-        if len(windows) == 1:
-            return windows
-        return [window for window in windows if self._valid_pixels(chip, window)] or windows[:1]
+        if len(windows) == 1:  # nothing to weigh it against, and counting takes time
+            return [Part(windows[0], chip, 1)]
+        parts = [self.part(window, window.of(chip)) for window in windows]
+        return [part for part in parts if part.valid] or parts[:1]
 
-    def _valid_pixels(self, chip: ChipInput, window: Window) -> int:
-        return int(np.count_nonzero(self._covered(chip, (window.left, window.top, window.right, window.bottom))))
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(modality.name for modality in self.modalities)
 
-    def _covered(self, chip: ChipInput, box: tuple[int, int, int, int]) -> BoolArray:
-        """Which pixels of a box have data in any modality."""
-        return covered(Window(*box).of(chip), tuple(modality.name for modality in self.modalities))
+    def _prepare(self, chip: ChipInput) -> network.Prepared:
+        return network_input(chip, self.modalities, self.config.image_size)
 
-    def _prepare(self, chip: ChipInput, window: Window) -> network.Prepared:
-        return network_input(window.of(chip), self.modalities, self.config.image_size)
-
-    def _each_batch(self, views: Sequence[_View], batch_size: int, look: Callable[[Sequence[_View]], None]) -> None:
-        """Look at all views in evaluation mode, with smaller batches from where the memory does not suffice."""
+    def _each_batch(
+        self, sizes: Sequence[tuple[int, int]], batch_size: int, look: Callable[[Sequence[int]], list[T]]
+    ) -> Iterator[T]:
+        """Look at all windows in evaluation mode, with smaller batches from where the memory does not suffice."""
         was_training = self.model.training
         self.model.eval()
         try:
-            for size, same in _by_size(views):
+            for size, same in _by_size(sizes):
                 start = 0
                 while start < len(same):
                     batch = same[start : start + min(batch_size, self._fitting.get(size, batch_size))]
                     try:
-                        look(batch)
+                        found = look(batch)
                     except torch.cuda.OutOfMemoryError:
                         self._halve(size, len(batch))
                     else:
                         start += len(batch)
+                        yield from found
         finally:
             self.model.train(was_training)
 
@@ -266,17 +299,28 @@ class Detector:
         )  # fmt: skip
 
 
-def _by_size(views: Iterable[_View]) -> Iterator[tuple[tuple[int, int], list[_View]]]:
-    """Views of equal size: a tile's result must not depend on padding towards its neighbours'."""
-    groups: dict[tuple[int, int], list[_View]] = {}
-    for view in views:
-        groups.setdefault(view.window.size, []).append(view)
+def _by_size(sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], list[int]]]:
+    """Indices of windows of equal size: a tile's result must not depend on padding towards its neighbours'."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        groups.setdefault(size, []).append(index)
     yield from groups.items()
 
 
-def _mean(embeddings: Sequence[FloatArray], weights: Sequence[int]) -> FloatArray:
-    if len(embeddings) == 1:
-        return embeddings[0]
-    mean: Any = np.average(embeddings, axis=0, weights=weights if any(weights) else None)
-    array: FloatArray = mean.astype(np.float32)
-    return array
+def mean_embedding(seen: Iterable[Seen]) -> FloatArray:
+    """The mean of windows' embeddings, each weighted by its pixels with data; of equals where none has any."""
+    first: FloatArray | None = None
+    total: Any = 0.0
+    plain: Any = 0.0
+    weight = number = 0
+    for one in seen:
+        first = one.embedding if first is None else first
+        exact = one.embedding.astype(np.float64)
+        total, weight = total + one.weight * exact, weight + one.weight
+        plain, number = plain + exact, number + 1
+    if first is None:
+        raise ValueError("No window was looked at.")
+    if number == 1:
+        return first
+    mean: FloatArray = (total / weight if weight else plain / number).astype(np.float32)
+    return mean

@@ -22,6 +22,7 @@ class Instance:
         mask: bool [h, w], the smallest crop that holds the instance; [0, 0] when nothing is set.
         label: index of the class.
         stage_scores: float32 [stages]; ``stage_boxes``: float32 [stages, 4].
+        on_data: whether any modality has data on one of its pixels.
     """
 
     left: int
@@ -33,6 +34,7 @@ class Instance:
     stage_boxes: FloatArray
     mask_entropy: float
     class_entropy: float
+    on_data: bool = True
 
     @property
     def box(self) -> tuple[int, int, int, int]:

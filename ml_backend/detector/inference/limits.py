@@ -13,6 +13,7 @@ def check_limits(
     score_threshold: float = 0.0,
     min_pixels: int = 0,
     max_detections: int = 0,
+    max_overlap: float = 1.0,
     batch_size: int = 1,
 ) -> None:
     """See :meth:`.Detector.predict` for what they mean.
@@ -25,6 +26,7 @@ def check_limits(
         ("score threshold", score_threshold, 0 <= score_threshold <= 1, "a score from 0 to 1"),
         ("smallest size", min_pixels, min_pixels >= 0, "pixels from 0"),
         ("largest number of detections", max_detections, max_detections >= 0, "0 or more"),
+        ("largest overlap", max_overlap, 0 <= max_overlap <= 1, "a share from 0 to 1"),
         ("batch size", batch_size, batch_size >= 1, "1 or more"),
     ):
         if not sensible:

@@ -12,15 +12,13 @@ Slumps that touch have no common pixels and stay two. Sameness is passed on: a s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
-import shapely
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ml_backend.detector.inference.instances import Instance
 from ml_backend.detector.inference.windows import Window
@@ -28,6 +26,7 @@ from ml_backend.detector.masks import BoolArray
 
 SAME_IOU = 0.5
 CONTAINED = 0.75
+LARGEST_HULL = 1 << 26  # pixels, a byte each
 # Masks seldom reach the very last pixel of a window.
 EDGE = 2
 
@@ -57,12 +56,35 @@ class Piece:
             yield Window(own.left, own.bottom - EDGE, own.right, own.bottom)
 
 
+class _Group:
+    """Pieces that show the same slump, and the rectangle they span."""
+
+    def __init__(self, node: _Node) -> None:
+        self.nodes = [node]
+        self.hull = Window(*node.piece.instance.box)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """In the order in which they came."""
+        return [node.piece for node in self.nodes]
+
+
+class _Node:
+    """A piece and the group it belongs to."""
+
+    _numbers = count()
+
+    def __init__(self, piece: Piece) -> None:
+        self.piece, self.number = piece, next(self._numbers)
+        self.group = _Group(self)
+
+
 @dataclass(frozen=True, eq=False)
 class _Pair:
     """Two pieces, and their masks [h, w] in the strip that their windows share."""
 
-    first: int
-    second: int
+    first: _Node
+    second: _Node
     masks: tuple[BoolArray, BoolArray]
 
     def agree(self) -> bool:
@@ -76,71 +98,106 @@ class _Pair:
         touching, common = np.unique(np.stack([parts[both], other_parts[both]]), axis=1, return_counts=True)
         return bool((_iou(common, areas[touching[0]], other_areas[touching[1]]) >= SAME_IOU).any())
 
-    def scrap(self, pieces: Sequence[Piece]) -> int | None:
+    def scrap(self) -> _Node | None:
         """Which of both, if any, is a scrap of the other."""
         small = 0 if np.count_nonzero(self.masks[0]) <= np.count_nonzero(self.masks[1]) else 1
-        index, pixels = (self.first, self.second)[small], np.count_nonzero(self.masks[small])
+        node, pixels = (self.first, self.second)[small], np.count_nonzero(self.masks[small])
         within = np.count_nonzero(self.masks[0] & self.masks[1]) >= CONTAINED * pixels
-        return index if within and pieces[index].cut and pieces[index].instance.pixels == pixels else None
+        return node if within and node.piece.cut and node.piece.instance.pixels == pixels else None
 
 
-def merge(found: Sequence[tuple[Window, Sequence[Instance]]], size: tuple[int, int]) -> list[Instance]:
-    """Make one instance of all that show the same slump.
+class Merger:
+    """Makes one instance of all that show the same slump, window by window.
+
+    Windows come in rows, from the top of the tile down; what no later window can add to may be taken at any time, so
+    that memory grows with a row of windows and not with the tile.
 
     What a window sees whole (it reaches none of the window's inner edges) is taken as that window says, by the best
     score where several do. Otherwise the instance is the union of its pieces: boxes of each stage are the hull of
-    theirs; score, stage scores and entropies are their means, weighted by the pieces' pixels.
+    theirs; score, stage scores and entropies are their means, weighted by the pieces' pixels. Pieces whose union would
+    span more than :data:`LARGEST_HULL` pixels are not joined.
 
     Args:
-        found: per window its instances, in the tile's pixels.
         size: (height, width) of the tile.
-
-    Returns:
-        The instances, best first.
     """
-    tile = Window(0, 0, size[1], size[0])
-    pieces = [
-        Piece(instance, window, tile) for window, instances in found for instance in instances if instance.mask.size
-    ]
-    if not pieces:
-        return []
-    same = _same(pieces)
-    links = coo_array((np.ones(len(same)), tuple(np.array(same, dtype=int).reshape(-1, 2).T)), (len(pieces),) * 2)
-    _, group_of = connected_components(links, directed=False)
-    groups: dict[int, list[Piece]] = {}
-    for piece, group in zip(pieces, group_of, strict=True):
-        groups.setdefault(int(group), []).append(piece)
-    return sorted((_joined(group) for group in groups.values()), key=lambda instance: -instance.score)
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._tile = Window(0, 0, size[1], size[0])
+        self._windows: dict[Window, list[_Node]] = {}
+        self._groups: dict[_Group, None] = {}  # in the order in which their first piece came
+
+    def add(self, window: Window, instances: Iterable[Instance]) -> None:
+        """Take what a window shows, in the tile's pixels."""
+        own = [_Node(Piece(instance, window, self._tile)) for instance in instances if instance.mask.size]
+        self._groups |= dict.fromkeys(node.group for node in own)
+        for other, theirs in self._windows.items():
+            if shared := other.shared(window):
+                for pair in _same(list(_pairs(theirs, own, shared))):
+                    self._join(pair)
+        if own:
+            self._windows[window] = own
+
+    def settled(self, top: int | None = None) -> list[Instance]:
+        """Take the instances that windows which begin at row ``top`` or below cannot add to; all without it."""
+        done = [group for group in self._groups if top is None or group.hull.bottom <= top]
+        for group in done:
+            del self._groups[group]
+        kept = {
+            window: left
+            for window, nodes in self._windows.items()
+            if (left := [node for node in nodes if node.group in self._groups])
+        }
+        self._windows = kept
+        return [_joined(group.pieces) for group in done]
+
+    def open_boxes(self) -> list[tuple[int, int, int, int]]:
+        """What the instances cover so far that are not settled: left, top, right, bottom."""
+        return [_corners(group.hull) for group in self._groups]
+
+    def _join(self, pair: _Pair) -> None:
+        one, other = pair.first.group, pair.second.group
+        hull = one.hull.around(other.hull)
+        if one is other or hull.size[0] * hull.size[1] > LARGEST_HULL:
+            return
+        one.hull, one.nodes = hull, sorted([*one.nodes, *other.nodes], key=lambda node: node.number)
+        for node in other.nodes:
+            node.group = one
+        del self._groups[other]
 
 
-def _same(pieces: Sequence[Piece]) -> list[tuple[int, int]]:
-    """The pairs of pieces that show the same slump: see the module's docstring."""
-    pairs = list(_pairs(pieces))
+def merge(found: Sequence[tuple[Window, Sequence[Instance]]], size: tuple[int, int]) -> list[Instance]:
+    """What a :class:`Merger` makes of windows that are all known, best first."""
+    merger = Merger(size)
+    for window, instances in found:
+        merger.add(window, instances)
+    return sorted(merger.settled(), key=lambda instance: -instance.score)
+
+
+def _same(pairs: Sequence[_Pair]) -> Iterator[_Pair]:
+    """Those pairs of two windows' pieces that show the same slump: see the module's docstring."""
     agreeing = [pair.agree() for pair in pairs]
-    same = [(pair.first, pair.second) for pair, agrees in zip(pairs, agreeing, strict=True) if agrees]
-    equals = {(one, pieces[other].window) for pair in same for one, other in (pair, pair[::-1])}
+    equals = {
+        node for pair, agrees in zip(pairs, agreeing, strict=True) if agrees for node in (pair.first, pair.second)
+    }
     for pair, agrees in zip(pairs, agreeing, strict=True):
-        scrap = None if agrees else pair.scrap(pieces)
-        if scrap is not None:
-            other = pair.second if scrap == pair.first else pair.first
-            if (scrap, pieces[other].window) not in equals:
-                same.append((scrap, other))
-    return same
+        if agrees or ((scrap := pair.scrap()) is not None and scrap not in equals):
+            yield pair
 
 
-def _pairs(pieces: Sequence[Piece]) -> Iterable[_Pair]:
+def _pairs(ones: Sequence[_Node], others: Sequence[_Node], shared: Window) -> Iterator[_Pair]:
     """The pieces of two windows that have common pixels and one class."""
-    boxes = shapely.box(*np.array([piece.instance.box for piece in pieces], dtype=float).T)
-    for first, second in shapely.STRtree(boxes).query(boxes, predicate="intersects").T.tolist():
-        one, other = pieces[first], pieces[second]
-        if first >= second or one.window == other.window or one.instance.label != other.instance.label:
+    if not ones or not others:
+        return
+    boxes = [np.array([node.piece.instance.box for node in nodes]) for nodes in (ones, others)]
+    low = np.maximum(boxes[0][:, None, :2], boxes[1][None, :, :2])
+    high = np.minimum(boxes[0][:, None, 2:], boxes[1][None, :, 2:])
+    for first, second in np.argwhere((low < high).all(axis=2)).tolist():
+        one, other = ones[first], others[second]
+        if one.piece.instance.label != other.piece.instance.label:
             continue
-        shared = one.window.shared(other.window)
-        if shared is None:
-            continue
-        masks = (one.instance.within(*_corners(shared)), other.instance.within(*_corners(shared)))
+        masks = (one.piece.instance.within(*_corners(shared)), other.piece.instance.within(*_corners(shared)))
         if (masks[0] & masks[1]).any():
-            yield _Pair(first, second, masks)
+            yield _Pair(one, other, masks)
 
 
 def _iou(common: Any, one: Any, other: Any) -> Any:
@@ -162,7 +219,7 @@ def _joined(group: Sequence[Piece]) -> Instance:
     if whole:
         best = max(whole, key=lambda instance: instance.score)
         if 2 * best.pixels >= np.count_nonzero(mask):  # else it is whole only by mistake: others saw more of it
-            return best
+            return best if best.on_data else replace(best, on_data=any(member.on_data for member in members))
     weights = np.array([member.pixels for member in members], dtype=float)
     stage_boxes = np.stack([member.stage_boxes for member in members])
     return Instance(
@@ -175,6 +232,7 @@ def _joined(group: Sequence[Piece]) -> Instance:
         stage_boxes=np.concatenate([stage_boxes[..., :2].min(axis=0), stage_boxes[..., 2:].max(axis=0)], axis=-1),
         mask_entropy=float(np.average([member.mask_entropy for member in members], weights=weights)),
         class_entropy=float(np.average([member.class_entropy for member in members], weights=weights)),
+        on_data=any(member.on_data for member in members),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -37,13 +38,55 @@ class Window:
         right, bottom = min(self.right, other.right), min(self.bottom, other.bottom)
         return Window(left, top, right, bottom) if left < right and top < bottom else None
 
+    def around(self, other: Window) -> Window:
+        """The smallest rectangle that holds both."""
+        left, top = min(self.left, other.left), min(self.top, other.top)
+        return Window(left, top, max(self.right, other.right), max(self.bottom, other.bottom))
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
     def of(self, chip: ChipInput) -> ChipInput:
         """The part of a chip in it: views, nothing is copied."""
-        rows, columns = slice(self.top, self.bottom), slice(self.left, self.right)
+        rows, columns = self.slices
         return ChipInput(
             {name: array[:, rows, columns] for name, array in chip.arrays.items()},
             {name: valid[rows, columns] for name, valid in chip.valid.items()},
         )
+
+
+@dataclass(frozen=True)
+class Part:
+    """A window of a tile, the chip that is in it, and how many pixels have data there."""
+
+    window: Window
+    chip: ChipInput
+    valid: int
+
+
+class Pixels(Protocol):
+    """The pixels of a tile, to be read a window at a time."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+
+    def read(self, window: Window) -> ChipInput:
+        """What is in a window."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """The pixels of a tile that has been read."""
+
+    chip: ChipInput
+    size: tuple[int, int]
+
+    def read(self, window: Window) -> ChipInput:
+        """Views, nothing is copied."""
+        return window.of(self.chip)
 
 
 def plan_windows(size: tuple[int, int], window: tuple[int, int], overlap: int) -> list[Window]:

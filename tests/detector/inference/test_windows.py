@@ -211,7 +211,7 @@ def test_what_lies_wholly_where_there_are_no_data_is_left_out(monkeypatch: pytes
     for name, hidden in (("none", 0), ("a part", 14), ("all", 15)):
         valid[:hidden, :hidden] = False
         # the stand-in sees the numbers all the same, as a network may that answers where it sees nothing
-        monkeypatch.setattr(Detector, "_prepare", lambda self, chip, window: (torch.from_numpy(ids[None]), (64, 64)))
+        monkeypatch.setattr(Detector, "_prepare", lambda self, chip: (torch.from_numpy(ids[None]), (64, 64)))
         chip = ChipInput({"ids": ids[None].astype(np.float32)}, {"ids": valid.copy()})
         found[name] = len(stand_in().predict([chip])[0].detections)
     assert found == {"none": 2, "a part": 2, "all": 1}
