@@ -19,6 +19,7 @@ RUN apt-get update \
 COPY --from=packages /opt/thawloop /opt/thawloop
 COPY manage.py /app/
 COPY platform /app/platform
+COPY contracts /app/contracts
 COPY labeling /app/labeling
 COPY ml_backend /app/ml_backend
 COPY migrations /app/migrations

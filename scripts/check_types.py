@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ROOTS = ("platform/thawloop", "labeling", "ml_backend")
+ROOTS = ("contracts", "platform/thawloop", "labeling", "ml_backend")
 STRICT_NAMES = ("services", "selectors")
 
 
@@ -20,7 +20,12 @@ def main() -> int:
 
 def strict_paths() -> list[str]:
     """What STYLE asks to be strict, as paths from the repository's root."""
-    found = [Path("ml_backend/detector"), Path("ml_backend/acquisition"), Path("platform/thawloop/local")]
+    found = [
+        Path("contracts"),
+        Path("ml_backend/detector"),
+        Path("ml_backend/acquisition"),
+        Path("platform/thawloop/local"),
+    ]
     for root in ROOTS:
         for name in STRICT_NAMES:
             found += [path.relative_to(REPOSITORY) for path in (REPOSITORY / root).rglob(f"{name}.py")]

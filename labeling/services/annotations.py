@@ -24,6 +24,7 @@ from labeling.labelstudio.shown import shown_instances
 from labeling.models import Annotation, AnnotationTask, Campaign, LandformClass, Prediction
 from labeling.selectors import misunderstood_annotations, standing_annotations
 from labeling.services.labels import Cause, settle_labels
+from labeling.signals import labels_arrived
 from thawloop.catalog.pictures import picture_size
 from thawloop.core.context import current_actor
 from thawloop.core.services import audit
@@ -175,6 +176,7 @@ def _settle(task: AnnotationTask, cause: Annotation, reading: Reading | None = N
         after={"state": task.state, "kind": cause.kind, "problems": cause.problems, **changes.counts()},
         reason=reason,
     )
+    labels_arrived.send(Annotation, campaign=task.campaign)
 
 
 def _state(standing: list[Annotation]) -> AnnotationTask.State:

@@ -15,9 +15,9 @@ from labeling.services.predictions import embedding_of
 from ml_backend.acquisition import Candidates, Selected, select
 from ml_backend.jobs.refusals import refusals
 from thawloop.core.errors import Refused
-from thawloop.core.jobs import JobContext
+from thawloop.core.jobs import JobContext, JobPostponed
 from thawloop.training.models import ModelVersion
-from thawloop.training.selectors import champion
+from thawloop.training.selectors import champion, is_predicting
 
 COLD_START = "space_filling"
 
@@ -39,11 +39,14 @@ class _Ground:
 def acquire(job: JobContext) -> dict[str, Any]:
     """Choose a batch and record it: args `campaign`; `count`, `strategy`, `seed` in place of the campaign's settings.
 
-    Without a champion the tiles are spread over the map (`space_filling`), away from those labelled or given out.
+    Without a champion the tiles are spread over the map (`space_filling`), away from those labelled or given out. While
+    the champion is predicting, as after a promotion, the choice waits: it would be one among the tiles seen so far.
     """
     campaign = Campaign.objects.select_related("grid").get(pk=job.args["campaign"])
     settings = AcquisitionSettings.from_json(campaign.acquisition)
     model = champion(campaign)
+    if model and is_predicting(campaign, model):
+        raise JobPostponed(f"Waiting until {model.name} has predicted the campaign's tiles.")
     ground = _predicted(campaign, model) if model else _located(campaign)
     strategy = job.args.get("strategy") or settings.strategy
     count = int(job.args.get("count") or (settings.batch_size if model else settings.initial_batch_size))

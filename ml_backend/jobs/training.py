@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from contracts.stages import joint_start
 from ml_backend.jobs.datasets import dataset_of
 from ml_backend.jobs.devices import device_name, ready_device
 from ml_backend.jobs.refusals import refusals
@@ -44,6 +45,8 @@ def _train(job: JobContext) -> dict[str, Any]:
         start = _start(run)
         if isinstance(start, dict) and not run.config["anchor"]:
             _choose_anchor(job, run, dataset, start, device)
+        if isinstance(start, dict):
+            start = joint_start(start, fusion=run.config["fusion"], anchor=run.config["anchor"])
         learn = partial(
             train,
             dataset,

@@ -110,6 +110,17 @@ def test_a_running_job_is_cancelled(crowd) -> None:
     assert crowd.events("ended") == []
 
 
+def test_workers_are_known_again_after_redis_forgot_everything_whatever_their_clock_says(crowd, redis_server) -> None:
+    crowd.worker()
+    crowd.until(lambda: live_workers("default") == 1, "the worker was known")
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
+        client.flushall()
+        crowd.until(lambda: live_workers("default") == 1, "the worker was known again")
+        (key,) = client.smembers("rq:workers:default")
+        client.hset(key, "last_heartbeat", "2020-01-01T00:00:00.000000Z")
+    assert live_workers("default") == 1
+
+
 def test_redis_forgets_everything_and_all_jobs_finish_once(crowd, redis_server) -> None:
     for number in range(6):
         crowd.enqueue("steps", f"k{number}")

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from thawloop.core.context import acting, current_actor
 from thawloop.core.errors import Conflict, Refused, Unavailable
-from thawloop.core.jobs import JobContext, execute, run_inline, wait_for
+from thawloop.core.jobs import JobContext, JobPostponed, execute, run_inline, wait_for
 from thawloop.core.models import AuditEntry, Job
 from thawloop.core.services import audit, cancel_job, reconcile_jobs
 from thawloop.core.services.transitions import claim, renew, succeed
@@ -304,3 +304,20 @@ def test_waiting_ends_with_a_sentence_when_it_takes_too_long(job_of: JobOf) -> N
 
     with pytest.raises(Unavailable, match="still queued after 0 s"):
         wait_for(job_of(work), timeout=0)
+
+
+@pytest.mark.django_db
+def test_a_job_that_must_wait_for_another_goes_back_without_losing_an_attempt(job_of) -> None:
+    ready: list[bool] = []
+
+    def impatient(job: JobContext) -> dict:
+        if not ready:
+            raise JobPostponed("Waiting for the other one.")
+        return {"attempt": job.job.attempt}
+
+    job = run_inline(job_of(impatient).pk)
+    assert (job.state, job.attempt, job.error) == ("queued", 1, "Waiting for the other one.")
+    assert job.not_before is not None
+    ready.append(True)
+    job = run_inline(job.pk)
+    assert (job.state, job.result, job.error) == ("succeeded", {"attempt": 1}, "")

@@ -14,6 +14,7 @@ from tests.training.world import drive, make_model
 from thawloop.core.errors import Conflict
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry, Job
+from thawloop.core.services import cancel_job
 from thawloop.training.services import promote
 
 if TYPE_CHECKING:
@@ -71,6 +72,16 @@ def test_cold_start_spreads_tasks_over_the_training_tiles(small: "Campaign") -> 
     assert all(task.state == "pending" and task.score is None and task.prediction is None for task in tasks)
     assert Job.objects.filter(function="labeling.jobs.push", args={"campaign": small.pk}).count() == 1
     assert AuditEntry.objects.get(action="labeling.record_batch").after["acquired"] == 4
+
+
+def test_a_choice_waits_while_the_champion_is_predicting(small: "Campaign") -> None:
+    promote(make_model(small), reason="x")
+    (prediction,) = Job.objects.filter(function="ml_backend.jobs.predict")
+    job = run_inline(acquire(small).pk)
+    assert (job.state, job.attempt) == ("queued", 1)
+    assert job.error == "Waiting until site-v1 has predicted the campaign's tiles."
+    cancel_job(prediction)
+    assert "has predicted none of the tiles" in str(run_inline(job.pk).error)
 
 
 def test_batches_share_no_tile_and_end_with_the_tiles(small: "Campaign") -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from contracts.stages import PRETRAINING_SEEDS
 from tests.releases.site import Site, make_campaign, write_labels
 from tests.training.world import TINY, drive, make_model, queued
 from thawloop.core.jobs import run_inline
@@ -12,7 +13,6 @@ from thawloop.core.models import AuditEntry
 from thawloop.releases.services import import_labels
 from thawloop.training.models import Retraining, TrainingRun
 from thawloop.training.selectors import champion, outlook
-from thawloop.training.selectors.plan import PRETRAINING_SEEDS
 from thawloop.training.services import cancel_retraining, promote, settle_anchor, start_retraining
 
 if TYPE_CHECKING:
@@ -140,13 +140,20 @@ def test_without_val_labels_it_is_the_one_people_draw_on_until_there_are_some(
     assert choices() == []
 
 
-@pytest.mark.parametrize("other", [{"pretrain_iterations": 0}, {"fusion": "stack"}])
-def test_without_pretraining_it_is_the_one_people_draw_on(campaign: "Campaign", other: dict[str, object]) -> None:
-    configure(campaign, **other)
+def test_without_pretraining_it_is_the_one_people_draw_on(campaign: "Campaign") -> None:
+    configure(campaign, pretrain_iterations=0)
     start_retraining(campaign, reason="one")
     assert drive()[:2] == ["release", "finetune"]
     assert champion(campaign).card["anchor"] == "rgb"
     assert outlook(campaign).stages[1].endswith("starting from the champion site-v1.")
+
+
+def test_stacked_bands_start_as_the_detector_that_finds_the_most_alone(campaign: "Campaign") -> None:
+    configure(campaign, fusion="stack")
+    pretrain(campaign, rgb=0.1, dem=0.4)
+    assert drive()[:2] == ["finetune", "evaluate"]
+    card = champion(campaign).card
+    assert (card["anchor"], card["config"]["fusion"], list(card["init"])) == ("dem", "stack", ["dem"])
 
 
 def test_where_nothing_can_be_measured_a_champion_is_continued_on_its_own_anchor(bare: "Campaign") -> None:

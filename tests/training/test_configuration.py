@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.stages import STACKED
 from labeling.configuration import FUSIONS, SIZES, STRATEGIES, AcquisitionSettings, DetectorSettings, SettingsError
 from thawloop.training.architecture import VERSION
-from thawloop.training.selectors.plan import PRETRAINING_SEEDS
 
 acquisition = st.builds(
     AcquisitionSettings,
@@ -37,10 +37,10 @@ def test_settings_survive_json(settings):
 
 def test_a_campaign_offers_what_the_detector_has():
     from ml_backend.detector import config
-    from ml_backend.detector.training import stages
+    from ml_backend.detector.model.fusion import joins_data
 
     assert (FUSIONS, SIZES, VERSION) == (config.FUSIONS, config.SIZES, config.ARCHITECTURE)
-    assert PRETRAINING_SEEDS == stages.PRETRAINING_SEEDS
+    assert {fusion for fusion in config.FUSIONS if joins_data(fusion)} == STACKED
 
 
 def test_a_modality_called_best_cannot_be_told_from_the_best_one():

@@ -7,10 +7,12 @@ import pytest
 from django.utils import timezone
 
 from labeling.models import Campaign
-from tests.releases.site import PERIOD
+from tests.releases.site import PERIOD, Site, write_labels
 from tests.training.world import label_everything, policy
 from thawloop.core.errors import Refused
-from thawloop.releases.services import freeze_release
+from thawloop.core.jobs import run_inline
+from thawloop.core.models import Job
+from thawloop.releases.services import freeze_release, import_labels
 from thawloop.training.models import Retraining
 from thawloop.training.selectors import explain_policy, outlook
 from thawloop.training.services import apply_policies, consider_retraining, set_policy
@@ -83,12 +85,45 @@ def test_unlabelled_campaign_says_what_is_missing(campaign: "Campaign") -> None:
     assert any("No test tile is labelled" in reason for reason in explanation.reasons)
 
 
-def test_retraining_that_failed_before_its_release_is_not_repeated_for_ever(labelled: "Campaign") -> None:
-    policy(labelled, min_new_tiles=1)
-    Retraining.objects.create(campaign=labelled, number=1, reason="x", state="failed", error="The disk is full.")
+@pytest.mark.parametrize(
+    ("state", "words"), [("failed", "failed (The disk is full.) Mend that, then retry it"), ("cancelled", "retry it")]
+)
+def test_what_was_stopped_uses_nothing_up_and_is_not_repeated_for_ever(
+    labelled: "Campaign", data_root: Path, state: str, words: str
+) -> None:
+    policy(labelled, min_new_tiles=12)
+    release = freeze_release(labelled)
+    Retraining.objects.create(
+        campaign=labelled, number=1, reason="x", state=state, error="The disk is full.", release=release
+    )
     explanation = explain_policy(labelled)
-    assert explanation.blocking == ["failed"]
-    assert "The disk is full." in explanation.reasons[0]
+    assert (explanation.new_tiles, explanation.new_labels) == (12, 6)
+    assert explanation.blocking == [state]
+    assert words in explanation.reasons[0]
+    import_labels(labelled, write_labels(data_root / "more.geojson", Site().square(2, 1)))
+    assert explain_policy(labelled).due
+
+
+def test_a_model_that_was_judged_uses_its_labels_up_whatever_came_after(labelled: "Campaign") -> None:
+    policy(labelled, min_new_tiles=1)
+    release = freeze_release(labelled)
+    Retraining.objects.create(
+        campaign=labelled, number=1, reason="x", state="cancelled", promoted=True, release=release
+    )
+    explanation = explain_policy(labelled)
+    assert (explanation.new_tiles, explanation.blocking) == (0, ["labels"])
+
+
+@pytest.mark.parametrize(("enabled", "jobs"), [(True, 1), (False, 0)])
+def test_labels_that_arrive_have_the_policy_asked_soon(
+    campaign: "Campaign", data_root: Path, enabled: bool, jobs: int
+) -> None:
+    policy(campaign, min_new_tiles=12, enabled=enabled)
+    label_everything(campaign, data_root)
+    asked = Job.objects.filter(function="thawloop.training.jobs.consider", args={"campaign": campaign.pk})
+    assert asked.count() == jobs
+    for job in asked:
+        assert run_inline(job.pk).result == {"retraining": 1}
 
 
 def test_policy_starts_a_retraining_once_and_gives_its_explanation_as_reason(labelled: "Campaign") -> None:

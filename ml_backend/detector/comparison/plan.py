@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from contracts.stages import PRETRAINING_SEEDS
 from ml_backend.detector.config import FUSIONS, PARTS, DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.errors import ConfigError
@@ -109,7 +110,6 @@ def plan_runs(asked: ComparisonConfig, dataset: DatasetSpec) -> list[Run]:
 def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
     """The trainings of one seed."""
     from ml_backend.detector.model.fusion import joins_data
-    from ml_backend.detector.training.stages import PRETRAINING_SEEDS
 
     staged, seed = "staged" in asked.recipes, base.seed
     pretrained = {name: f"pretrain-{name}-seed{seed}" for name in base.modalities} if staged else {}

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from contracts.stages import PRETRAINING_SEEDS, joint_start, pretrained_alone
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import ConfigError
-from ml_backend.detector.model.fusion import joins_data
 from ml_backend.detector.training.anchor import anchor_scores, best_anchor, kept_scores, require_choice
 from ml_backend.detector.training.loop import train
 from ml_backend.detector.training.parts import check_parts
@@ -21,8 +21,6 @@ from ml_backend.detector.training.result import Progress, TrainResult
 from ml_backend.detector.training.team import join_team
 from ml_backend.detector.training.warmstart import WarmStart, open_sources
 
-# pretraining takes its randomness from elsewhere, or fine-tuning would show the same tiles turned the same way again
-PRETRAINING_SEEDS = 1_000_000
 FINETUNE = "finetune"
 SUMMARY = "stages.json"
 CHOICE = "anchor.json"
@@ -123,7 +121,8 @@ def train_in_stages(
         config: of the fine-tuning.
         pretrain: of the pretraining, for all modalities or by modality; ``modalities`` and ``anchor`` are set here. By
             default, and for modalities that are left out, it is ``config`` without its ``freeze`` and ``slow``. Its
-            ``seed`` is raised by :data:`PRETRAINING_SEEDS`: fine-tuning sees tiles in another order, turned otherwise.
+            ``seed`` is raised by :data:`contracts.stages.PRETRAINING_SEEDS`: fine-tuning sees tiles in another order,
+            turned otherwise.
         sources: ``{modality: checkpoint that knows it}``: these modalities are not pretrained.
         choose_anchor: take as anchor the modality whose own detector finds the most of the validation split.
         device: see :func:`train`; so ``should_stop`` and ``resume``.
@@ -175,7 +174,7 @@ def train_in_stages(
                 lambda: kept_scores(note, seen, models, lambda: anchor_scores(seen, models, metrics, device))
             )
             joint = replace(joint, anchor=best_anchor(scores, joint))
-        init = {joint.anchor: given[joint.anchor]} if joins_data(joint.fusion) else given
+        init = joint_start(given, fusion=joint.fusion, anchor=joint.anchor)
         results[FINETUNE] = learn(last, joint, init)
         result = StagesResult(results, joint.anchor, scores, own_memory=choose_device(device).type == "cuda")
         team.first(lambda: replace_file(Path(out_dir) / SUMMARY, json.dumps(result.to_json(), indent=2).encode()))
@@ -218,11 +217,11 @@ def plan_stages(
                 "leave them out or add the modality."
             )
     general = pretrain if isinstance(pretrain, DetectorConfig) else replace(joint, freeze=(), slow=())
-    only_anchor = joins_data(joint.fusion) and not choose_anchor
+    alone = pretrained_alone(joint.modalities, fusion=joint.fusion, anchor=None if choose_anchor else joint.anchor)
     return (
         *(
             Stage(f"pretrain-{name}", _alone(by_modality.get(name, general), name))
-            for name in ((joint.anchor,) if only_anchor else joint.modalities)
+            for name in alone
             if name not in given
         ),
         Stage(FINETUNE, joint),

@@ -24,6 +24,7 @@ from thawloop.core.jsonable import jsonable
 from thawloop.core.models import Job
 from thawloop.core.workers import live_workers
 
+INLINE_PAUSE_SECONDS = 2.0
 WORKER_PATIENCE_SECONDS = 10.0
 
 Report = Callable[[float, str], None]
@@ -168,6 +169,7 @@ def _run_here(job: Job, report: Report) -> Job:
         job = run_inline(job.pk, report)
         if job.state == Job.State.QUEUED:
             print(job.error, file=sys.stderr)  # noqa: T201 - a person is waiting
+            time.sleep(INLINE_PAUSE_SECONDS)
     return job
 
 

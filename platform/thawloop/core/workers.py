@@ -11,13 +11,12 @@ import os
 import signal
 import sys
 import time
-from datetime import timedelta
 from typing import Any
 
 import redis
 import structlog
 from django.db import connections
-from django.utils import timezone
+from redis.client import Pipeline
 from rq import Queue
 from rq.job import Job as RingJob
 from rq.serializers import JSONSerializer
@@ -27,7 +26,7 @@ from thawloop.core import doorbell
 
 log = structlog.get_logger(__name__)
 
-SILENT_AFTER = timedelta(seconds=60)  # idle workers speak every 15 s, busy ones every 5 s
+SILENT_AFTER_SECONDS = 60  # idle and busy workers speak every 5 s
 _PR_SET_PDEATHSIG = 1
 
 
@@ -40,7 +39,7 @@ class DurableWorker(Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("job_monitoring_interval", 5)
         kwargs.setdefault("maintenance_interval", 60)
-        kwargs.setdefault("worker_ttl", 30)
+        kwargs.setdefault("worker_ttl", 20)  # RQ waits 15 s less for work before it speaks
         kwargs.setdefault("log_job_description", False)
         kwargs.setdefault("serializer", JSONSerializer)
         super().__init__(*args, **kwargs)
@@ -49,6 +48,13 @@ class DurableWorker(Worker):
     def stop_requested(self) -> bool:
         """Whether somebody asked this worker to end."""
         return self._stop_requested
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """Stay known for `SILENT_AFTER_SECONDS` more, by Redis's own clock; to one that lost everything, too."""
+        if not self.connection.hexists(self.key, "birth"):
+            self.connection.delete(self.key)
+            self.register_birth()  # type: ignore[no-untyped-call]
+        super().heartbeat(SILENT_AFTER_SECONDS, pipeline)  # type: ignore[no-untyped-call]
 
     def handle_warm_shutdown_request(self) -> None:
         """Tell the running job: it stops at its next check and is continued by another worker."""
@@ -94,7 +100,4 @@ def live_workers(queue_name: str) -> int:
     Raises:
         RedisUnavailable: Redis does not answer.
     """
-    recent = timezone.now() - SILENT_AFTER
-    return sum(
-        worker.last_heartbeat is not None and worker.last_heartbeat > recent for worker in doorbell.workers(queue_name)
-    )
+    return len(doorbell.workers(queue_name))

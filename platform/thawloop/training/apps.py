@@ -8,9 +8,11 @@ class TrainingConfig(AppConfig):
     label = "training"
 
     def ready(self) -> None:
-        """Register what the reconciler process does for this room."""
+        """Register what the reconciler process does for this room, and listen for labels."""
+        from labeling.signals import labels_arrived
         from thawloop.core.reconciler import register_reconciler
-        from thawloop.training.services import advance_all, apply_policies
+        from thawloop.training.services import advance_all, apply_policies, ask_policy
 
         register_reconciler("training.advance", advance_all, 10.0)
         register_reconciler("training.policy", apply_policies, 10.0)
+        labels_arrived.connect(ask_policy, dispatch_uid="training.ask_policy")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from contracts.stages import PRETRAINING_SEEDS
 from ml_backend.detector import (
     CheckpointError,
     ConfigError,
@@ -21,7 +22,6 @@ from ml_backend.detector import (
 from ml_backend.detector.commands import main
 from ml_backend.detector.commands.training import _stages_text
 from ml_backend.detector.training import plan_stages
-from ml_backend.detector.training.stages import PRETRAINING_SEEDS
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,13 @@ class JobCancelled(Exception):
     """The job should stop here. Let it pass: whoever runs the job records why."""
 
 
+class JobPostponed(Exception):
+    """The job cannot begin yet, because what it needs is under way; the message says what.
+
+    It goes back into the queue and begins anew a little later. That is no failure and costs no attempt.
+    """
+
+
 class JobContext:
     """A running job, seen from inside.
 

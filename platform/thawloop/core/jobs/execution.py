@@ -16,7 +16,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from thawloop.core.context import acting
 from thawloop.core.errors import Conflict, Refused
 from thawloop.core.functions import job_function
-from thawloop.core.jobs.context import JobCancelled, JobContext
+from thawloop.core.jobs.context import JobCancelled, JobContext, JobPostponed
 from thawloop.core.jobs.database import replace_broken_connection
 from thawloop.core.jobs.lease import Lease, Stop
 from thawloop.core.jsonable import jsonable
@@ -30,6 +30,7 @@ FENCED = "fenced: another attempt has taken over"
 WRITE_PATIENCE_SECONDS = 600.0
 RETRY_WAIT_SECONDS = 5.0  # doubled with every attempt
 LONGEST_RETRY_WAIT_SECONDS = 300.0
+POSTPONED_SECONDS = 10.0
 
 OnProgress: TypeAlias = Callable[[float, str], None] | None
 
@@ -108,6 +109,11 @@ def _call(context: JobContext, claim: Claim) -> _Outcome:
             raise JobCancelled
     except JobCancelled:
         return _stopped(claim, context.stop_reason)
+    except JobPostponed as reason:
+        log.info("job postponed", why=str(reason))
+        return _Outcome(
+            "postponed", partial(transitions.release, claim, error=str(reason), wait_seconds=POSTPONED_SECONDS)
+        )
     except KeyboardInterrupt:
         transitions.release(claim, error="Interrupted by hand.")
         raise

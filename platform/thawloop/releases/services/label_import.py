@@ -14,6 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 from labeling.models import Campaign, Label, LabelImport, LabelRevision, LandformClass
 from labeling.selectors import current_labels
+from labeling.signals import labels_arrived
 from thawloop.catalog.geometry import to_geos, to_shapely
 from thawloop.catalog.vectors import Feature, Projection, VectorFile, clean, projection_of, read_vector_file
 from thawloop.core.context import current_actor
@@ -292,6 +293,7 @@ def _write(found: LabelImport, labels: list[NewLabel]) -> LabelImport:
             _point_to_revisions(found)
             counts = {key: value for key, value in found.counts.items() if isinstance(value, int)}
             audit("labels.import", found, after={"file": found.file_name, "checksum": found.checksum, **counts})
+            labels_arrived.send(LabelImport, campaign=found.campaign)
     except IntegrityError as error:
         if "import_file_once" not in str(error):
             raise

@@ -3,7 +3,7 @@
 from thawloop.training.selectors.curve import LearningPoint, learning_curve
 from thawloop.training.selectors.outlook import Outlook, outlook
 from thawloop.training.selectors.policy import PolicyExplanation, explain_policy
-from thawloop.training.selectors.succession import active_retraining, champion, previous_champion
+from thawloop.training.selectors.succession import active_retraining, champion, is_predicting, previous_champion
 
 __all__ = [
     "LearningPoint",
@@ -12,6 +12,7 @@ __all__ = [
     "active_retraining",
     "champion",
     "explain_policy",
+    "is_predicting",
     "learning_curve",
     "outlook",
     "previous_champion",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from contracts.stages import PRETRAINING_SEEDS, pretrained_alone
 from labeling.configuration import DetectorSettings
 from labeling.models import Campaign, Split
 from thawloop.core.storage import artifact
@@ -12,11 +13,7 @@ from thawloop.training.models import ModelVersion, TrainingRun
 from thawloop.training.selectors.policy import holds_labels
 from thawloop.training.selectors.succession import champion
 
-STACK = "stack"
 SCORES = "anchor_scores"
-# Pretraining takes its randomness from elsewhere, as in the detector's own stages, or fine-tuning would show the same
-# tiles turned the same way again.
-PRETRAINING_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -42,22 +39,23 @@ class TrainingPlan:
             return f"starting from the champion {self.warm_start.name}"
         if self.unimodal or self.to_pretrain:
             choice = ", the anchor being the one that finds the most alone" if self.architecture.choose else ""
-            return f"starting from unimodal weights of {', '.join(self.architecture.names)}{choice}"
+            alone = [name for name in self.architecture.names if name in {*self.unimodal, *self.to_pretrain}]
+            return f"starting from unimodal weights of {', '.join(alone)}{choice}"
         return "from scratch"
 
 
 def plan_training(campaign: Campaign, architecture: Architecture) -> TrainingPlan:
     """Choose the start of a campaign's next model.
 
-    A champion of the same architecture is continued. Otherwise each modality gets a backbone pretrained alone, unless
-    there is only one, or modalities are stacked into one backbone, or pretraining is switched off; weights that an
-    earlier retraining pretrained for the same size, bands and classes are used again.
+    A champion of the same architecture is continued. Otherwise the joint training starts from detectors of single
+    modalities (`contracts.stages`, as the detector's own stages), unless there is only one or pretraining is switched
+    off; weights that an earlier retraining pretrained for the same size, bands and classes are used again.
 
     An anchor that is to be chosen is chosen once in a campaign for the same size, fusion and modalities, by pretrained
     detectors, as soon as labels on val tiles can tell. Until then a champion is continued on its own.
     """
     settings = DetectorSettings.from_json(campaign.detector)
-    pretrains = len(architecture.names) > 1 and architecture.fusion != STACK and settings.pretrain_iterations > 0
+    pretrains = len(architecture.names) > 1 and settings.pretrain_iterations > 0
     current = champion(campaign)
     known = _architecture(current.path) if current else None
     if architecture.choose:
@@ -70,12 +68,10 @@ def plan_training(campaign: Campaign, architecture: Architecture) -> TrainingPla
         return TrainingPlan(architecture, warm_start=current)
     if not pretrains:
         return TrainingPlan(architecture)
-    there = {name: path for name in architecture.names if (path := _pretrained(campaign, architecture.alone(name)))}
-    return TrainingPlan(
-        architecture,
-        unimodal=there,
-        to_pretrain=tuple(name for name in architecture.names if name not in there),
-    )
+    anchor = None if architecture.choose else architecture.anchor
+    alone = pretrained_alone(architecture.names, fusion=architecture.fusion, anchor=anchor)
+    there = {name: path for name in alone if (path := _pretrained(campaign, architecture.alone(name)))}
+    return TrainingPlan(architecture, unimodal=there, to_pretrain=tuple(name for name in alone if name not in there))
 
 
 def detector_config(campaign: Campaign, architecture: Architecture, *, seed: int, pretrain: str = "") -> dict[str, Any]:

@@ -4,13 +4,15 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
 from labeling.models import Campaign, Split
-from labeling.selectors import changes_since, current_labels, labelled_tiles
+from labeling.selectors import changes_since, current_labels, labelled_tiles, standing_annotations
 from thawloop.training.models import Retraining, RetrainPolicy
 from thawloop.training.selectors.succession import active_retraining
+
+STOPPED = (Retraining.State.FAILED, Retraining.State.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class PolicyExplanation:
         needed_tiles: How many more tiles the policy waits for.
         needed_labels: How many more labels.
         blocking: What each reason is about, for machines: `no_policy`, `disabled`, `campaign`, `running`, `cooldown`,
-            `failed`, `labels`, `splits`; empty when due.
+            `failed`, `cancelled`, `labels`, `splits`; empty when due.
     """
 
     due: bool
@@ -45,7 +47,7 @@ def explain_policy(campaign: Campaign) -> PolicyExplanation:
     """Say whether a campaign's retraining is due, and why (not)."""
     policy = RetrainPolicy.objects.filter(campaign=campaign).first()
     last = campaign.retrainings.select_related("release").order_by("-number").first()
-    trained = campaign.retrainings.filter(release__isnull=False).select_related("release").order_by("-number").first()
+    trained = _last_trained(campaign)
     tiles, labels = changes_since(campaign, trained.release if trained else None)
     since = f"since release {trained.release.version}" if trained and trained.release else "so far"
     minimum_tiles, minimum_labels = (policy.min_new_tiles, policy.min_new_labels) if policy else (1, 0)
@@ -55,7 +57,7 @@ def explain_policy(campaign: Campaign) -> PolicyExplanation:
         *_switched_off(campaign, policy),
         *_running(campaign),
         *_cooling_down(policy, last),
-        *_failed(last),
+        *_stopped(campaign, last),
         *_missing_splits(campaign),
     ]
     if needed_tiles:
@@ -110,13 +112,24 @@ def _cooling_down(policy: RetrainPolicy | None, last: Retraining | None) -> list
     ]
 
 
-def _failed(last: Retraining | None) -> list[tuple[str, str]]:
-    """A retraining that failed before it had a release would fail again at once, for ever."""
-    if last is None or last.state != Retraining.State.FAILED or last.release_id is not None:
+def _last_trained(campaign: Campaign) -> Retraining | None:
+    """The last retraining that used up what was new: one that was stopped before its model was judged did not."""
+    stopped = Q(state__in=STOPPED, promoted__isnull=True)
+    done = campaign.retrainings.filter(release__isnull=False).exclude(stopped)
+    return done.select_related("release").order_by("-number").first()
+
+
+def _stopped(campaign: Campaign, last: Retraining | None) -> list[tuple[str, str]]:
+    """What failed would fail again at once, for ever, and what a person cancelled would be back in seconds."""
+    if last is None or last.state not in STOPPED or last.promoted is not None:
         return []
-    return [
-        ("failed", f"Retraining {last.number} failed ({last.error}) Mend that, then retry it or start one by hand.")
-    ]
+    newer = Q(created__gt=last.finished or last.created)
+    if standing_annotations(campaign).filter(newer).exists() or campaign.imports.filter(newer).exists():
+        return []
+    then = "retry it or start one by hand; by itself the next one begins when more is labelled."
+    if last.state == Retraining.State.CANCELLED:
+        return [("cancelled", f"Retraining {last.number} was cancelled: {then}")]
+    return [("failed", f"Retraining {last.number} failed ({last.error}) Mend that, then {then}")]
 
 
 def _missing_splits(campaign: Campaign) -> list[tuple[str, str]]:

@@ -1,7 +1,10 @@
 """Who is champion, who was before, and what is being trained."""
 
 from labeling.models import Campaign
+from thawloop.core.models import Job
 from thawloop.training.models import ModelAlias, ModelVersion, Promotion, Retraining
+
+PREDICT = "ml_backend.jobs.predict"  # the job; args `campaign`, `model_version`, `tiles` where it is not all
 
 
 def champion(campaign: Campaign) -> ModelVersion | None:
@@ -29,3 +32,9 @@ def previous_champion(campaign: Campaign) -> ModelVersion | None:
 def active_retraining(campaign: Campaign) -> Retraining | None:
     """The campaign's retraining that has not ended yet."""
     return campaign.retrainings.exclude(state__in=Retraining.FINISHED).first()
+
+
+def is_predicting(campaign: Campaign, version: ModelVersion) -> bool:
+    """Whether a job that has a version predict all of a campaign's tiles is queued or running."""
+    jobs = Job.objects.filter(function=PREDICT, state__in=Job.ACTIVE, args__model_version=version.pk)
+    return jobs.filter(args__campaign=campaign.pk).exclude(args__has_key="tiles").exists()

@@ -1,7 +1,7 @@
 """Every change of state in the training room: retrainings, the registry, promotion."""
 
 from thawloop.training.services.gate import GAIN_OVER, decide, judge, missing_evaluations, record_evaluation
-from thawloop.training.services.policies import set_policy
+from thawloop.training.services.policies import ask_policy, set_policy
 from thawloop.training.services.registry import (
     promote,
     register_model,
@@ -32,6 +32,7 @@ __all__ = [
     "advance_all",
     "advance_retraining",
     "apply_policies",
+    "ask_policy",
     "attach_release",
     "cancel_retraining",
     "consider_retraining",

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.forms.models import model_to_dict
 
 from labeling.models import Campaign
-from thawloop.core.services import audit
+from thawloop.core.services import audit, enqueue
 from thawloop.training.errors import RetrainingRefused
 from thawloop.training.models import RetrainPolicy
 
@@ -39,3 +39,9 @@ def set_policy(campaign: Campaign, **values: Any) -> RetrainPolicy:
             policy.save()
             audit("training.set_policy", policy, before=before, after=after)
     return policy
+
+
+def ask_policy(campaign: Campaign, **signal: Any) -> None:
+    """Have a campaign's policy asked soon, because labels arrived (`labeling.signals.labels_arrived`)."""
+    if RetrainPolicy.objects.filter(campaign=campaign, enabled=True).exists():
+        enqueue("thawloop.training.jobs.consider", key=f"consider:{campaign.pk}", args={"campaign": campaign.pk})

@@ -1,0 +1,6 @@
+"""What this room tells whoever listens; rooms above it connect when they are ready."""
+
+from django.dispatch import Signal
+
+# Somebody said something about tiles, in the sender's transaction: `campaign`. Sender: the model that records it.
+labels_arrived = Signal()
