@@ -24,5 +24,4 @@ WORKDIR /app
 ENV PATH=/opt/thawloop/bin:$PATH PYTHONPATH=/app/platform:/app PYTHONUNBUFFERED=1 THAWLOOP_VAR=/var/lib/thawloop
 USER 10001
 EXPOSE 8000
-CMD ["gunicorn", "thawloop.wsgi:application", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", \
-     "--workers", "2", "--threads", "4", "--preload", "--access-logfile", "-"]
+CMD ["gunicorn", "--config", "python:thawloop.serving.web", "--bind", "0.0.0.0:8000"]

@@ -7,6 +7,15 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
+from ml_backend.server import MAX_BODY_BYTES
+from thawloop.serving.buffered_worker import BufferedWorker
+
+
+class _Worker(BufferedWorker):
+    """Requests are a page of tasks."""
+
+    max_body_bytes = MAX_BODY_BYTES
+
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn with one process and a few threads: the work is one database query."""
@@ -36,7 +45,8 @@ def main() -> None:
     arguments = parser.parse_args()
     sys.argv = sys.argv[:1]
     options = {"bind": f"{arguments.host}:{arguments.port}", "workers": 1, "threads": arguments.threads}
-    _Server(options | {"worker_class": "gthread", "graceful_timeout": 5, "proc_name": "thawloop-ml-backend"}).run()
+    options |= {"worker_class": _Worker, "graceful_timeout": 5, "control_socket_disable": True}
+    _Server(options | {"proc_name": "thawloop-ml-backend"}).run()
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from labeling.services.projects import ML_BACKEND_USER
+from ml_backend.server import MAX_BODY_BYTES
 from ml_backend.server.predictions import known_versions, model_version, predict
 
 log = structlog.get_logger(__name__)
 
-MAX_BODY_BYTES = 64 * 1024 * 1024
 Environ = dict[str, Any]
 Answer = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""The WSGI entry point: `gunicorn ml_backend.server.wsgi:application --threads 4`."""
+"""The WSGI entry point: `ml_backend.server.wsgi:application`; `python -m ml_backend.server` serves it."""
 
 import os
 

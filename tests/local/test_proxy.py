@@ -32,7 +32,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, LabelS
     with LocalStack(folder / "stack", durable=False) as stack:
         labelstudio = stack.start_labelstudio(public_url=f"http://127.0.0.1:{port}/label-studio")
         (folder / "nginx.conf").write_text(configuration(folder, port, web, labelstudio))
-        gunicorn = [sys.executable, "-m", "gunicorn", "thawloop.wsgi", "--bind", f"127.0.0.1:{web}"]
+        gunicorn = [sys.executable, "-m", "gunicorn", "--config", "python:thawloop.serving.web"]
+        gunicorn += ["--bind", f"127.0.0.1:{web}"]
         stack.supervise(
             [
                 Process("web", gunicorn, cwd=REPOSITORY),

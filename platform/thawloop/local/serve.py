@@ -176,8 +176,8 @@ class Serve:
         return "\n".join([*([_GIVEN + " ".join(given)] if given else []), *lines])
 
     def _processes(self) -> list[Process]:
-        web = ["-m", "gunicorn", "thawloop.wsgi:application", "--bind", f"{LOOPBACK}:{self._ports['web']}"]
-        web += ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--preload", "--graceful-timeout", "5"]
+        web = ["-m", "gunicorn", "--config", "python:thawloop.serving.web"]
+        web += ["--bind", f"{LOOPBACK}:{self._ports['web']}"]
         ml_backend = ["-m", "ml_backend.server", "--port", str(self._ports["ml-backend"])]
         rightless = namespace_prefix()
         return [
