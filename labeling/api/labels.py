@@ -103,7 +103,7 @@ class LabelViewSet(viewsets.ReadOnlyModelViewSet[Label]):
         return labels
 
     @extend_schema(responses=LabelRevisionSerializer(many=True))
-    @action(detail=True)
+    @action(detail=True, pagination_class=None, filter_backends=[])
     def revisions(self, request: Request, pk: str) -> Response:
         """Every state the label ever had, oldest first."""
         rows = self.get_object().revisions.select_related("landform_class")

@@ -1,6 +1,7 @@
 """The catalog over REST. What is registered stays as it is: rows are added through services and read."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import django_filters
@@ -27,14 +28,34 @@ class ModalitySerializer(serializers.ModelSerializer[Modality]):
         extra_kwargs = {"name": {"validators": []}, "title": {"required": False}}
 
 
+class OutlineField(GeometryField):
+    """A GeoJSON Polygon or MultiPolygon. WKT is not read: GEOS ends the process on what is nested deeply."""
+
+    def to_internal_value(self, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("type") not in ("Polygon", "MultiPolygon"):
+            raise serializers.ValidationError("Give a GeoJSON Polygon or MultiPolygon.")
+        return super().to_internal_value(value)
+
+
 class RegionSerializer(GeoFeatureModelSerializer):  # type: ignore[type-arg]
+    """A region as a GeoJSON feature; its properties may also stand beside the geometry."""
+
     parent = serializers.SlugRelatedField(slug_field="name", queryset=Region.objects.all(), required=False)
+    geometry = OutlineField()
 
     class Meta:
         model = Region
         geo_field = "geometry"
         fields = ["name", "title", "parent", "created"]
         extra_kwargs = {"name": {"validators": []}}
+
+    def to_internal_value(self, data: Any) -> Any:
+        """As the parent's, which takes for granted that the feature and its `properties` are objects."""
+        if not isinstance(data, Mapping):
+            raise serializers.ValidationError({"non_field_errors": ["Give a GeoJSON feature."]})
+        if "properties" in data and not isinstance(data["properties"], dict):
+            raise serializers.ValidationError({"properties": ["Give an object of named values, or leave it out."]})
+        return super().to_internal_value(data)
 
 
 class NumberOrNothing(serializers.FloatField):
@@ -62,7 +83,7 @@ class TileGridSerializer(serializers.ModelSerializer[TileGrid]):
     class Meta:
         model = TileGrid
         fields = ["name", "srid", "pixel_size", "tile_size", "overlap"]
-        extra_kwargs = {"name": {"validators": []}}
+        extra_kwargs = {"name": {"validators": []}, "srid": {"required": True}, "tile_size": {"required": True}}
         validators: list[Any] = []
 
 
