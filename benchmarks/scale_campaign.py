@@ -1,0 +1,180 @@
+"""A large campaign for `benchmarks/scale.py`: tiles, predictions, tasks, annotations and labels, written in bulk."""
+
+import json
+import math
+from datetime import date
+from typing import Any
+
+import numpy as np
+import shapely
+from django.db import connection, transaction
+from shapely.geometry import box
+
+SRID, PIXEL, SIZE = 32608, 3.0, 256
+STEP = PIXEL * SIZE
+COL, ROW = 470, 9_800  # 360 km east, 7,526 km north: the Peel Plateau
+PERIOD = {"period": "2021", "period_start": date(2021, 6, 1), "period_end": date(2021, 9, 30)}
+SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
+OUTLINE_VERTICES = 20_000  # about 750 kB of GeoJSON, as a coast or a watershed has
+BATCH_SIZE = 50
+DIMENSIONS = 256  # of an embedding
+CHUNK = 2_000
+
+_POLYGON = {
+    "id": "r1", "from_name": "polygons", "to_name": "picture_rgb", "type": "polygonlabels", "origin": "manual",
+    "original_width": 512, "original_height": 512, "image_rotation": 0,
+    "value": {"points": [[40 + 8 * math.cos(a / 4), 40 + 8 * math.sin(a / 4)] for a in range(25)],
+              "closed": True, "polygonlabels": ["RTS"]},
+}  # fmt: skip
+_RING = [[round(100 + 20 * math.cos(a / 4), 2), round(100 + 20 * math.sin(a / 4), 2)] for a in range(25)]
+
+# Half of the tiles become tasks, every fifth of which still waits; one label was drawn on each submitted tile.
+_TASKS = """
+    WITH chosen AS (
+        SELECT t.id, row_number() OVER (ORDER BY md5(t.key)) - 1 AS place
+        FROM catalog_tile t JOIN catalog_region r ON r.id = t.region_id
+        WHERE r.name <> 'scale-test' ORDER BY place LIMIT %(tasks)s
+    )
+    INSERT INTO labeling_annotationtask (id, campaign_id, tile_id, batch_id, arm, rank, score, score_parts,
+                                         prediction_id, state, ls_task_id, created, updated)
+    SELECT gen_random_uuid(), %(campaign)s, c.id, b.id, CASE WHEN place %% 10 = 0 THEN 'random' ELSE 'acquired' END,
+           place %% %(batch)s, p.uncertainty, '{}', p.id,
+           CASE WHEN place < %(tasks)s * .8 THEN 'submitted' ELSE 'open' END, place + 1, made, made
+    FROM chosen c CROSS JOIN LATERAL (SELECT now() - (%(tasks)s - place) * interval '1 minute' AS made) AS moment
+    JOIN labeling_acquisitionbatch b ON b.campaign_id = %(campaign)s AND b.number = c.place / %(batch)s + 1
+    JOIN labeling_prediction p ON p.tile_id = c.id AND p.model_version_id = %(version)s
+"""
+_ANNOTATIONS = """
+    INSERT INTO labeling_annotation (task_id, ls_annotation_id, ls_updated_at, kind, annotator_name, result, lead_time,
+                                     prediction_id, correction_iou, problems, created)
+    SELECT id, ls_task_id, updated, 'submitted', 'annotator-' || ls_task_id %% 7, %(result)s::jsonb, 30, prediction_id,
+           random(), '[]', updated
+    FROM labeling_annotationtask WHERE campaign_id = %(campaign)s AND state = 'submitted'
+"""
+_INSTANCES = """
+    INSERT INTO labeling_predictedinstance (prediction_id, region_id, landform_class_id, rings, geometry, score,
+                                            stage_scores, stage_boxes, mask_entropy, class_entropy)
+    SELECT p.id, 'p' || n, %(landform)s, %(rings)s::jsonb,
+           ST_Buffer(ST_Translate(ST_Centroid(t.geometry), .004 * (random() - .5), .002 * (random() - .5)), .0004, 6),
+           random(), '{.9,.9,.9}', '[[1,2,3,4],[1,2,3,4],[1,2,3,4]]', .2, .1
+    FROM labeling_prediction p JOIN catalog_tile t ON t.id = p.tile_id, generate_series(1, 2) n
+    WHERE p.model_version_id = %(version)s AND random() < .5
+"""
+_PLACES = {
+    # where, whose label it is, what its revision came from
+    "drawn": """SELECT gen_random_uuid() AS id, t.id AS tile, t.geometry, a.id AS annotation, NULL::bigint AS import,
+                       'ls:' || a.ls_annotation_id || ':' || n AS origin, a.created
+                FROM labeling_annotation a JOIN labeling_annotationtask k ON k.id = a.task_id
+                JOIN catalog_tile t ON t.id = k.tile_id, generate_series(1, %(each)s) n""",
+    "imported": """SELECT gen_random_uuid() AS id, NULL::bigint AS tile, t.geometry, NULL::bigint AS annotation,
+                          %(import)s AS import, 'import:' || %(import)s || ':' || t.id || '-' || n AS origin,
+                          now() - interval '1 day' AS created
+                   FROM catalog_tile t JOIN catalog_region r ON r.id = t.region_id AND r.name = 'scale-test',
+                        generate_series(1, %(each)s) n""",
+}
+_LABELS = """
+    CREATE TEMPORARY TABLE place AS {places};
+    INSERT INTO labeling_label (id, campaign_id, tile_id, origin, created)
+    SELECT id, %(campaign)s, tile, origin, created FROM place;
+    INSERT INTO labeling_labelrevision (label_id, number, state, landform_class_id, geometry, properties, annotation_id,
+                                        label_import_id, author_name, reason, created)
+    SELECT id, 1, 'present', %(landform)s,
+           ST_Multi(ST_Buffer(ST_Translate(ST_Centroid(geometry), .006 * (random() - .5), .004 * (random() - .5)),
+                              .0002 + .0004 * random(), 8)),
+           '{{}}', annotation, import, 'somebody', 'filled for a benchmark', created
+    FROM place;
+    UPDATE labeling_label l SET current_id = r.id FROM labeling_labelrevision r WHERE r.label_id = l.id;
+    DROP TABLE place
+"""
+
+
+def fill(tiles: int, *, vertices: int = OUTLINE_VERTICES) -> Any:
+    """A campaign of about so many tiles: half of them tasks, twice as many labels, a prediction for each, one release.
+
+    Labels are drawn in the train and val regions and imported, with coverage, in the test region. Regions have outlines
+    of so many `vertices`.
+    """
+    from labeling.models import Campaign, CampaignModality, CampaignRegion, LabelImport, LandformClass
+    from thawloop.catalog import services as catalog
+    from thawloop.training.models import ModelAlias, ModelVersion, RetrainPolicy
+
+    side = max(10, round(math.sqrt(tiles)))
+    grid = catalog.define_grid("scale", SRID, PIXEL, SIZE)
+    campaign = Campaign.objects.create(name="scale", title="Scale", grid=grid, **PERIOD)
+    landform = LandformClass.objects.get_or_create(name="RTS")[0]
+    campaign.classes.add(landform)
+    CampaignModality.objects.create(
+        campaign=campaign, modality=catalog.ensure_builtin("rgb"), position=0, is_anchor=True
+    )
+    first = 0
+    for split, share in SPLITS.items():
+        last = side if split == "test" else first + round(side * share)
+        region = catalog.define_region(f"scale-{split}", _outline(first, last, side, vertices))
+        CampaignRegion.objects.create(campaign=campaign, region=region, split=split)
+        catalog.create_tiles(grid, region, **PERIOD)
+        first = last
+    version = ModelVersion.objects.create(campaign=campaign, number=1, name="scale-v1", path="x", checksum="0" * 64,
+                                          card={"losses": [0.5] * 2_000})  # fmt: skip
+    ModelAlias.objects.create(campaign=campaign, alias="champion", model_version=version)
+    RetrainPolicy.objects.create(campaign=campaign, min_new_tiles=10**9)
+    test = campaign.regions.get(name="scale-test")
+    covering = LabelImport.objects.create(
+        campaign=campaign, file_name="scale.gpkg", checksum="0" * 64, coverage=test.geometry
+    )
+    predict(campaign, version)
+    _write(campaign, version, landform, covering, side**2)
+    return campaign
+
+
+def predict(campaign: Any, version: Any, tiles: Any = None) -> None:
+    """Predictions of a version about some tiles (all of them), and its instances."""
+    from labeling.models import Prediction
+    from labeling.selectors import campaign_tiles
+
+    random = np.random.default_rng(version.number)
+    keys = list((campaign_tiles(campaign) if tiles is None else tiles).order_by("pk").values_list("pk", flat=True))
+    for start in range(0, len(keys), CHUNK):
+        part = keys[start : start + CHUNK]
+        vectors = random.normal(size=(len(part), DIMENSIONS)).astype("<f4")
+        Prediction.objects.bulk_create(
+            Prediction(tile_id=key, model_version=version, embedding=vector.tobytes(), uncertainty=random.random())
+            for key, vector in zip(part, vectors, strict=True)
+        )
+
+
+def _outline(first: int, last: int, side: int, vertices: int) -> Any:
+    """Columns of cells, with an edge that trembles by some metres."""
+    from thawloop.catalog.geometry import project
+
+    shape = box((COL + first) * STEP, ROW * STEP, (COL + last) * STEP, (ROW + side) * STEP)
+    edge = np.array(shape.segmentize(shape.length / vertices).exterior.coords)
+    edge += np.random.default_rng(0).uniform(-1, 1, edge.shape) * shape.length / vertices / 4
+    edge[-1] = edge[0]
+    return project(shapely.Polygon(edge).buffer(0), SRID, 4326)
+
+
+@transaction.atomic
+def _write(campaign: Any, version: Any, landform: Any, covering: Any, tiles: int) -> None:
+    from labeling.models import AcquisitionBatch
+
+    tasks = tiles // 2
+    AcquisitionBatch.objects.bulk_create(
+        AcquisitionBatch(campaign=campaign, number=number + 1, strategy="hybrid", seed=0, candidates=tiles,
+                         model_version=version)
+        for number in range(math.ceil(tasks / BATCH_SIZE))
+    )  # fmt: skip
+    values = {"campaign": campaign.pk, "version": version.pk, "tasks": tasks, "batch": BATCH_SIZE,
+              "result": json.dumps([_POLYGON]), "landform": landform.pk, "rings": json.dumps([_RING]),
+              "import": covering.pk}  # fmt: skip
+    with connection.cursor() as cursor:
+        for statement in (_TASKS, _ANNOTATIONS, _INSTANCES):
+            cursor.execute(statement, values)
+        for what, each in (("drawn", 2), ("imported", 6)):
+            for statement in _LABELS.format(places=_PLACES[what]).split(";"):
+                cursor.execute(statement, values | {"each": each})
+
+
+def analyze() -> None:
+    """What autovacuum does by itself after a while."""
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE")
