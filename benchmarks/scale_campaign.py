@@ -35,28 +35,27 @@ _TASKS = """
         FROM catalog_tile t JOIN catalog_region r ON r.id = t.region_id
         WHERE r.name <> 'scale-test' ORDER BY place LIMIT %(tasks)s
     )
-    INSERT INTO labeling_annotationtask (id, campaign_id, tile_id, batch_id, arm, rank, score, score_parts,
-                                         prediction_id, state, ls_task_id, created, updated)
-    SELECT gen_random_uuid(), %(campaign)s, c.id, b.id, CASE WHEN place %% 10 = 0 THEN 'random' ELSE 'acquired' END,
-           place %% %(batch)s, p.uncertainty, '{}', p.id,
-           CASE WHEN place < %(tasks)s * .8 THEN 'submitted' ELSE 'open' END, place + 1, made, made
+    SELECT gen_random_uuid() AS id, %(campaign)s AS campaign_id, c.id AS tile_id, b.id AS batch_id,
+           CASE WHEN place %% 10 = 0 THEN 'random' ELSE 'acquired' END AS arm, place %% %(batch)s AS rank,
+           p.uncertainty AS score, p.id AS prediction_id,
+           CASE WHEN place < %(tasks)s * .8 THEN 'submitted' ELSE 'open' END AS state, place + 1 AS ls_task_id,
+           made AS created, made AS updated
     FROM chosen c CROSS JOIN LATERAL (SELECT now() - (%(tasks)s - place) * interval '1 minute' AS made) AS moment
     JOIN labeling_acquisitionbatch b ON b.campaign_id = %(campaign)s AND b.number = c.place / %(batch)s + 1
     JOIN labeling_prediction p ON p.tile_id = c.id AND p.model_version_id = %(version)s
 """
 _ANNOTATIONS = """
-    INSERT INTO labeling_annotation (task_id, ls_annotation_id, ls_updated_at, kind, annotator_name, result, lead_time,
-                                     prediction_id, correction_iou, problems, created)
-    SELECT id, ls_task_id, updated, 'submitted', 'annotator-' || ls_task_id %% 7, %(result)s::jsonb, 30, prediction_id,
-           random(), '[]', updated
+    SELECT id AS task_id, ls_task_id AS ls_annotation_id, updated AS ls_updated_at, 'submitted' AS kind,
+           'annotator-' || ls_task_id %% 7 AS annotator_name, %(result)s::jsonb AS result, 30 AS lead_time,
+           prediction_id, random() AS correction_iou, updated AS created
     FROM labeling_annotationtask WHERE campaign_id = %(campaign)s AND state = 'submitted'
 """
 _INSTANCES = """
-    INSERT INTO labeling_predictedinstance (prediction_id, region_id, landform_class_id, rings, geometry, score,
-                                            stage_scores, stage_boxes, mask_entropy, class_entropy)
-    SELECT p.id, 'p' || n, %(landform)s, %(rings)s::jsonb,
-           ST_Buffer(ST_Translate(ST_Centroid(t.geometry), .004 * (random() - .5), .002 * (random() - .5)), .0004, 6),
-           random(), '{.9,.9,.9}', '[[1,2,3,4],[1,2,3,4],[1,2,3,4]]', .2, .1
+    SELECT p.id AS prediction_id, 'p' || n AS region_id, %(landform)s AS landform_class_id, %(rings)s::jsonb AS rings,
+           ST_Buffer(ST_Translate(ST_Centroid(t.geometry), .004 * (random() - .5), .002 * (random() - .5)), .0004, 6)
+               AS geometry,
+           random() AS score, '{.9,.9,.9}'::float[] AS stage_scores, .2 AS mask_entropy,
+           '[[1,2,3,4],[1,2,3,4],[1,2,3,4]]'::jsonb AS stage_boxes
     FROM labeling_prediction p JOIN catalog_tile t ON t.id = p.tile_id, generate_series(1, 2) n
     WHERE p.model_version_id = %(version)s AND random() < .5
 """
@@ -72,20 +71,16 @@ _PLACES = {
                    FROM catalog_tile t JOIN catalog_region r ON r.id = t.region_id AND r.name = 'scale-test',
                         generate_series(1, %(each)s) n""",
 }
-_LABELS = """
-    CREATE TEMPORARY TABLE place AS {places};
-    INSERT INTO labeling_label (id, campaign_id, tile_id, origin, created)
-    SELECT id, %(campaign)s, tile, origin, created FROM place;
-    INSERT INTO labeling_labelrevision (label_id, number, state, landform_class_id, geometry, properties, annotation_id,
-                                        label_import_id, author_name, reason, created)
-    SELECT id, 1, 'present', %(landform)s,
+_LABELS = "SELECT id, %(campaign)s AS campaign_id, tile AS tile_id, origin, created FROM place"
+_REVISIONS = """
+    SELECT id AS label_id, 1 AS number, %(landform)s AS landform_class_id,
            ST_Multi(ST_Buffer(ST_Translate(ST_Centroid(geometry), .006 * (random() - .5), .004 * (random() - .5)),
-                              .0002 + .0004 * random(), 8)),
-           '{{}}', annotation, import, 'somebody', 'filled for a benchmark', created
-    FROM place;
-    UPDATE labeling_label l SET current_id = r.id FROM labeling_labelrevision r WHERE r.label_id = l.id;
-    DROP TABLE place
+                              .0002 + .0004 * random(), 8)) AS geometry,
+           annotation AS annotation_id, import AS label_import_id, 'somebody' AS author_name,
+           'filled for a benchmark' AS reason, created
+    FROM place
 """
+_CURRENT = "UPDATE labeling_label l SET current_id = r.id FROM labeling_labelrevision r WHERE r.label_id = l.id"
 
 
 def fill(tiles: int, *, vertices: int = OUTLINE_VERTICES) -> Any:
@@ -155,7 +150,14 @@ def _outline(first: int, last: int, side: int, vertices: int) -> Any:
 
 @transaction.atomic
 def _write(campaign: Any, version: Any, landform: Any, covering: Any, tiles: int) -> None:
-    from labeling.models import AcquisitionBatch
+    from labeling.models import (
+        AcquisitionBatch,
+        Annotation,
+        AnnotationTask,
+        Label,
+        LabelRevision,
+        PredictedInstance,
+    )
 
     tasks = tiles // 2
     AcquisitionBatch.objects.bulk_create(
@@ -167,11 +169,32 @@ def _write(campaign: Any, version: Any, landform: Any, covering: Any, tiles: int
               "result": json.dumps([_POLYGON]), "landform": landform.pk, "rings": json.dumps([_RING]),
               "import": covering.pk}  # fmt: skip
     with connection.cursor() as cursor:
-        for statement in (_TASKS, _ANNOTATIONS, _INSTANCES):
-            cursor.execute(statement, values)
+        _insert(cursor, AnnotationTask, _TASKS, values)
+        _insert(cursor, Annotation, _ANNOTATIONS, values)
+        _insert(cursor, PredictedInstance, _INSTANCES, values)
         for what, each in (("drawn", 2), ("imported", 6)):
-            for statement in _LABELS.format(places=_PLACES[what]).split(";"):
-                cursor.execute(statement, values | {"each": each})
+            cursor.execute(f"CREATE TEMPORARY TABLE place AS {_PLACES[what]}", values | {"each": each})
+            _insert(cursor, Label, _LABELS, values)
+            _insert(cursor, LabelRevision, _REVISIONS, values)
+            cursor.execute("DROP TABLE place")
+        cursor.execute(_CURRENT)
+
+
+def _insert(cursor: Any, model: Any, select: str, values: dict[str, Any]) -> None:
+    """Insert what a query says of a model's columns; the others take the model's defaults."""
+    cursor.execute(f"SELECT * FROM ({select}) AS given LIMIT 0", values)
+    given = [column.name for column in cursor.description]
+    others = [
+        field for field in model._meta.concrete_fields
+        if field.column not in given and not field.null and not field.primary_key
+    ]  # fmt: skip
+    defaults = {f"default_{field.column}": field.get_db_prep_save(field.get_default(), connection) for field in others}
+    casts = [f"%(default_{field.column})s::{field.db_type(connection)}" for field in others]
+    cursor.execute(
+        f"INSERT INTO {model._meta.db_table} ({', '.join(given + [field.column for field in others])}) "
+        f"SELECT {', '.join(['given.*', *casts])} FROM ({select}) AS given",
+        values | defaults,
+    )
 
 
 def analyze() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.gis.admin import GISModelAdmin
-from django.db.models import Count, Model, Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
@@ -27,7 +27,8 @@ from labeling.models import (
 )
 from labeling.services.editing import change_campaign
 from labeling.services.webhooks import enqueue_processing
-from thawloop.core.admin import ReadOnlyAdmin
+from thawloop.core.admin import LightAdmin, ReadOnlyAdmin
+from thawloop.core.bulk import count_of
 from thawloop.core.errors import Refused
 from thawloop.core.services import audit, enqueue
 
@@ -80,7 +81,7 @@ class CampaignRegionInline(ReadOnlyInline):
 
 
 @admin.register(Campaign)
-class CampaignAdmin(ModelAdmin):
+class CampaignAdmin(LightAdmin):
     list_display = ("name", "title", "state", "period", "shown_tasks", "ls_project_id", "ls_synced_until")
     list_filter = ("state",)
     search_fields = ("name", "title")
@@ -95,8 +96,9 @@ class CampaignAdmin(ModelAdmin):
     _editable = ("title", "state", "score_threshold", "acquisition", "detector")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Campaign]:
-        done = Count("tasks", filter=Q(tasks__state=AnnotationTask.State.SUBMITTED))
-        return super().get_queryset(request).annotate(task_count=Count("tasks"), done_count=done)
+        done = count_of(AnnotationTask, "campaign", Q(state=AnnotationTask.State.SUBMITTED))
+        campaigns = super().get_queryset(request)
+        return campaigns.annotate(task_count=count_of(AnnotationTask, "campaign"), done_count=done)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
         names = [name for _, options in self.fieldsets for name in options["fields"]]
@@ -177,6 +179,7 @@ class AnnotationAdmin(LookOnlyAdmin):
     list_display = ("task", "ls_annotation_id", "kind", "annotator_name", "lead_time", "correction_iou", "has_problems")
     list_filter = ("task__campaign", "kind", "annotator_name")
     list_select_related = ("task__tile",)
+    list_defer = ("result",)
     search_fields = ("task__tile__key", "annotator_name", "ls_annotation_id")
     inlines = (LabelRevisionInline,)
 
@@ -207,6 +210,7 @@ class LabelRevisionAdmin(LookOnlyAdmin, GISModelAdmin):
     list_display = ("label", "number", "state", "landform_class", "author_name", "reason", "created")
     list_filter = ("label__campaign", "state", "landform_class")
     list_select_related = ("label", "landform_class")
+    list_defer = ("properties",)
     search_fields = ("label__id", "label__origin", "author_name")
 
 
@@ -233,7 +237,7 @@ class PredictionAdmin(LookOnlyAdmin):
     exclude = ("embedding",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Prediction]:
-        return super().get_queryset(request).defer("embedding")
+        return super().get_queryset(request).defer("embedding")  # on a row's own page, too
 
 
 @admin.register(WebhookEvent)

@@ -4,11 +4,12 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from django.contrib.gis.db.models import PolygonField
-from django.db.models import Exists, F, Func, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, F, Func, OuterRef, Q, QuerySet, Subquery
 
 from labeling.labelstudio.config import NO_STATEMENT, VERDICT
 from labeling.models import Annotation, AnnotationTask, Campaign, CampaignRegion, LabelImport, LabelRevision, Split
 from thawloop.catalog.models import Modality, Tile
+from thawloop.core.bulk import without_bulk
 
 
 class _Inset(Func):
@@ -39,11 +40,10 @@ def drawn_on(campaign: Campaign) -> Modality | None:
 def campaign_tiles(campaign: Campaign) -> QuerySet[Tile]:
     """All tiles of a campaign, each with its `split`."""
     split_of = CampaignRegion.objects.filter(campaign=campaign, region=OuterRef("region")).values("split")[:1]
-    return (
-        Tile.objects.filter(grid=campaign.grid_id, period=campaign.period, region__campaignregion__campaign=campaign)
-        .annotate(split=Subquery(split_of))
-        .select_related("grid", "region")
-    )
+    tiles = Tile.objects.filter(
+        grid=campaign.grid_id, period=campaign.period, region__campaignregion__campaign=campaign
+    ).annotate(split=Subquery(split_of))
+    return without_bulk(tiles.select_related("grid", "region"))
 
 
 def standing_annotations(campaign: Campaign) -> QuerySet[Annotation]:
@@ -70,7 +70,9 @@ def misunderstood_annotations(campaign: Campaign) -> QuerySet[Annotation]:
 
 def covering_imports(campaign: Campaign) -> QuerySet[LabelImport]:
     """The imports that make a statement about the tile of the outer query."""
-    return LabelImport.objects.filter(campaign=campaign, coverage__covers=_Inset(OuterRef("geometry")))
+    # boxes first: most tiles are nowhere near a coverage
+    near = LabelImport.objects.filter(campaign=campaign, coverage__bboverlaps=OuterRef("geometry"))
+    return near.filter(coverage__covers=_Inset(OuterRef("geometry")))
 
 
 def labelled_tiles(campaign: Campaign) -> QuerySet[Tile]:
@@ -91,30 +93,36 @@ def unlabelled_tiles(campaign: Campaign, split: str = "train") -> QuerySet[Tile]
 
 def current_labels(campaign: Campaign) -> QuerySet[LabelRevision]:
     """The labels of record: for each label that holds, its current revision."""
-    return (
-        LabelRevision.objects.filter(
-            label__campaign=campaign, label__current=F("pk"), state=LabelRevision.State.PRESENT
-        )
-        .select_related("label__tile", "landform_class", "annotation", "label_import")
-        .order_by("label_id")
-    )
+    revisions = LabelRevision.objects.filter(
+        label__campaign=campaign, label__current=F("pk"), state=LabelRevision.State.PRESENT
+    ).select_related("label__tile", "landform_class", "annotation", "label_import")
+    return without_bulk(revisions).order_by("label_id")
 
 
-def changes_since(campaign: Campaign, release: Dated | None) -> tuple[int, int]:
-    """What changed since a release was frozen (ever, if there is none).
+def count_labelled(campaign: Campaign, release: Dated | None) -> tuple[dict[str, int], int]:
+    """How many tiles are labelled, in one query that looks at each tile once.
 
     Returns:
-        How many labelled tiles have a newer annotation or import, not counting test tiles, from which nothing is
-        learned; and how many labels have a newer revision.
+        Labelled tiles of each split that has any; and how many have a newer annotation or import than a release (all,
+        if there is none), not counting test tiles, from which nothing is learned.
     """
-    tiles = labelled_tiles(campaign).exclude(region__in=_regions(campaign, Split.TEST))
-    revisions = LabelRevision.objects.filter(label__campaign=campaign)
+    tiles = labelled_tiles(campaign).order_by()
+    is_new = Q()
     if release is not None:
         newer = Q(created__gt=release.created)
         annotated = standing_annotations(campaign).filter(newer, task__tile=OuterRef("pk"))
-        tiles = tiles.filter(Exists(annotated) | Exists(covering_imports(campaign).filter(newer)))
-        revisions = revisions.filter(newer)
-    return tiles.count(), revisions.values("label").distinct().count()
+        is_new = Q(Exists(annotated) | Exists(covering_imports(campaign).filter(newer)))
+    counts = tiles.values("split").annotate(tiles=Count("pk"), new=Count("pk", filter=is_new))
+    rows = list(counts.values_list("split", "tiles", "new"))
+    return {split: count for split, count, _ in rows}, sum(new for split, _, new in rows if split != Split.TEST)
+
+
+def changed_labels(campaign: Campaign, release: Dated | None) -> int:
+    """How many labels have a newer revision than a release (any, if there is none)."""
+    revisions = LabelRevision.objects.filter(label__campaign=campaign)
+    if release is not None:
+        revisions = revisions.filter(created__gt=release.created)
+    return revisions.aggregate(labels=Count("label", distinct=True))["labels"] or 0
 
 
 def _regions(campaign: Campaign, split: str) -> QuerySet[CampaignRegion, Any]:

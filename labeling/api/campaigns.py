@@ -2,16 +2,24 @@
 
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from labeling.models import AcquisitionBatch, AnnotationTask, Campaign, LandformClass
+from labeling.models import (
+    AcquisitionBatch,
+    AnnotationTask,
+    Campaign,
+    CampaignModality,
+    CampaignRegion,
+    LandformClass,
+)
 from labeling.services.editing import EDITABLE, change_campaign
 from thawloop.core.api import JobSerializer
+from thawloop.core.bulk import count_of, without_bulk
 from thawloop.core.permissions import ModelPermissions
 from thawloop.core.services import enqueue
 
@@ -77,7 +85,9 @@ class CampaignViewSet(viewsets.ReadOnlyModelViewSet[Campaign]):
     """Annotation efforts. They are made from a campaign file; settings can be changed while they run."""
 
     queryset = Campaign.objects.select_related("grid").prefetch_related(
-        "classes", "campaign_modalities__modality", "campaign_regions__region"
+        "classes",
+        Prefetch("campaign_modalities", CampaignModality.objects.select_related("modality")),
+        Prefetch("campaign_regions", without_bulk(CampaignRegion.objects.select_related("region"))),
     )
     serializer_class = CampaignSerializer
     permission_classes = [CampaignPermissions]
@@ -87,7 +97,8 @@ class CampaignViewSet(viewsets.ReadOnlyModelViewSet[Campaign]):
     def get_queryset(self) -> QuerySet[Campaign]:
         """With the number of tasks in each state."""
         states = {
-            f"tasks_{state}": Count("tasks", filter=Q(tasks__state=state)) for state in AnnotationTask.State.values
+            f"tasks_{state}": count_of(AnnotationTask, "campaign", Q(state=state))
+            for state in AnnotationTask.State.values
         }
         return super().get_queryset().annotate(**states)
 
@@ -131,6 +142,8 @@ class AcquisitionBatchSerializer(serializers.ModelSerializer[AcquisitionBatch]):
 class AcquisitionBatchViewSet(viewsets.ReadOnlyModelViewSet[AcquisitionBatch]):
     """Tiles chosen in one go, and how."""
 
-    queryset = AcquisitionBatch.objects.select_related("campaign", "model_version").annotate(task_count=Count("tasks"))
+    queryset = AcquisitionBatch.objects.select_related("campaign", "model_version").annotate(
+        task_count=count_of(AnnotationTask, "batch")
+    )
     serializer_class = AcquisitionBatchSerializer
     filterset_fields = {"campaign__name": ["exact"], "strategy": ["exact"]}

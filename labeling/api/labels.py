@@ -94,6 +94,7 @@ class LabelViewSet(viewsets.ReadOnlyModelViewSet[Label]):
     serializer_class = LabelSerializer
     pagination_class = NewestFirst
     filterset_class = LabelFilter
+    related_bulk = ("current__geometry", "current__properties")
 
     def get_queryset(self) -> QuerySet[Label]:
         """Lists show what holds, unless asked otherwise."""
@@ -119,9 +120,28 @@ class LabelImportSerializer(serializers.ModelSerializer[LabelImport]):
         fields = ["id", "campaign", "file_name", "checksum", "counts", "coverage", "created"]
 
 
+class LabelImportInListSerializer(LabelImportSerializer):
+    """Without its coverage, which may be as large as a coastline."""
+
+    coverage = None  # type: ignore[assignment]
+
+    class Meta(LabelImportSerializer.Meta):
+        fields = [name for name in LabelImportSerializer.Meta.fields if name != "coverage"]
+
+
 class LabelImportViewSet(viewsets.ReadOnlyModelViewSet[LabelImport]):
-    """Label files that were taken in."""
+    """Label files that were taken in; each one's own address has its coverage, too."""
 
     queryset = LabelImport.objects.select_related("campaign")
     serializer_class = LabelImportSerializer
+
+    def get_queryset(self) -> QuerySet[LabelImport]:
+        """Lists leave coverages in the database."""
+        rows = super().get_queryset()
+        return rows.defer("coverage") if self.action == "list" else rows
+
+    def get_serializer_class(self) -> type[LabelImportSerializer]:
+        """Lists are short."""
+        return LabelImportInListSerializer if self.action == "list" else LabelImportSerializer
+
     filterset_fields = {"campaign__name": ["exact"], "checksum": ["exact"]}

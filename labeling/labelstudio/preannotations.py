@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from django.db.models import Count
-
 from labeling.labelstudio.config import anchor_picture
 from labeling.labelstudio.results import write_result
 from labeling.labelstudio.shown import shown_instances
 from labeling.models import AnnotationTask, Campaign, Prediction
 from thawloop.catalog.pictures import picture_size
+from thawloop.core.bulk import count_of
 
 # The version of predictions of tasks that no model has spoken about; they are empty, and carry the order.
 NO_MODEL = "no-model"
@@ -26,10 +25,10 @@ class Preannotations:
     def __init__(self, campaign: Campaign) -> None:
         self._campaign = campaign
         self._picture = anchor_picture(campaign)
-        counts = campaign.batches.order_by("number").annotate(size=Count("tasks")).values_list("pk", "size")
+        batches = campaign.batches.order_by("number").annotate(size=count_of(AnnotationTask, "batch"))
         self._before: dict[int, int] = {}
         total = 0
-        for batch, size in counts:
+        for batch, size in batches.values_list("pk", "size"):
             self._before[batch] = total
             total += size
 

@@ -12,7 +12,7 @@ from shapely.geometry import Polygon
 
 from labeling.errors import BadAnnotation
 from labeling.models import Annotation, AnnotationTask, Label, LabelRevision
-from labeling.selectors import changes_since, current_labels, labelled_tiles, unlabelled_tiles
+from labeling.selectors import changed_labels, count_labelled, current_labels, labelled_tiles, unlabelled_tiles
 from labeling.services import record_annotation, record_deletion, withdraw_task
 from labeling.services.annotations import settle_again
 from tests.labeling.build import (
@@ -164,7 +164,7 @@ def makes_no_statement(task):
     assert task.state == AnnotationTask.State.RETURNED
     assert not current_labels(task.campaign).exists()
     assert not labelled_tiles(task.campaign).exists()
-    assert changes_since(task.campaign, None)[0] == 0
+    assert count_labelled(task.campaign, None)[1] == 0
 
 
 EIGHT = polygon([(10, 10), (50, 50), (50, 10), (10, 50)], "eight")
@@ -330,7 +330,8 @@ def test_tiles_inside_an_imports_coverage_are_labelled(campaign):
     )
     assert list(labelled_tiles(campaign)) == [tile]
     assert unlabelled_tiles(campaign).count() == 15
-    assert changes_since(campaign, None) == (1, 0)
+    assert count_labelled(campaign, None) == ({"train": 1}, 1)
+    assert changed_labels(campaign, None) == 0
 
 
 def test_changes_since_a_release_count_newer_annotations_and_labels(campaign):
@@ -342,11 +343,11 @@ def test_changes_since_a_release_count_newer_annotations_and_labels(campaign):
         task.save()
     record_annotation(first, annotation(7, polygon(SQUARE)))
     release = Release.objects.create(campaign=campaign, version="1.0.0", definition={})
-    assert changes_since(campaign, None) == (1, 1)
-    assert changes_since(campaign, release) == (0, 0)
+    assert (count_labelled(campaign, None), changed_labels(campaign, None)) == (({"train": 1}, 1), 1)
+    assert (count_labelled(campaign, release), changed_labels(campaign, release)) == (({"train": 1}, 0), 0)
     record_annotation(second, annotation(8, polygon(SQUARE), polygon(RING, "r2")))
     record_annotation(first, annotation(7, polygon(MOVED), minute=1))
-    assert changes_since(campaign, release) == (2, 3)
+    assert (count_labelled(campaign, release), changed_labels(campaign, release)) == (({"train": 2}, 2), 3)
 
 
 @pytest.mark.django_db(transaction=True)

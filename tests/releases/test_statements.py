@@ -10,7 +10,7 @@ from labeling.services import record_annotation
 from tests.releases.site import SIZE, annotate, tiles
 from thawloop.catalog.models import Tile
 from thawloop.releases.services import freeze_release
-from thawloop.training.selectors.policy import labelled_per_split
+from thawloop.training.selectors.policy import label_stock
 
 pytestmark = pytest.mark.django_db
 TRIANGLE = [[(10.0, 10.0), (30.0, 10.0), (30.0, 30.0)]]
@@ -38,7 +38,7 @@ def test_a_tile_that_was_not_understood_is_in_no_release_and_counts_nowhere(make
     campaign = make_campaign(val=True)
     for name in ("train", "test"):
         annotate(campaign, tiles(campaign, name)[0], TRIANGLE)
-    before = labelled_per_split(campaign)
+    before = label_stock(campaign).tiles
     sound = region(campaign, "sound", [(10, 10), (30, 10), (30, 30)])
     eight = region(campaign, "eight", [(10, 10), (50, 50), (50, 10), (10, 50)])
     classless = region(campaign, "classless", [(10, 10), (30, 10), (30, 30)], polygonlabels=[])
@@ -48,6 +48,6 @@ def test_a_tile_that_was_not_understood_is_in_no_release_and_counts_nowhere(make
 
     release = freeze_release(campaign)
 
-    assert labelled_per_split(campaign) == before
+    assert label_stock(campaign).tiles == before
     assert {row.tile_id for row in release.release_tiles.all()} == {tiles(campaign, name)[0].pk for name in before}
     assert release.release_labels.count() == 2

@@ -4,6 +4,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from labeling.models import Campaign
@@ -177,3 +179,31 @@ def test_outlook_of_an_unlabelled_campaign_says_why_not(campaign: "Campaign") ->
     ahead = outlook(campaign)
     assert not ahead.can_start
     assert ahead.obstacle == "No tile of the train regions is labelled."
+
+
+def test_what_is_asked_again_is_counted_again_only_when_something_changed(labelled: "Campaign") -> None:
+    policy(labelled, min_new_tiles=10)
+    first = explain_policy(labelled)
+    with CaptureQueriesContext(connection) as queries:
+        assert explain_policy(labelled) == first
+    assert not [query["sql"] for query in queries if "labeling_annotationtask" in query["sql"]]
+    labelled.campaign_regions.filter(split="test").update(split="val")
+    assert "No test tile is labelled" in explain_policy(labelled).reasons[0]
+    assert explain_policy(labelled).new_tiles == 18
+    labelled.imports.update(coverage=None)
+    assert explain_policy(labelled).new_tiles == 0
+
+
+def test_a_pass_counts_nothing_while_a_retraining_runs(labelled: "Campaign") -> None:
+    policy(labelled, min_new_tiles=10)
+    Retraining.objects.create(campaign=labelled, number=1, reason="x", state="finetuning")
+    with CaptureQueriesContext(connection) as queries:
+        assert apply_policies() == []
+    assert not [query["sql"] for query in queries if "catalog_tile" in query["sql"]]
+
+
+def test_outlook_asks_no_question_twice(labelled: "Campaign") -> None:
+    with CaptureQueriesContext(connection) as queries:
+        outlook(labelled)
+    counted = [query["sql"] for query in queries if "catalog_tile" in query["sql"] and "GROUP BY" in query["sql"]]
+    assert len(counted) == 1

@@ -4,27 +4,23 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.gis.db.models import MultiPolygonField
-from django.db.models import Count, Model, QuerySet
+from django.db.models import Model, QuerySet
 from django.forms import Media
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 
 from thawloop.catalog import services
 from thawloop.catalog.maps import LocalMapWidget, shown_map
 from thawloop.catalog.models import Modality, Region, Scene, Tile, TileGrid
 from thawloop.catalog.pictures import picture_url
+from thawloop.core.admin import LightAdmin
+from thawloop.core.bulk import count_of
 from thawloop.core.errors import Refused
 
 
-def _is_one(request: HttpRequest) -> bool:
-    """Whether one row is asked for: lists leave geometries, which may be large, in the database."""
-    return bool(request.resolver_match and request.resolver_match.kwargs.get("object_id"))
-
-
-class DefinitionAdmin(ModelAdmin):
+class DefinitionAdmin(LightAdmin):
     """Rows that a service defines; afterwards only the fields in `amendable` may change."""
 
     amendable: tuple[str, ...] = ()
@@ -76,7 +72,7 @@ class ModalityAdmin(DefinitionAdmin):
     amendable = ("title", "colormap")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Modality]:
-        return super().get_queryset(request).annotate(scene_count=Count("scenes"))
+        return super().get_queryset(request).annotate(scene_count=count_of(Scene, "modality"))
 
     def define(self, values: dict[str, Any]) -> Model:
         return services.define_modality(**values)
@@ -112,10 +108,6 @@ class RegionAdmin(DefinitionAdmin):
     shown = ("map",)
     formfield_overrides = {MultiPolygonField: {"widget": LocalMapWidget}}
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Region]:
-        rows = super().get_queryset(request)
-        return rows if _is_one(request) else rows.defer("geometry")
-
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
         return [*super().get_fields(request, obj), *([] if obj else ["geometry"])]
 
@@ -134,15 +126,12 @@ class SceneAdmin(DefinitionAdmin):
     list_select_related = ("modality",)
     search_fields = ("uri", "checksum")
     date_hierarchy = "acquired"
+    list_defer = ("crs",)
     amendable = ("provider", "licence")
     shown = ("map",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # Scenes are registered by `manage.py ingest` and the API.
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Scene]:
-        rows = super().get_queryset(request)
-        return rows if _is_one(request) else rows.defer("footprint", "crs")
 
     @admin.display(ordering="uri")
     def file(self, scene: Scene) -> str:
@@ -173,10 +162,6 @@ class TileAdmin(DefinitionAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # Tiles are made over a region: `services.create_tiles`.
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Tile]:
-        rows = super().get_queryset(request)
-        return rows if _is_one(request) else rows.defer("geometry")
 
     @admin.display(description="footprint")
     def map(self, tile: Tile) -> SafeString:

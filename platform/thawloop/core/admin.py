@@ -4,18 +4,49 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Model, QuerySet
+from django.contrib.gis.db.models import GeometryField
+from django.db.models import BinaryField, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from thawloop.core.bulk import bulky_fields, without_bulk
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry, Job
 from thawloop.core.services import cancel_job, retry_job
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class LightRelatedFilter(admin.RelatedFieldListFilter):
+    """Offers related rows by their names without fetching their outlines."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
+        """Key and name of each."""
+        other = field.related_model
+        ordering = self.field_admin_ordering(field, request, model_admin) or other._meta.ordering
+        return [(row.pk, str(row)) for row in other._default_manager.order_by(*ordering).defer(*bulky_fields(other))]
+
+
+admin.FieldListFilter.register(lambda field: bool(field.remote_field), LightRelatedFilter, take_priority=True)
+
+
+class LightAdmin(ModelAdmin):
+    """Lists fetch what they show: no outlines and bytes, nothing of related rows but what a line is made of."""
+
+    list_defer: tuple[str, ...] = ()  # more fields that a list does without
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """All of a row on its own page."""
+        rows = super().get_queryset(request)
+        if request.resolver_match and request.resolver_match.kwargs.get("object_id"):
+            return rows
+        related = self.list_select_related if isinstance(self.list_select_related, list | tuple) else ()
+        fields = self.model._meta.concrete_fields
+        own = [field.name for field in fields if isinstance(field, BinaryField | GeometryField)]
+        return without_bulk(rows, related=related).defer(*own, *self.list_defer)
+
+
+class ReadOnlyAdmin(LightAdmin):
     """Rows that services write and nobody edits."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, F, Max, Q, QuerySet
+from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
 
-from labeling.models import AcquisitionBatch, Annotation, AnnotationTask, Campaign, LabelRevision
+from labeling.models import AcquisitionBatch, Annotation, AnnotationTask, Campaign, Label
 from labeling.selectors import misunderstood_annotations
+from thawloop.core.bulk import count_of, without_bulk
 from thawloop.core.models import Job
 from thawloop.releases.models import Release
 from thawloop.training.models import Evaluation, ModelVersion
@@ -33,11 +34,12 @@ class Queue:
 
 def campaign_cards() -> QuerySet[Campaign]:
     """Every campaign with the numbers of its card."""
+    newest = AnnotationTask.objects.filter(campaign=OuterRef("pk")).order_by().values("campaign")
     return Campaign.objects.annotate(
-        open_tasks=Count("tasks", filter=Q(tasks__state__in=["pending", "open"]), distinct=True),
-        done_tasks=Count("tasks", filter=Q(tasks__state="submitted"), distinct=True),
-        label_count=Count("labels", filter=Q(labels__current__state="present"), distinct=True),
-        last_activity=Max("tasks__updated"),
+        open_tasks=count_of(AnnotationTask, "campaign", Q(state__in=["pending", "open"])),
+        done_tasks=count_of(AnnotationTask, "campaign", Q(state="submitted")),
+        label_count=count_of(Label, "campaign", Q(current__state="present")),
+        last_activity=Subquery(newest.annotate(last=Max("updated")).values("last")),
     ).order_by("name")
 
 
@@ -48,7 +50,7 @@ def queue_of(campaign: Campaign) -> Queue:
     counts |= {row["state"]: row["n"] for row in tasks.order_by().values("state").annotate(n=Count("id"))}
     batch = campaign.batches.select_related("model_version").order_by("-number").first()
     arms = {row["arm"]: row["n"] for row in tasks.filter(batch=batch).order_by().values("arm").annotate(n=Count("id"))}
-    waiting = tasks.filter(state__in=["pending", "open"]).select_related("tile", "prediction")
+    waiting = tasks.filter(state__in=["pending", "open"]).select_related("tile")
     corrections = sorted(
         value
         for value in tasks.filter(batch=batch, annotations__correction_iou__isnull=False).values_list(
@@ -61,8 +63,10 @@ def queue_of(campaign: Campaign) -> Queue:
         total=sum(counts.values()),
         batch=batch,
         arms=arms if batch else {},
-        next_tasks=list(waiting.order_by(F("batch_id").desc(nulls_last=True), "rank")[:10]),
-        misunderstood=list(misunderstood_annotations(campaign).select_related("task__tile").order_by("id")[:10]),
+        next_tasks=list(without_bulk(waiting).order_by(F("batch_id").desc(nulls_last=True), "rank")[:10]),
+        misunderstood=list(
+            without_bulk(misunderstood_annotations(campaign).select_related("task__tile")).order_by("id")[:10]
+        ),
         median_correction=corrections[len(corrections) // 2] if corrections else None,
     )
 
@@ -92,7 +96,7 @@ def versions_of(campaign: Campaign) -> list[VersionRow]:
     )
     return [
         VersionRow(version, next((row for row in reversed(version.evaluations.all()) if row.split == "test"), None))
-        for version in versions
+        for version in without_bulk(versions)
     ]
 
 
@@ -103,7 +107,7 @@ def releases_of(campaign: Campaign) -> QuerySet[Release]:
 
 def label_count(campaign: Campaign) -> int:
     """Labels of record that hold now."""
-    return LabelRevision.objects.filter(label__campaign=campaign, label__current=F("pk"), state="present").count()
+    return Label.objects.filter(campaign=campaign, current__state="present").count()
 
 
 def label_studio_links(campaign: Campaign) -> dict[str, str]:

@@ -17,6 +17,7 @@ class ReleaseAdmin(ReadOnlyAdmin):
     list_display = ("__str__", "shown_state", "tiles", "labels", "parent", "created", "created_by")
     list_filter = ("campaign", "state")
     list_select_related = ("campaign", "parent__campaign", "created_by")
+    list_defer = ("definition",)
     search_fields = ("campaign__name", "version", "notes", "manifest_checksum")
     date_hierarchy = "created"
     actions = ("write_files", "check_files")

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import connection
+from django.db.models import Exists, OuterRef
 
-from labeling.models import Campaign, CampaignRegion, LabelImport, Split
+from labeling.models import Campaign, CampaignRegion, LabelImport, LabelRevision, Split
 from labeling.selectors import campaign_tiles, labelled_tiles, standing_annotations
 from thawloop.releases.definition import shape_of
 from thawloop.releases.models import Release
@@ -75,8 +76,8 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
 def frozen_members(release: Release) -> Members:
     """What a release holds."""
     tiles = {
-        row.tile_id: (row.split, row.annotation_id)
-        for row in release.release_tiles.only("tile_id", "split", "annotation_id")
+        tile: (split, annotation)
+        for tile, split, annotation in release.release_tiles.values_list("tile_id", "split", "annotation_id")
     }
     labels = release.release_labels.values_list("revision__label_id", "revision_id")
     sources = frozenset(release.definition["provenance"]["sources"])
@@ -126,7 +127,8 @@ def _labels_of(revisions: set[int]) -> dict[str, int]:
 def _sources(campaign: Campaign, tiles: Tiles, revisions: set[int]) -> frozenset[str]:
     """`annotations` if anybody drew; `import:<checksum>` for every file that gave a label or covers a tile."""
     drawn = {"annotations"} if any(annotation for _, annotation in tiles.values()) else set()
-    gave = LabelImport.objects.filter(campaign=campaign, revisions__in=revisions)
+    given = LabelRevision.objects.filter(label_import=OuterRef("pk"), pk__in=revisions)
+    gave = LabelImport.objects.filter(Exists(given), campaign=campaign)
     covers = LabelImport.objects.filter(campaign=campaign, coverage__isnull=False)
     if all(annotation for _, annotation in tiles.values()):
         covers = covers.none()

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
-from thawloop.core.admin import ReadOnlyAdmin
+from thawloop.core.admin import LightAdmin, ReadOnlyAdmin
 from thawloop.core.errors import Refused
 from thawloop.training.models import (
     Evaluation,
@@ -36,7 +36,7 @@ _STATES = {
 
 
 @admin.register(RetrainPolicy)
-class RetrainPolicyAdmin(ModelAdmin):
+class RetrainPolicyAdmin(LightAdmin):
     list_display = (
         "campaign",
         "enabled",
@@ -122,6 +122,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     list_display = ("name", "campaign", "shown_aliases", "release", "parent", "created")
     list_filter = ("campaign", "aliases__alias")
     list_select_related = ("campaign", "release__campaign", "parent")
+    list_defer = ("card",)
     search_fields = ("name", "checksum")
     inlines = (EvaluationInline,)
     actions = ("make_champion",)
@@ -151,6 +152,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 @admin.register(TrainingRun)
 class TrainingRunAdmin(ReadOnlyAdmin):
     list_display = ("retraining", "stage", "modality", "device", "seconds", "peak_memory_mb", "finished")
+    list_defer = ("config", "metrics")
     list_filter = ("stage", "retraining__campaign")
     list_select_related = ("retraining__campaign", "modality")
 

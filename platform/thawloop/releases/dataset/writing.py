@@ -12,6 +12,7 @@ from labeling.models import LabelRevision, Split
 from thawloop.catalog.chips import Chip, ChipReader, write_chip
 from thawloop.catalog.geometry import geodesic_area, to_pixels, to_shapely
 from thawloop.catalog.models import Modality, Tile
+from thawloop.core.bulk import without_bulk
 from thawloop.releases.dataset.card import data_card
 from thawloop.releases.dataset.coco import TileLabel, annotation_of
 from thawloop.releases.dataset.manifest import digest, write_manifest
@@ -93,6 +94,7 @@ class DatasetWriter:
     def _members(self) -> Iterator[tuple[ReleaseTile, list[LabelRevision]]]:
         """Tiles in the order of their keys, each with its labels in the order of their ids."""
         rows = self.release.release_tiles.select_related("tile__grid", "tile__region").order_by("tile__key")
+        rows = without_bulk(rows, keep=("tile__geometry",))
         ids = list(rows.values_list("pk", flat=True))
         for start in range(0, len(ids), BATCH):
             part = list(rows.filter(pk__in=ids[start : start + BATCH]))

@@ -10,6 +10,7 @@ from shapely.geometry.base import BaseGeometry
 
 from labeling.models import LabelRevision
 from thawloop.catalog.geometry import WGS84, geodesic_area, to_shapely
+from thawloop.core.bulk import without_bulk
 from thawloop.releases.membership import frozen_members, frozen_revisions_on
 from thawloop.releases.models import Release
 
@@ -50,7 +51,7 @@ def label_features(release: Release) -> Iterator[LabelFeature]:
             where[0].add(regions[tile])
             where[1].add(tiles[tile][0])
     held = LabelRevision.objects.filter(releaselabel__release=release).order_by("label_id")
-    for revision in held.select_related("landform_class", "label_import").iterator(chunk_size=BATCH):
+    for revision in without_bulk(held.select_related("landform_class", "label_import")).iterator(chunk_size=BATCH):
         names, splits = places.get(revision.pk, (set(), set()))
         yield LabelFeature(to_shapely(revision.geometry), _attributes(release, revision, names, splits))
 

@@ -2,7 +2,7 @@
 
 from thawloop.training.selectors.curve import LearningPoint, learning_curve
 from thawloop.training.selectors.outlook import Outlook, outlook
-from thawloop.training.selectors.policy import PolicyExplanation, explain_policy
+from thawloop.training.selectors.policy import PolicyExplanation, explain_policy, may_be_due
 from thawloop.training.selectors.succession import active_retraining, champion, is_predicting, previous_champion
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "explain_policy",
     "is_predicting",
     "learning_curve",
+    "may_be_due",
     "outlook",
     "previous_champion",
 ]

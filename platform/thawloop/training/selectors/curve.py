@@ -1,9 +1,10 @@
 """What each retraining brought."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Avg
+from django.db.models import Avg, Q
 
 from labeling.models import Annotation, Campaign
 from thawloop.training.models import Evaluation, Retraining
@@ -48,8 +49,8 @@ def learning_curve(campaign: Campaign) -> list[LearningPoint]:
         (row.model_version_id, row.release_id): row
         for row in Evaluation.objects.filter(model_version__campaign=campaign, split="test")
     }
+    corrections = _corrections(campaign, retrainings)
     points = []
-    before: Retraining | None = None
     for retraining in retrainings:
         row = measured.get((retraining.model_version.pk, retraining.release_id))
         counts = retraining.release.counts if retraining.release else {}
@@ -61,12 +62,11 @@ def learning_curve(campaign: Campaign) -> list[LearningPoint]:
                 ap=row.ap if row else None,
                 ap50=row.ap50 if row else None,
                 ap30=row.ap30 if row else None,
-                correction_iou=_correction(campaign, before, retraining),
+                correction_iou=corrections[f"r{retraining.number}"],
                 promoted=retraining.promoted,
                 model_version=retraining.model_version.name,
             )
         )
-        before = retraining
     return points
 
 
@@ -74,11 +74,14 @@ def _to_learn_from(counts: dict[str, Any]) -> int:
     return sum(int(count) for split, count in counts.items() if split != "test")
 
 
-def _correction(campaign: Campaign, before: Retraining | None, retraining: Retraining) -> float | None:
-    made = Annotation.objects.filter(
-        task__campaign=campaign, correction_iou__isnull=False, created__lte=retraining.created
-    )
-    if before is not None:
-        made = made.filter(created__gt=before.created)
-    mean: float | None = made.aggregate(mean=Avg("correction_iou"))["mean"]
-    return mean
+def _corrections(campaign: Campaign, retrainings: Sequence[Retraining]) -> dict[str, float | None]:
+    """For each retraining, the mean agreement of the annotations made since the one before, in one query."""
+    if not retrainings:
+        return {}
+    made = Annotation.objects.filter(task__campaign=campaign, correction_iou__isnull=False)
+    means: dict[str, Avg] = {}
+    since = Q()
+    for retraining in retrainings:
+        means[f"r{retraining.number}"] = Avg("correction_iou", filter=since & Q(created__lte=retraining.created))
+        since = Q(created__gt=retraining.created)
+    return made.aggregate(**means)

@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from labeling.configuration import DetectorSettings
-from labeling.models import Campaign, Split
+from labeling.models import Campaign
 from labeling.selectors import current_labels
 from thawloop.core.errors import Refused
 from thawloop.training.architecture import Architecture
 from thawloop.training.selectors.plan import TrainingPlan, plan_training
-from thawloop.training.selectors.policy import explain_policy, holds_labels, labelled_per_split
+from thawloop.training.selectors.policy import LabelStock, explain_policy, label_stock
 from thawloop.training.selectors.succession import active_retraining, champion
 
 
@@ -42,11 +42,11 @@ class Outlook:
 
 def outlook(campaign: Campaign) -> Outlook:
     """Look ahead without changing anything."""
-    tiles = labelled_per_split(campaign)
+    stock = label_stock(campaign)
     explanation = explain_policy(campaign)
     try:
         stages = _stages(campaign, plan_training(campaign, Architecture.wanted(campaign)))
-        obstacle = _obstacle(campaign, tiles)
+        obstacle = _obstacle(campaign, stock)
     except Refused as refusal:
         stages, obstacle = [], str(refusal)
     return Outlook(
@@ -54,21 +54,21 @@ def outlook(campaign: Campaign) -> Outlook:
         obstacle=obstacle,
         due=explanation.due,
         reasons=explanation.reasons,
-        tiles={split: tiles.get(split, 0) for split in ("train", "val", "test")},
+        tiles={split: stock.tiles.get(split, 0) for split in ("train", "val", "test")},
         labels=current_labels(campaign).count(),
         stages=stages,
     )
 
 
-def _obstacle(campaign: Campaign, tiles: dict[str, int]) -> str:
+def _obstacle(campaign: Campaign, stock: LabelStock) -> str:
     if campaign.state == Campaign.State.CLOSED:
         return f"Campaign `{campaign.name}` is closed."
     if active := active_retraining(campaign):
         return f"Retraining {active.number} is running ({active.state})."
     for split in ("train", "test"):
-        if not tiles.get(split):
+        if not stock.tiles.get(split):
             return f"No tile of the {split} regions is labelled."
-    if not holds_labels(campaign, Split.TRAIN):
+    if not stock.teaches:
         return "The labelled training tiles hold no label yet: a model needs at least one."
     return ""
 

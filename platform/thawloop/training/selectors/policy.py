@@ -1,18 +1,29 @@
 """Why a campaign retrains now, or why not."""
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q
+from django.core.cache import cache
+from django.db import connection
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from labeling.models import Campaign, Split
-from labeling.selectors import changes_since, current_labels, labelled_tiles, standing_annotations
+from labeling.selectors import changed_labels, count_labelled, current_labels, labelled_tiles, standing_annotations
 from thawloop.training.models import Retraining, RetrainPolicy
 from thawloop.training.selectors.succession import active_retraining
 
 STOPPED = (Retraining.State.FAILED, Retraining.State.CANCELLED)
+_KEPT_SECONDS = 30
+# Small tables by the place and the writer of every row: they may be updated.
+_STATE_OF_LABELS = """
+    SELECT (SELECT max(id) FROM labeling_annotation), (SELECT max(id) FROM labeling_labelrevision),
+           (SELECT max(id) FROM catalog_tile),
+           (SELECT array_agg((ctid, xmin::text)::text ORDER BY id) FROM labeling_labelimport WHERE campaign_id = %s),
+           (SELECT array_agg((ctid, xmin::text)::text ORDER BY id) FROM labeling_campaignregion WHERE campaign_id = %s)
+"""
 
 
 @dataclass(frozen=True)
@@ -43,23 +54,34 @@ class PolicyExplanation:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class LabelStock:
+    """What a campaign has to learn from, and what of it is new since the last release that was trained on.
+
+    Attributes:
+        tiles: Labelled tiles of each split that has any.
+        new_tiles: Train and val tiles labelled since.
+        new_labels: Labels changed since.
+        teaches: Whether any label lies on a labelled training tile.
+    """
+
+    tiles: dict[str, int]
+    new_tiles: int
+    new_labels: int
+    teaches: bool
+
+
 def explain_policy(campaign: Campaign) -> PolicyExplanation:
     """Say whether a campaign's retraining is due, and why (not)."""
     policy = RetrainPolicy.objects.filter(campaign=campaign).first()
-    last = campaign.retrainings.select_related("release").order_by("-number").first()
     trained = _last_trained(campaign)
-    tiles, labels = changes_since(campaign, trained.release if trained else None)
+    stock = label_stock(campaign, trained)
     since = f"since release {trained.release.version}" if trained and trained.release else "so far"
     minimum_tiles, minimum_labels = (policy.min_new_tiles, policy.min_new_labels) if policy else (1, 0)
     minimum_tiles = minimum_tiles if minimum_tiles or minimum_labels else 1  # never on nothing new at all
-    needed_tiles, needed_labels = max(0, minimum_tiles - tiles), max(0, minimum_labels - labels)
-    against: list[tuple[str, str]] = [
-        *_switched_off(campaign, policy),
-        *_running(campaign),
-        *_cooling_down(policy, last),
-        *_stopped(campaign, last),
-        *_missing_splits(campaign),
-    ]
+    needed_tiles, needed_labels = max(0, minimum_tiles - stock.new_tiles), max(0, minimum_labels - stock.new_labels)
+    against = [*_at_once(campaign, policy), *_missing_splits(stock)]
+    tiles, labels = stock.new_tiles, stock.new_labels
     if needed_tiles:
         against.append(("labels", f"{tiles} of {minimum_tiles} new tiles {since}; {needed_tiles} to go."))
     if needed_labels:
@@ -69,16 +91,55 @@ def explain_policy(campaign: Campaign) -> PolicyExplanation:
     return PolicyExplanation(due, reasons, tiles, labels, needed_tiles, needed_labels, [why for why, _ in against])
 
 
-def labelled_per_split(campaign: Campaign) -> dict[str, int]:
-    """How many tiles of each split are labelled; splits without any are left out."""
-    tiles = labelled_tiles(campaign).order_by()
-    return dict(tiles.values_list("split").annotate(tiles=Count("pk")))  # type: ignore[misc]  # `split` is annotated
+def may_be_due(campaign: Campaign) -> bool:
+    """Whether nothing stands in the way that can be seen without counting tiles and labels."""
+    return not _at_once(campaign, RetrainPolicy.objects.filter(campaign=campaign).first())
+
+
+def label_stock(campaign: Campaign, trained: Retraining | None = None) -> LabelStock:
+    """Count a campaign's labelled tiles and new labels.
+
+    Pages and the reconciler ask this every few seconds, of campaigns in which nothing has changed for hours: the answer
+    is kept as long as nothing was written that could change it, and half a minute at most, for a transaction with a
+    lower number may be committed later.
+
+    Args:
+        campaign: The campaign.
+        trained: Its last retraining with a release, if known.
+    """
+    trained = trained or _last_trained(campaign)
+    release = trained.release if trained else None
+    key = f"label-stock:{campaign.pk}:{release.pk if release else ''}:{_state_of_labels(campaign)}"
+    kept: LabelStock | None = cache.get(key)
+    if kept is None:
+        tiles, new_tiles = count_labelled(campaign, release)
+        teaches = Split.TRAIN in tiles and holds_labels(campaign, Split.TRAIN)
+        kept = LabelStock(tiles, new_tiles, changed_labels(campaign, release), teaches)
+        cache.set(key, kept, _KEPT_SECONDS)
+    return kept
+
+
+def _state_of_labels(campaign: Campaign) -> str:
+    """Differs whenever labels, coverage or tiles may. Annotations and revisions are only ever added."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STATE_OF_LABELS, [campaign.pk, campaign.pk])
+        return hashlib.sha256(repr(cursor.fetchone()).encode()).hexdigest()
 
 
 def holds_labels(campaign: Campaign, split: str) -> bool:
     """Whether any label of record lies on a labelled tile of a split."""
     tiles = labelled_tiles(campaign).filter(split=split)  # type: ignore[misc]  # `split` is annotated
     return current_labels(campaign).filter(Exists(tiles.filter(geometry__intersects=OuterRef("geometry")))).exists()
+
+
+def _at_once(campaign: Campaign, policy: RetrainPolicy | None) -> list[tuple[str, str]]:
+    last = campaign.retrainings.order_by("-number").first()
+    return [
+        *_switched_off(campaign, policy),
+        *_running(campaign),
+        *_cooling_down(policy, last),
+        *_stopped(campaign, last),
+    ]
 
 
 def _switched_off(campaign: Campaign, policy: RetrainPolicy | None) -> list[tuple[str, str]]:
@@ -132,13 +193,12 @@ def _stopped(campaign: Campaign, last: Retraining | None) -> list[tuple[str, str
     return [("failed", f"Retraining {last.number} failed ({last.error}) Mend that, then {then}")]
 
 
-def _missing_splits(campaign: Campaign) -> list[tuple[str, str]]:
-    present = labelled_per_split(campaign)
+def _missing_splits(stock: LabelStock) -> list[tuple[str, str]]:
     against = []
-    if Split.TRAIN not in present:
+    if Split.TRAIN not in stock.tiles:
         against.append(("splits", "No training tile is labelled yet."))
-    elif not holds_labels(campaign, Split.TRAIN):
+    elif not stock.teaches:
         against.append(("splits", "The labelled training tiles hold no label yet: a model needs at least one."))
-    if Split.TEST not in present:
+    if Split.TEST not in stock.tiles:
         against.append(("splits", "No test tile is labelled: a new model could not be compared with the champion."))
     return against

@@ -11,7 +11,7 @@ from thawloop.core.models import Job
 from thawloop.core.services import audit, cancel_job
 from thawloop.training.errors import RetrainingConflict, RetrainingRefused
 from thawloop.training.models import Retraining
-from thawloop.training.selectors import active_retraining, explain_policy, outlook
+from thawloop.training.selectors import active_retraining, explain_policy, may_be_due, outlook
 from thawloop.training.services.steps import advance_locked, advance_retraining, end, locked, step_key
 
 State = Retraining.State
@@ -94,6 +94,8 @@ def retry_retraining(retraining: Retraining) -> Retraining:
 
 def consider_retraining(campaign: Campaign) -> Retraining | None:
     """Begin a retraining if the campaign's policy says that it is due; returns it, or None."""
+    if not may_be_due(campaign):
+        return None
     explanation = explain_policy(campaign)
     if not explanation.due:
         return None
