@@ -3,7 +3,7 @@
 from typing import Any
 
 from labeling.models import Campaign
-from labeling.services import process_pending_events, push_tasks, refresh_preannotations, sync
+from labeling.services import process_pending_events, push_tasks, refresh_preannotations, sync, tidy_preannotations
 from labeling.services.annotations import settle_again
 from thawloop.core.jobs import JobContext
 
@@ -21,6 +21,11 @@ def push(job: JobContext) -> dict[str, Any]:
 def refresh(job: JobContext) -> dict[str, Any]:
     """Give open tasks the champion's predictions: args `campaign`."""
     return {"tasks": refresh_preannotations(_campaign(job))}
+
+
+def tidy(job: JobContext) -> dict[str, Any]:
+    """Remove predictions from Label Studio that were replaced: args `campaign`."""
+    return {"tasks": tidy_preannotations(_campaign(job), go_on=lambda: not job.should_stop())}
 
 
 def synchronise(job: JobContext) -> dict[str, Any]:

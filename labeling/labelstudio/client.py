@@ -151,15 +151,14 @@ class Client(Connection):
         )
         return int(self._mapping(answer.response).get("created", 0))
 
-    def delete_predictions(self, project: int, tasks: Sequence[int]) -> None:
-        """Delete all predictions of some tasks."""
-        self._ask(
-            lambda sdk: sdk.actions.create(
-                id="delete_tasks_predictions",
-                project=project,
-                selected_items={"all": False, "included": list(tasks)},  # type: ignore[arg-type]
-            )
-        )
+    def predictions(self, task: int) -> list[Json]:
+        """A task's predictions in full."""
+        answer = self._ask(lambda sdk: sdk.predictions.with_raw_response.list(task=task, request_options=READING))
+        return self._rows(answer.response)
+
+    def delete_prediction(self, prediction: int) -> None:
+        """Delete one prediction. An annotation that starts from it can then no longer be submitted."""
+        self._ask(lambda sdk: sdk.predictions.delete(prediction))
 
     # --- Views, webhooks, ML backends --------------------------------------------------------------------------------
     def views(self, project: int) -> list[Json]:

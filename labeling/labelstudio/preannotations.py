@@ -1,4 +1,4 @@
-"""Predictions as Label Studio takes them: shapes to start from, and a score that puts tasks in acquisition order."""
+"""Predictions as Label Studio takes them: shapes to start from, and a score that grows with a task's place."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from labeling.models import AnnotationTask, Campaign, Prediction
 from thawloop.catalog.pictures import picture_size
 from thawloop.core.bulk import count_of
 
-# The version of predictions of tasks that no model has spoken about; they are empty, and carry the order.
+# What predictions are called while there is no model; they are empty.
 NO_MODEL = "no-model"
-# Label Studio serves low scores first and wants them within 0-1; half of the range is used up after so many tasks.
+# Label Studio wants scores within 0-1; half of the range is used up after so many tasks.
 HALF_WAY = 1000
 
 
@@ -33,20 +33,24 @@ class Preannotations:
             total += size
 
     def score(self, task: AnnotationTask) -> float:
-        """A score below 1 that grows with the task's place: batch by batch, by rank."""
+        """A score below 1 that grows with the task's place: batch by batch, by rank.
+
+        Tasks are served by their ids, which are in that order, too; whoever sorts or samples by score finds the same.
+        """
         place = self._before.get(task.batch_id or 0, 0) + task.rank
         return place / (place + HALF_WAY)
 
-    def of(self, task: AnnotationTask, prediction: Prediction | None) -> dict[str, Any]:
-        """A task's prediction in Label Studio's JSON; an empty one of `no-model` if there is none.
+    def of(self, task: AnnotationTask, prediction: Prediction | None, name: str = "") -> dict[str, Any]:
+        """A task's prediction in Label Studio's JSON; an empty one if there is none.
 
         Args:
             task: With its tile and grid.
-            prediction: With its instances and model version.
+            prediction: With its instances, and its model version if no name is given.
+            name: Its model version there; that of its model if not given.
         """
         shown = shown_instances(prediction, self._campaign.score_threshold) if prediction else []
         return {
-            "model_version": prediction.model_version.name if prediction else NO_MODEL,
+            "model_version": name or (prediction.model_version.name if prediction else NO_MODEL),
             "score": self.score(task),
             "result": write_result(
                 shown,

@@ -3,7 +3,7 @@
 from labeling.models.campaigns import Campaign, CampaignModality, CampaignRegion, LandformClass, Split
 from labeling.models.labels import Annotation, Label, LabelImport, LabelRevision
 from labeling.models.predictions import PredictedInstance, Prediction
-from labeling.models.tasks import AcquisitionBatch, AnnotationTask, WebhookEvent
+from labeling.models.tasks import AcquisitionBatch, AnnotationTask, Preannotation, WebhookEvent
 
 __all__ = [
     "AcquisitionBatch",
@@ -16,6 +16,7 @@ __all__ = [
     "LabelImport",
     "LabelRevision",
     "LandformClass",
+    "Preannotation",
     "PredictedInstance",
     "Prediction",
     "Split",

@@ -53,6 +53,9 @@ class Campaign(models.Model):
     ls_view_id = models.PositiveIntegerField(null=True, blank=True)
     ls_webhook_id = models.PositiveIntegerField(null=True, blank=True)
     ls_ml_backend_id = models.PositiveIntegerField(null=True, blank=True)
+    ls_shown = models.CharField(
+        max_length=100, blank=True, help_text="Name of the predictions that Label Studio shows: see Preannotation."
+    )
     ls_synced_until = models.DateTimeField(
         null=True, blank=True, help_text="Label Studio's changes up to here are known."
     )

@@ -94,6 +94,34 @@ class AnnotationTask(models.Model):
         return f"{self.tile} ({self.state})"
 
 
+class Preannotation(models.Model):
+    """A prediction given to a task in Label Studio, and the name it has there: what an annotator started from.
+
+    Label Studio shows the predictions of one version per project. So those of all waiting tasks get one name, whichever
+    model they are of, and another name when any of them is replaced.
+    """
+
+    task = models.ForeignKey(AnnotationTask, on_delete=models.CASCADE, related_name="preannotations")
+    name = models.CharField(max_length=100, help_text="The prediction's model version in Label Studio.")
+    prediction = models.ForeignKey(
+        Prediction,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="preannotations",
+        help_text="None: an empty one.",
+    )
+    removed = models.BooleanField(default=False, help_text="It was replaced, and is no longer in Label Studio.")
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["task", "name"], name="preannotation_name_once_per_task")]
+        indexes = [models.Index(fields=["task"], condition=Q(removed=False), name="preannotation_standing")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.task}"
+
+
 class WebhookEvent(models.Model):
     """A webhook body as it came, before anything is made of it. A hint: the reconciler makes things right."""
 

@@ -3,9 +3,11 @@
 from labeling.services.annotations import record_annotation, record_deletion, withdraw_task
 from labeling.services.batches import BatchItem, NothingToAcquire, acquire, next_batch_number, record_batch
 from labeling.services.campaigns import create_campaign
+from labeling.services.preannotations import refresh_preannotations, tidy_preannotations
 from labeling.services.predictions import TilePrediction, store_prediction, store_predictions
+from labeling.services.projects import ensure_project
 from labeling.services.sync import SyncReport, sync
-from labeling.services.tasks import ensure_project, push_tasks, refresh_preannotations
+from labeling.services.tasks import push_tasks
 from labeling.services.webhooks import process_event, process_pending_events, receive_webhook
 
 __all__ = [
@@ -28,5 +30,6 @@ __all__ = [
     "store_prediction",
     "store_predictions",
     "sync",
+    "tidy_preannotations",
     "withdraw_task",
 ]

@@ -235,6 +235,8 @@ def _read(task: AnnotationTask, result: list[Any]) -> Reading:
 def _prediction(task: AnnotationTask, model_version: str) -> Prediction | None:
     """What the annotator started from: the prediction named, else the one the task was given."""
     if model_version:
+        if (given := task.preannotations.filter(name=model_version).select_related("prediction").first()) is not None:
+            return given.prediction
         named = Prediction.objects.filter(tile=task.tile, model_version__name=model_version).first()
         if named is not None:
             return named

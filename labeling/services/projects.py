@@ -11,10 +11,8 @@ from django.utils.crypto import salted_hmac
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.config import labeling_config
 from labeling.labelstudio.errors import LabelStudioMissing, LabelStudioRefused, ProjectGone
-from labeling.labelstudio.preannotations import NO_MODEL
 from labeling.locks import exclusive
 from labeling.models import Campaign
-from labeling.selectors import champion_name
 from thawloop.core.errors import Refused
 from thawloop.core.services import audit
 
@@ -28,7 +26,13 @@ WEBHOOK_ACTIONS = [
     "ANNOTATIONS_DELETED",
     "TASKS_DELETED",
 ]
-VIEW_TITLE = "By uncertainty"
+# By id, which is the order of acquisition: tasks are imported in it. Label Studio's `Uncertainty sampling` looks at one
+# version's predictions only, and draws lots among tasks without one, or when a project has several members.
+SAMPLING = "Sequential sampling"
+VIEW = {"title": "In order of acquisition", "type": "list", "target": "tasks", "ordering": ["tasks:id"]}
+VIEW_TITLES = (VIEW["title"], "By uncertainty")  # as earlier versions called it
+# Not the name of the predictions shown: where they are the same, nothing is shown while the ML backend is down.
+ML_BACKEND_TITLE = "ThawLoop"
 ML_BACKEND_USER = "label-studio"
 
 
@@ -54,35 +58,17 @@ def ensure_project(campaign: Campaign, client: Client | None = None) -> int:
     with exclusive("project", campaign):
         campaign.refresh_from_db()
         found = _project(campaign, client, config)
-        noted = {
+        noted: dict[str, Any] = {
             "ls_view_id": _view(campaign, client),
             "ls_webhook_id": _webhook(campaign, client),
             "ls_ml_backend_id": _ml_backend(campaign, client),
         }
+        noted["ls_shown"] = _shown(campaign, client)
         if any(getattr(campaign, name) != value for name, value in noted.items()):
             for name, value in noted.items():
                 setattr(campaign, name, value)
             campaign.save(update_fields=list(noted))
     return int(found["id"])
-
-
-def show_model_version(campaign: Campaign, client: Client, version: str) -> None:
-    """Make Label Studio order the tasks by this version's predictions.
-
-    The ML backend's title must be the same: Label Studio takes it for the version (LABEL_STUDIO.md, section 7).
-    """
-    project = campaign.ls_project_id
-    if project is None:
-        return
-    if client.project(project)["model_version"] == version:
-        return
-    if campaign.ls_ml_backend_id is not None:
-        fields = {"project": project, "url": settings.ML_BACKEND_URL, "title": version} | _ml_backend_login()
-        client.change_ml_backend(campaign.ls_ml_backend_id, fields)
-    try:
-        client.change_project(project, {"model_version": version})
-    except LabelStudioRefused as error:  # somebody deleted these predictions there; tasks come in another order
-        log.warning("tasks are not in order", campaign=campaign.name, version=version, why=str(error))
 
 
 def _mark(campaign: Campaign) -> str:
@@ -96,8 +82,8 @@ def _project(campaign: Campaign, client: Client, config: str) -> dict[str, Any]:
         mark = _mark(campaign)
         project = next((found for found in client.projects() if mark in (found.get("description") or "")), None)
         project = client.project(project["id"]) if project else client.create_project(_new_project(campaign, config))
-        campaign.ls_project_id = project["id"]
-        campaign.save(update_fields=["ls_project_id"])
+        campaign.ls_project_id, campaign.ls_shown = project["id"], ""
+        campaign.save(update_fields=["ls_project_id", "ls_shown"])
         audit("labeling.ensure_project", campaign, after={"ls_project_id": project["id"]})
     else:
         try:
@@ -108,6 +94,8 @@ def _project(campaign: Campaign, client: Client, config: str) -> dict[str, Any]:
                 "Its annotations and labels are safe here. To go on with a new project, run "
                 f"`manage.py sync --campaign {campaign.name} --new-project`."
             ) from error
+    if project["sampling"] != SAMPLING:
+        project = client.change_project(project["id"], {"sampling": SAMPLING})
     if project["label_config"].strip() != config:
         try:
             project = client.change_project(project["id"], {"label_config": config})
@@ -126,17 +114,19 @@ def _new_project(campaign: Campaign, config: str) -> dict[str, Any]:
         "label_config": config,
         "maximum_annotations": 1,
         "show_collab_predictions": True,
-        "sampling": "Uncertainty sampling",
+        "sampling": SAMPLING,
     }
 
 
 def _view(campaign: Campaign, client: Client) -> int:
     assert campaign.ls_project_id is not None
     for view in client.views(campaign.ls_project_id):
-        if view.get("data", {}).get("title") == VIEW_TITLE:
+        data = view.get("data") or {}
+        if view["id"] == campaign.ls_view_id or data.get("title") in VIEW_TITLES:
+            if any(data.get(name) != value for name, value in VIEW.items()):
+                client.change_view(view["id"], campaign.ls_project_id, data | VIEW)
             return int(view["id"])
-    data = {"title": VIEW_TITLE, "type": "list", "target": "tasks", "ordering": ["tasks:predictions_score"]}
-    return int(client.create_view(campaign.ls_project_id, data)["id"])
+    return int(client.create_view(campaign.ls_project_id, VIEW)["id"])
 
 
 def _webhook(campaign: Campaign, client: Client) -> int:
@@ -169,29 +159,38 @@ def _ml_backend(campaign: Campaign, client: Client) -> int | None:
     """Connect the ML backend. None while it is not up: predictions are pushed anyway, and it is tried again."""
     project = campaign.ls_project_id
     assert project is not None
-    title = champion_name(campaign) or NO_MODEL
-    url = settings.ML_BACKEND_URL
+    wanted = {"url": settings.ML_BACKEND_URL, "title": ML_BACKEND_TITLE}
     backends = client.ml_backends(project)
     ours = next((backend for backend in backends if backend["id"] == campaign.ls_ml_backend_id), None)
-    ours = ours or next((backend for backend in backends if backend["url"] == url), None)
-    if ours is not None:
-        if ours["url"] != url:
-            client.change_ml_backend(
-                ours["id"], {"project": project, "url": url, "title": ours["title"]} | _ml_backend_login()
-            )
-        _drop_backend_webhook(project, client)
-        return int(ours["id"])
-    version = client.project(project)["model_version"]
-    fields = {"project": project, "url": url, "title": title, "description": "Stored predictions of the champion"}
+    ours = ours or next((backend for backend in backends if backend["url"] == wanted["url"]), None)
     try:
-        backend = client.create_ml_backend(fields | _ml_backend_login())
+        if ours is None:
+            description = {"description": "Stored predictions of the champion"}
+            ours = client.create_ml_backend({"project": project} | wanted | description | _ml_backend_login())
+        elif any(ours[name] != value for name, value in wanted.items()):
+            client.change_ml_backend(ours["id"], {"project": project} | wanted | _ml_backend_login())
     except LabelStudioRefused as error:
-        log.warning("the ML backend is not connected yet", campaign=campaign.name, url=url, why=str(error))
+        log.warning("the ML backend is not connected yet", campaign=campaign.name, url=wanted["url"], why=str(error))
+    if ours is None:
         return None
     _drop_backend_webhook(project, client)
-    if version and version != title:
-        client.change_project(project, {"model_version": version})
-    return int(backend["id"])
+    return int(ours["id"])
+
+
+def _shown(campaign: Campaign, client: Client) -> str:
+    """Have Label Studio show the predictions that we gave last; their name, empty if they are to be given anew.
+
+    Somebody may have chosen others in its settings, and a new ML backend puts its title in the place.
+    """
+    assert campaign.ls_project_id is not None
+    if not campaign.ls_shown or client.project(campaign.ls_project_id)["model_version"] == campaign.ls_shown:
+        return campaign.ls_shown
+    try:
+        client.change_project(campaign.ls_project_id, {"model_version": campaign.ls_shown})
+    except LabelStudioRefused as error:  # somebody deleted them there
+        log.warning("predictions are given anew", campaign=campaign.name, name=campaign.ls_shown, why=str(error))
+        return ""
+    return campaign.ls_shown
 
 
 def _ml_backend_login() -> dict[str, str]:

@@ -7,7 +7,6 @@ from typing import Any
 import structlog
 from django.core.cache import cache
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from labeling.labelstudio.client import Client
@@ -15,9 +14,9 @@ from labeling.labelstudio.errors import LabelStudioMissing, ProjectGone
 from labeling.labelstudio.people import known_people
 from labeling.locks import exclusive
 from labeling.models import Annotation, AnnotationTask, Campaign, WebhookEvent
-from labeling.selectors import champion_name
 from labeling.services.annotations import record_annotation, record_deletion, withdraw_task
-from labeling.services.tasks import push_tasks, refresh_preannotations
+from labeling.services.preannotations import has_outdated_preannotations, refresh_preannotations
+from labeling.services.tasks import push_tasks
 from labeling.services.webhooks import enqueue_processing, find_task
 from thawloop.core.context import acting
 from thawloop.core.errors import Refused
@@ -105,16 +104,6 @@ def new_project(campaign: Campaign) -> int:
             campaign.save()
             audit("labeling.new_project", campaign, before=before, after={"waiting": count})
     return count
-
-
-def has_outdated_preannotations(campaign: Campaign) -> bool:
-    """Whether open tasks show another model's predictions although the champion has spoken about their tiles."""
-    version = champion_name(campaign)
-    if not version or campaign.ls_project_id is None:
-        return False
-    spoken = Q(tile__predictions__model_version__name=version)
-    open_tasks = campaign.tasks.filter(spoken, state=AnnotationTask.State.OPEN)
-    return open_tasks.exclude(prediction__model_version__name=version).exists()
 
 
 def reconcile() -> list[str]:

@@ -1,12 +1,13 @@
-"""What the champion said about tasks, from the database."""
+"""What annotators are shown of tasks, from the database."""
 
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from labeling.labelstudio.preannotations import NO_MODEL, Preannotations
-from labeling.models import Campaign, Prediction
+from labeling.labelstudio.preannotations import NO_MODEL
+from labeling.models import Campaign
 from labeling.selectors import champion_name
+from labeling.services.preannotations import predictions_of, to_be_shown
 from labeling.services.tasks import TASK_ID
 from thawloop.training.models import ModelVersion
 
@@ -15,13 +16,15 @@ MAX_VERSIONS = 100
 
 
 def model_version(project: int | None) -> str:
-    """The version whose predictions a project gets: its champion's name, or `no-model`."""
+    """The name of the predictions that Label Studio shows in a project."""
     campaign = _campaign(project)
-    return (champion_name(campaign) if campaign else "") or NO_MODEL
+    return _shown(campaign) if campaign else NO_MODEL
 
 
 def predict(project: int | None, tasks: Sequence[Any]) -> list[Json]:
     """A prediction for each task, in their order; an empty one for tasks that are not ours or not predicted yet.
+
+    The champion's where it has spoken, else what the task was given before.
 
     Args:
         project: Label Studio's project.
@@ -32,16 +35,13 @@ def predict(project: int | None, tasks: Sequence[Any]) -> list[Json]:
         return [_nothing() for _ in tasks]
     identifiers = [_identifier(task) for task in tasks]
     wanted = [identifier for identifier in identifiers if identifier is not None]
-    ours = {task.pk: task for task in campaign.tasks.filter(pk__in=wanted).select_related("tile__grid")}
-    tiles = [task.tile_id for task in ours.values()]
-    predictions = Prediction.objects.filter(tile__in=tiles, model_version__name=champion_name(campaign))
-    by_tile = {
-        row.tile_id: row
-        for row in predictions.select_related("model_version").prefetch_related("instances__landform_class")
+    known = to_be_shown(campaign.tasks.filter(pk__in=wanted), campaign)
+    made = predictions_of(campaign, known, _shown(campaign))
+    ours = {
+        task.pk: prediction if task.prediction_id else prediction | {"model_version": NO_MODEL}
+        for task, prediction in zip(known, made, strict=True)
     }
-    preannotations = Preannotations(campaign)
-    found = [ours.get(identifier) if identifier else None for identifier in identifiers]
-    return [preannotations.of(task, by_tile.get(task.tile_id)) if task else _nothing() for task in found]
+    return [ours.get(identifier, _nothing()) if identifier else _nothing() for identifier in identifiers]
 
 
 def known_versions() -> list[str]:
@@ -51,6 +51,10 @@ def known_versions() -> list[str]:
 
 def _nothing() -> Json:
     return {"model_version": NO_MODEL, "score": None, "result": []}
+
+
+def _shown(campaign: Campaign) -> str:
+    return campaign.ls_shown or champion_name(campaign) or NO_MODEL
 
 
 def _campaign(project: int | None) -> Campaign | None:

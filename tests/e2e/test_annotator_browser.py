@@ -238,7 +238,7 @@ def test_label_studio_takes_predictions_from_our_ml_backend(site, ml_backend):
     data = {"picture_rgb": "x", "picture_ndvi": "x", "platform_task_uuid": str(task.pk)}
     with Client() as client:
         (backend,) = client.ml_backends(project)
-        assert (backend["title"], backend["readable_state"]) == ("peel-v1", "Connected")
+        assert (backend["title"], backend["readable_state"]) == ("ThawLoop", "Connected")
         assert not [hook for hook in client.webhooks(project) if hook["url"].startswith(ml_backend)]
         ids = client.import_tasks(project, [{"data": data}, {"data": data | {"platform_task_uuid": "a stranger's"}}])
         ours, strange = (client._object("GET", f"/api/tasks/{identifier}/") for identifier in ids["task_ids"])
