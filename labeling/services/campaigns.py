@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import shapely
 from django.contrib.gis.db.models import Union
-from django.contrib.gis.geos import GEOSGeometry, MultiPolygon, Polygon
+from django.contrib.gis.geos import MultiPolygon, Polygon
 from django.db import transaction
-from pyproj import CRS, Transformer
 
 from labeling.campaign_spec import CampaignSpec, ClassSpec, ModalitySpec, RegionSpec
 from labeling.models import Campaign, CampaignModality, CampaignRegion, LandformClass, Split
+from thawloop.catalog.geometry import multipolygon_to_geos
 from thawloop.catalog.models import Modality, Region, Scene, TileGrid
 from thawloop.catalog.services import (
     create_tiles,
@@ -21,12 +20,12 @@ from thawloop.catalog.services import (
     register_scene,
     split_region,
 )
+from thawloop.catalog.vectors.mending import Mender, TooCostly
+from thawloop.catalog.vectors.reading import read_vector_file
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Conflict, Refused
 from thawloop.core.services import audit
 from thawloop.core.storage import checked_uri
-
-_VECTOR_SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".kml")
 
 
 class CampaignError(Refused):
@@ -207,26 +206,21 @@ def _area(spec: RegionSpec, scenes: dict[str, list[int]]) -> MultiPolygon:
 
 def _read_area(path: Path) -> MultiPolygon:
     """All polygons of a vector file as one area in EPSG:4326."""
-    import pyogrio.raw  # imported late: pyogrio brings pandas, two seconds that every process would pay
-
     checked = checked_uri(str(path))
-    if path.suffix.lower() not in _VECTOR_SUFFIXES:
-        raise CampaignError(f"{path}: a region's file must be one of {', '.join(_VECTOR_SUFFIXES)}.")
-    try:
-        info, _, shapes, _ = pyogrio.raw.read(checked, columns=[])
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as error:
-        raise CampaignError(f"{path}: the region's file cannot be read ({error}).") from error
-    if not info["crs"]:
-        raise CampaignError(f"{path}: the region's file does not say its CRS; add one (e.g. a .prj file).")
-    parts = [shape for shape in shapely.from_wkb(shapes) if shape is not None and shape.area > 0]
-    if not parts:
+    if checked.startswith("/vsi"):
+        raise CampaignError(f"{path}: region files are read from folders, not from s3://: copy it to one first.")
+    source = read_vector_file(Path(checked))
+    # Points and lines may lie beside a study area; but one that lost a broken part would be another.
+    broken = [feature for feature in source.features if feature.polygons is None and feature.has_polygon]
+    if broken:
+        raise CampaignError(f"{path}: feature {broken[0].id} {broken[0].refused}.")
+    shapes = [feature.polygons for feature in source.features if feature.polygons is not None]
+    if not shapes:
         raise CampaignError(f"{path}: the region's file holds no polygon.")
-    area = shapely.union_all(shapely.make_valid(shapely.force_2d(parts)))
-    project = Transformer.from_crs(CRS.from_user_input(info["crs"]), 4326, always_xy=True).transform
-    geographic = GEOSGeometry(
-        memoryview(shapely.to_wkb(shapely.transform(area, project, interleaved=False))), srid=4326
-    )
-    return geographic if isinstance(geographic, MultiPolygon) else MultiPolygon(geographic, srid=4326)
+    try:
+        return multipolygon_to_geos(Mender().unite(shapes))
+    except TooCostly as error:
+        raise CampaignError(f"{path}: uniting its polygons {error}: simplify them.") from error
 
 
 def _parts(spec: RegionSpec, geometry: MultiPolygon, grid: TileGrid) -> dict[str, Region]:

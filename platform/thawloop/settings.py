@@ -22,6 +22,12 @@ THAWLOOP_ARTIFACTS = env.str("THAWLOOP_ARTIFACTS", str(VAR_DIR / "artifacts"))
 THAWLOOP_DATA_ROOTS = env.list("THAWLOOP_DATA_ROOTS", default=[str(VAR_DIR / "data"), str(VAR_DIR / "demo")])
 THAWLOOP_MAX_RASTER_PIXELS = env.int("THAWLOOP_MAX_RASTER_PIXELS", 40_000_000_000)
 THAWLOOP_MAX_VECTOR_BYTES = env.int("THAWLOOP_MAX_VECTOR_BYTES", 512 * 1024 * 1024)
+# What a vector file may cost: memory of the process that reads it, seconds for a feature (of processor) and in all.
+THAWLOOP_VECTOR_MEMORY_BYTES = env.int("THAWLOOP_VECTOR_MEMORY_BYTES", 4 * 1024**3)
+THAWLOOP_VECTOR_FEATURE_SECONDS = env.int("THAWLOOP_VECTOR_FEATURE_SECONDS", 10)
+THAWLOOP_VECTOR_SECONDS = env.float("THAWLOOP_VECTOR_SECONDS", 1800.0)
+# The largest area that one label of a file may have, in square kilometres: what is larger is no landform but a mistake.
+THAWLOOP_MAX_LANDFORM_KM2 = env.float("THAWLOOP_MAX_LANDFORM_KM2", 5000.0)
 THAWLOOP_URL = env.str("THAWLOOP_URL", "http://127.0.0.1:8000")
 
 # --- Security ----------------------------------------------------------------------------------------------------

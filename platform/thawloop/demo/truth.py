@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import shapely
-from django.conf import settings
 from shapely import MultiPolygon, Polygon
 
 from labeling.campaign_spec import LabelSpec
 from thawloop.catalog.geometry import to_pixels
 from thawloop.catalog.models import Tile
-from thawloop.catalog.vectors import clean, projection_of, read_vector_file
+from thawloop.catalog.vectors.mending import Mender
+from thawloop.catalog.vectors.reading import read_vector_file
 from thawloop.core.errors import Refused
 from thawloop.core.storage import checked_uri
 from thawloop.demo.hands import SMALLEST_DRAWN, Outline
@@ -48,7 +48,7 @@ class Truth:
         frame = shapely.box(0, 0, size, size)
         outlines = []
         for index in self._tree.query(shapely.from_wkb(bytes(tile.geometry.wkb)).buffer(1e-4)):
-            inside = shapely.make_valid(to_pixels(tile, self._shapes[index])).intersection(frame)
+            inside = Mender().repair(to_pixels(tile, self._shapes[index])).intersection(frame)
             parts = [part for part in shapely.get_parts(shapely.get_parts(inside)) if isinstance(part, Polygon)]
             name = self._classes[index]
             outlines += [Outline("", name, part) for part in parts if part.area >= SMALLEST_DRAWN]
@@ -56,12 +56,9 @@ class Truth:
 
 
 def _read(path: str, spec: LabelSpec) -> list[tuple[MultiPolygon, str]]:
-    source = read_vector_file(Path(checked_uri(path)), max_bytes=settings.THAWLOOP_MAX_VECTOR_BYTES)
-    projection = projection_of(source.crs, override=None, name=source.name)
-    found = []
-    for feature in source.features:
-        cleaned = clean(feature.geometry, projection) if feature.geometry is not None else None
-        if cleaned is not None and cleaned.polygons is not None:
-            name = spec.landform_class or str(feature.properties.get(spec.class_field, ""))
-            found.append((cleaned.polygons, name))
-    return found
+    source = read_vector_file(Path(checked_uri(path)))
+    return [
+        (feature.polygons, spec.landform_class or str(feature.properties.get(spec.class_field, "")))
+        for feature in source.features
+        if feature.polygons is not None
+    ]

@@ -1,6 +1,5 @@
 """Defining tile grids and regions."""
 
-import shapely
 from django.contrib.gis.geos import GEOSGeometry
 from django.db import transaction
 from pyproj import CRS
@@ -12,6 +11,7 @@ from thawloop.catalog.errors import AlreadyDefined, DefinitionRefused
 from thawloop.catalog.geometry import as_multipolygon, multipolygon_to_geos, to_shapely
 from thawloop.catalog.models import Region, TileGrid
 from thawloop.catalog.services.defining import check_identical, create
+from thawloop.catalog.vectors.mending import Mender, TooCostly
 from thawloop.catalog.wrapping import wrap_longitudes
 
 
@@ -96,8 +96,12 @@ def normalised_region(name: str, geometry: GEOSGeometry | BaseGeometry) -> Multi
     if shape.is_empty or shape.geom_type not in ("Polygon", "MultiPolygon"):
         found = "empty" if shape.is_empty else f"a {shape.geom_type}"
         raise DefinitionRefused(f"Region `{name}` must be a Polygon or MultiPolygon; what was given is {found}.")
-    if not shape.is_valid:
-        raise DefinitionRefused(f"The outline of region `{name}` is not valid: {shapely.is_valid_reason(shape)}.")
+    try:
+        invalid = Mender().invalid_reason(shape)
+    except TooCostly as error:
+        raise DefinitionRefused(f"The outline of region `{name}` {error}: simplify it.") from error
+    if invalid:
+        raise DefinitionRefused(f"The outline of region `{name}` is not valid: {invalid}.")
     west, south, east, north = shape.bounds
     if west < -360.0 or east > 360.0 or south < -90.0 or north > 90.0:
         raise DefinitionRefused(

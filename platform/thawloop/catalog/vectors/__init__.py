@@ -1,7 +1,7 @@
-"""Label files: any vector file somebody has, read into clean polygons in EPSG:4326."""
+"""Vector files (labels, regions): any that somebody has, read into clean polygons in EPSG:4326.
 
-from thawloop.catalog.vectors.cleaning import Cleaned, clean
-from thawloop.catalog.vectors.projection import Projection, projection_of
-from thawloop.catalog.vectors.reading import Feature, VectorFile, read_vector_file
-
-__all__ = ["Cleaned", "Feature", "Projection", "VectorFile", "clean", "projection_of", "read_vector_file"]
+`reading` is what the platform calls. It stages a file under a plain name (`staging`) and lets a child process of bounded
+memory and time (`sandbox`, `child`) do what a stranger's file could make costly: opening it (`layers`, `table`),
+reprojecting (`projection`) and repairing it (`cleaning`). `mending` lets the same child repair single geometries. What
+the child runs knows neither settings nor database.
+"""

@@ -9,11 +9,12 @@ from typing import Any
 
 import shapely
 from shapely.geometry import Point
-from shapely.geometry.base import BaseGeometry
 
 from thawloop.catalog.errors import VectorFileRefused
 
-Row = tuple[str, BaseGeometry | None, dict[str, Any], str]
+Row = tuple[str, bytes | str | None, dict[str, Any], str]
+
+NO_GEOMETRY = "has no geometry"
 
 WKT_COLUMNS = ("wkt", "wkt_geom", "geometry", "geom", "the_geom", "shape")
 LATITUDE_COLUMNS = ("latitude", "lat", "centroidlat", "cntrdlt", "location_center_lat", "y")
@@ -22,8 +23,8 @@ MAX_TEXT = 2_000
 MAX_ROWS = 1_000_000
 
 
-def read_table(path: Path, name: str) -> tuple[str | None, list[Row]]:
-    """Read rows of (line number, geometry, attributes, problem), and the CRS if the table tells it.
+def read_table(path: Path, name: str) -> tuple[str | None, list[str], list[Row]]:
+    """Read the CRS, if the table tells it, the fields, and rows of (line number, WKT or WKB, attributes, problem).
 
     Latitude and longitude columns are EPSG:4326 by name; a WKT column tells its CRS only as EWKT (`SRID=...;`).
 
@@ -56,7 +57,8 @@ def read_table(path: Path, name: str) -> tuple[str | None, list[Row]]:
         raise VectorFileRefused(f"{name}, line {skipped + reader.line_num}: not a table ({error}).") from error
     if len(srids) > 1:
         raise VectorFileRefused(f"{name} mixes coordinate systems (SRID {', '.join(sorted(srids))}): use one.")
-    return ("EPSG:4326" if wkt is None else f"EPSG:{srids.pop()}" if srids else None), rows
+    crs = "EPSG:4326" if wkt is None else f"EPSG:{srids.pop()}" if srids else None
+    return crs, [column for index, column in enumerate(header) if column and index != wkt], rows
 
 
 def _decode(path: Path) -> str:
@@ -93,25 +95,19 @@ def _geometry_columns(header: list[str], name: str) -> tuple[int | None, int, in
     return wkt, latitude or 0, longitude or 0
 
 
-def _parse_wkt(text: str, srids: set[str]) -> tuple[BaseGeometry | None, str]:
+def _parse_wkt(text: str, srids: set[str]) -> tuple[str | None, str]:
     text = text.strip()
     if match := re.match(r"SRID=(\d+);", text, re.IGNORECASE):
         srids.add(match[1])
         text = text[match.end() :]
-    if not text:
-        return None, "has no geometry"
-    try:
-        geometry = shapely.from_wkt(text, on_invalid="fix")
-    except shapely.errors.GEOSException as error:
-        return None, f"has broken WKT ({str(error)[:120]})"
-    return geometry, "" if geometry is not None else f"has broken WKT (`{text[:40]}`)"
+    return (text, "") if text else (None, NO_GEOMETRY)
 
 
-def _parse_point(longitude: str, latitude: str) -> tuple[BaseGeometry | None, str]:
+def _parse_point(longitude: str, latitude: str) -> tuple[bytes | None, str]:
     if not longitude.strip() and not latitude.strip():
-        return None, "has no geometry"
+        return None, NO_GEOMETRY
     try:
-        return Point(float(longitude), float(latitude)), ""
+        return shapely.to_wkb(Point(float(longitude), float(latitude))), ""
     except ValueError:
         return None, f"has no numbers as coordinates (`{latitude[:20]}`, `{longitude[:20]}`)"
 

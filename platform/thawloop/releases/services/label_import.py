@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import shapely
-from django.conf import settings
 from django.contrib.gis.geos import MultiPolygon as StoredMultiPolygon
 from django.db import IntegrityError, connection, transaction
 from shapely.geometry import MultiPolygon
@@ -16,11 +15,12 @@ from labeling.models import Campaign, Label, LabelImport, LabelRevision, Landfor
 from labeling.selectors import current_labels
 from labeling.signals import labels_arrived
 from thawloop.catalog.geometry import to_geos, to_shapely
-from thawloop.catalog.vectors import Feature, Projection, VectorFile, clean, projection_of, read_vector_file
+from thawloop.catalog.vectors.reading import Feature, VectorFile, read_vector_file
 from thawloop.core.context import current_actor
 from thawloop.core.services import audit
 from thawloop.core.storage import checked_uri, sha256
 from thawloop.releases.errors import LabelFileRefused, ReleaseConflict
+from thawloop.releases.plausibility import Plausibility
 from thawloop.releases.study_area import StudyArea
 from thawloop.releases.tally import Tally
 
@@ -35,7 +35,6 @@ class Wanted:
     landform_class: LandformClass | None
     class_field: str | None
     known: dict[str, LandformClass]
-    buffer_points: float | None
     exhaustive: bool
 
 
@@ -61,6 +60,7 @@ def import_labels(
     crs: str | None = None,
     layer: str | None = None,
     buffer_points: float | None = None,
+    max_area: float | None = None,
     dry_run: bool = False,
 ) -> LabelImport:
     """Import every polygon of a label file as a label of the campaign; the same file again changes nothing.
@@ -79,6 +79,8 @@ def import_labels(
         crs: Coordinate system of the file, where it names none or a wrong one.
         layer: Which layer, where it has several.
         buffer_points: Radius in metres of the circles that stand for points.
+        max_area: Largest area that one landform may have, in square kilometres; None: THAWLOOP_MAX_LANDFORM_KM2, and no
+            more than all regions of the campaign together.
         dry_run: Say what would happen and write nothing; the result is then unsaved.
 
     Returns:
@@ -100,13 +102,12 @@ def import_labels(
         "regions": sorted(regions) if regions else None,
     }
     covered = _covered(coverage, area)
-    source = read_vector_file(file, max_bytes=settings.THAWLOOP_MAX_VECTOR_BYTES, layer=layer)
+    source = read_vector_file(file, layer=layer, crs=crs, buffer_points=buffer_points)
     checksum = sha256(str(file))
     if known := LabelImport.objects.filter(campaign=campaign, checksum=checksum).first():
         return _same_import(known, options, source.name)
     tally = Tally(read=len(source.features))
-    projection = projection_of(source.crs, override=crs, name=source.name)
-    labels = _collect(source, projection, wanted, area, tally)
+    labels = _collect(source, wanted, area, tally, Plausibility.of(area, max_area))
     _refuse_empty(source, labels, tally, area, covered=covered is not None)
     labels = _drop_known(campaign, labels, tally)
     tally.created = len(labels)
@@ -143,17 +144,17 @@ def _wanted(
     if buffer is not None and not 0 < buffer <= 10_000:
         raise LabelFileRefused(f"A radius of {buffer:g} m around points makes no landform: use 1 to 10,000 metres.")
     if class_field is not None:
-        return Wanted(None, class_field, known, buffer, exhaustive)
+        return Wanted(None, class_field, known, exhaustive)
     if landform_class is None:
         if len(known) != 1:
             raise LabelFileRefused(
                 f"Campaign {campaign.name} maps {_names(known)}: say which one the file holds, or which field tells."
             )
-        return Wanted(next(iter(known.values())), None, known, buffer, exhaustive)
+        return Wanted(next(iter(known.values())), None, known, exhaustive)
     name = landform_class if isinstance(landform_class, str) else landform_class.name
     if name.lower() not in known:
         raise LabelFileRefused(f"Campaign {campaign.name} maps {_names(known)}, not `{name}`: use one of its classes.")
-    return Wanted(known[name.lower()], None, known, buffer, exhaustive)
+    return Wanted(known[name.lower()], None, known, exhaustive)
 
 
 def _names(known: dict[str, LandformClass]) -> str:
@@ -180,32 +181,31 @@ def _same_import(known: LabelImport, options: dict[str, Any], name: str) -> Labe
 
 
 def _collect(
-    source: VectorFile, projection: Projection, wanted: Wanted, area: StudyArea, tally: Tally
+    source: VectorFile, wanted: Wanted, area: StudyArea, tally: Tally, plausibility: Plausibility
 ) -> list[NewLabel]:
     """The labels of a file that are sound and wanted; everything else is tallied."""
     labels: list[NewLabel] = []
     seen: set[tuple[str, bytes]] = set()
     for feature in source.features:
-        if feature.geometry is None:
-            tally.refuse(feature.id, feature.problem, empty=True)
+        if feature.polygons is None:
+            tally.refuse(feature.id, feature.refused, empty=feature.is_empty, point=feature.is_point)
             continue
-        cleaned = clean(feature.geometry, projection, buffer_points=wanted.buffer_points)
-        if cleaned.polygons is None:
-            tally.refuse(feature.id, cleaned.refused, point=cleaned.is_point)
+        if doubt := plausibility.doubt(feature.polygons):
+            tally.refuse(feature.id, doubt)
             continue
         kind = _class_of(feature, wanted, source.name)
-        key = (kind.name, fingerprint(cleaned.polygons))
+        key = (kind.name, fingerprint(feature.polygons))
         if key in seen:
             tally.duplicate += 1
             continue
         seen.add(key)
-        if cleaned.repaired:
-            tally.repair(feature.id, cleaned.repaired, cleaned.area_change)
-        tally.extend(cleaned.polygons)
-        if not area.meets(cleaned.polygons):
+        if feature.repaired:
+            tally.repair(feature.id, feature.repaired, feature.area_change)
+        tally.extend(feature.polygons)
+        if not area.meets(feature.polygons):
             tally.outside += 1
-        if area.wants(cleaned.polygons, exhaustive=wanted.exhaustive):
-            labels.append(NewLabel(feature.id, kind, cleaned.polygons, feature.properties))
+        if area.wants(feature.polygons, exhaustive=wanted.exhaustive):
+            labels.append(NewLabel(feature.id, kind, feature.polygons, feature.properties))
         else:
             tally.held_back += 1
     return labels

@@ -35,6 +35,12 @@ class Command(ThawloopCommand):
         parser.add_argument("--crs", help="coordinate system of files that do not name theirs, e.g. EPSG:32608")
         parser.add_argument("--layer", help="which layer, where a file has several")
         parser.add_argument("--buffer-points", type=float, metavar="METRES", help="let circles stand for points")
+        parser.add_argument(
+            "--max-area",
+            type=float,
+            metavar="KM2",
+            help="largest area of one landform; if not given: THAWLOOP_MAX_LANDFORM_KM2, and no more than all regions",
+        )
         parser.add_argument("--dry-run", action="store_true", help="say what would happen and change nothing")
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +57,7 @@ class Command(ThawloopCommand):
                 crs=options["crs"],
                 layer=options["layer"],
                 buffer_points=options["buffer_points"],
+                max_area=options["max_area"],
                 dry_run=options["dry_run"],
             )
             for file in options["files"]
