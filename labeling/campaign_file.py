@@ -154,6 +154,8 @@ def _regions(tables: list[Table], modalities: tuple[ModalitySpec, ...], paths: P
                 file=paths.local(table, "file", table.get("file", str)) if table.has("file") else None,
                 bbox=_bbox(table) if table.has("bbox") else None,
                 footprint_of=_footprint(table, modalities) if table.has("footprint_of") else "",
+                layer=table.get("layer", str, ""),
+                crs=table.get("crs", str, ""),
             )
         )
         table.finish()
@@ -213,6 +215,9 @@ def _labels(tables: list[Table], classes: tuple[ClassSpec, ...], paths: Paths) -
                 landform_class=landform_class,
                 class_field=class_field,
                 splits=splits,
+                layer=table.get("layer", str, ""),
+                crs=table.get("crs", str, ""),
+                max_area=table.optional("max_area", float),
             )
         )
         table.finish()

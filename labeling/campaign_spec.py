@@ -87,6 +87,8 @@ class RegionSpec:
     file: Path | None = None
     bbox: tuple[float, float, float, float] | None = None
     footprint_of: str = ""
+    layer: str = ""
+    crs: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ class LabelSpec:
     landform_class: str = ""
     class_field: str = ""
     splits: tuple[str, ...] = SPLITS
+    layer: str = ""
+    crs: str = ""
+    max_area: float | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from labeling.labelstudio.config import (
     nothing_there,
 )
 from labeling.labelstudio.rle import BadEncoding, decode_mask, encode_mask
+from thawloop.catalog.vectors.mending import Mender, TooCostly
 
 Json = dict[str, Any]
 Ring = Sequence[Sequence[float]]
@@ -35,6 +36,8 @@ Ring = Sequence[Sequence[float]]
 MIN_AREA = 2.0  # square tile pixels; smaller parts are slips of the mouse
 MAX_REGIONS = 2_000
 MAX_POINTS = 20_000
+MAX_MASK_EDGES = 200_000  # between pixels inside and outside a brush mask: more is noise, not a landform
+MAX_REPAIR_SECONDS = 30  # of the processor, for all outlines of a submission together
 MAX_REPAIR_CHANGE = 0.1  # a repaired outline may differ so much, relative to its area
 
 
@@ -118,10 +121,11 @@ def read_result(result: Any, *, tile_size: int, classes: Collection[str]) -> Rea
     if len(result) > MAX_REGIONS:
         reading.problems.append(f"Only the first {MAX_REGIONS} of {len(result)} regions were read.")
     seen: set[str] = set()
+    mender = Mender(MAX_REPAIR_SECONDS)
     for number, item in enumerate(result[:MAX_REGIONS], start=1):
         name = f"Region {number} ({_region_id(item, number)})"
         try:
-            mended = _read(item, number, tile_size, classes, seen, reading)
+            mended = _read(item, number, tile_size, classes, seen, reading, mender)
         except _Unusable as problem:
             reading.problems.append(f"{name}: {problem}.")
         else:
@@ -141,7 +145,7 @@ def shown_union(instances: Iterable[Instance], *, tile_size: int, picture_size: 
     shown = []
     for instance in instances:
         if len(instance.rings) == 1:
-            outline = shapely.make_valid(Polygon(instance.rings[0]), method="structure")
+            outline = Mender().repair(Polygon(instance.rings[0]))
         else:
             outline = mask_geometry(_mask(instance, tile_size, picture_size), scale)
         shown.append(shapely.intersection(outline, box(0, 0, tile_size, tile_size)))
@@ -189,7 +193,13 @@ def _open(ring: Ring) -> list[Sequence[float]]:
 
 
 def _read(
-    item: Any, number: int, tile_size: int, classes: Collection[str], seen: set[str], reading: Reading
+    item: Any,
+    number: int,
+    tile_size: int,
+    classes: Collection[str],
+    seen: set[str],
+    reading: Reading,
+    mender: Mender,
 ) -> list[str]:
     """Add what a region says to the reading; returns what was mended in it."""
     kind = item.get("type") if isinstance(item, dict) else None
@@ -210,7 +220,7 @@ def _read(
     mended: list[str] = []
     if kind == "polygonlabels":
         class_name = _class(value.get("polygonlabels"), {name: name for name in classes})
-        parts = _polygon(value, tile_size, mended)
+        parts = _polygon(value, tile_size, mended, mender)
     elif kind == "brushlabels":
         class_name = _class(value.get("brushlabels"), {brush_label(name): name for name in classes})
         parts = _brush(item, value, tile_size)
@@ -262,7 +272,7 @@ def _class(labels: Any, known: dict[str, str]) -> str:
     return known[label]
 
 
-def _polygon(value: Json, tile_size: int, mended: list[str]) -> shapely.Geometry:
+def _polygon(value: Json, tile_size: int, mended: list[str], mender: Mender) -> shapely.Geometry:
     points = value.get("points")
     if not isinstance(points, list) or len(points) < 3:
         raise _Unusable("its outline has fewer than three points")
@@ -277,7 +287,7 @@ def _polygon(value: Json, tile_size: int, mended: list[str]) -> shapely.Geometry
     ring = np.asarray(points, dtype=float) * tile_size / 100
     if value.get("closed") is False:
         mended.append("its outline was left open and has been closed")
-    return _repaired(Polygon(ring), mended)
+    return _repaired(Polygon(ring), mended, mender)
 
 
 def _is_number(value: Any) -> bool:
@@ -285,10 +295,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1000
 
 
-def _repaired(polygon: Polygon, mended: list[str]) -> shapely.Geometry:
-    if polygon.is_valid:
+def _repaired(polygon: Polygon, mended: list[str], mender: Mender) -> shapely.Geometry:
+    try:
+        repaired = mender.repair(polygon)
+    except TooCostly as error:
+        raise _Unusable(f"its outline crosses itself too often and {error}; draw it again") from error
+    if repaired is polygon:
         return polygon
-    repaired = shapely.make_valid(polygon, method="structure")
     if abs(repaired.area - polygon.area) > MAX_REPAIR_CHANGE * max(repaired.area, polygon.area):
         raise _Unusable("its outline crosses itself, so that its inside is unclear; draw it again")
     mended.append("a small crossing of its outline was resolved")
@@ -303,6 +316,9 @@ def _brush(item: Json, value: Json, tile_size: int) -> shapely.Geometry:
         mask = decode_mask(rle, height, width)
     except BadEncoding as problem:
         raise _Unusable(f"its brush mask cannot be read: {problem}") from problem
+    edges = np.count_nonzero(np.diff(mask, axis=0)) + np.count_nonzero(np.diff(mask, axis=1))
+    if edges > MAX_MASK_EDGES:
+        raise _Unusable("its brush mask is made of single pixels all over; paint it again")
     return mask_geometry(mask, Affine.scale(tile_size / width, tile_size / height))
 
 

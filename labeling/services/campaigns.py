@@ -1,6 +1,5 @@
 """Setting up a campaign: everything a campaign file describes, in one transaction, as often as you like."""
 
-from pathlib import Path
 from typing import Any
 
 from django.contrib.gis.db.models import Union
@@ -20,12 +19,10 @@ from thawloop.catalog.services import (
     register_scene,
     split_region,
 )
-from thawloop.catalog.vectors.mending import Mender, TooCostly
-from thawloop.catalog.vectors.reading import read_vector_file
+from thawloop.catalog.vectors.areas import read_area
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Conflict, Refused
 from thawloop.core.services import audit
-from thawloop.core.storage import checked_uri
 
 
 class CampaignError(Refused):
@@ -197,30 +194,11 @@ def _add_modalities(campaign: Campaign, spec: CampaignSpec, modalities: dict[str
 
 def _area(spec: RegionSpec, scenes: dict[str, list[int]]) -> MultiPolygon:
     if spec.file is not None:
-        return _read_area(spec.file)
+        return multipolygon_to_geos(read_area(spec.file, layer=spec.layer or None, crs=spec.crs or None))
     if spec.bbox is not None:
         return MultiPolygon(Polygon.from_bbox(spec.bbox), srid=4326)
     footprint = Scene.objects.filter(pk__in=scenes[spec.footprint_of]).aggregate(area=Union("footprint"))["area"]
     return footprint if isinstance(footprint, MultiPolygon) else MultiPolygon(footprint, srid=4326)
-
-
-def _read_area(path: Path) -> MultiPolygon:
-    """All polygons of a vector file as one area in EPSG:4326."""
-    checked = checked_uri(str(path))
-    if checked.startswith("/vsi"):
-        raise CampaignError(f"{path}: region files are read from folders, not from s3://: copy it to one first.")
-    source = read_vector_file(Path(checked))
-    # Points and lines may lie beside a study area; but one that lost a broken part would be another.
-    broken = [feature for feature in source.features if feature.polygons is None and feature.has_polygon]
-    if broken:
-        raise CampaignError(f"{path}: feature {broken[0].id} {broken[0].refused}.")
-    shapes = [feature.polygons for feature in source.features if feature.polygons is not None]
-    if not shapes:
-        raise CampaignError(f"{path}: the region's file holds no polygon.")
-    try:
-        return multipolygon_to_geos(Mender().unite(shapes))
-    except TooCostly as error:
-        raise CampaignError(f"{path}: uniting its polygons {error}: simplify them.") from error
 
 
 def _parts(spec: RegionSpec, geometry: MultiPolygon, grid: TileGrid) -> dict[str, Region]:

@@ -257,3 +257,31 @@ def test_intersection_over_union_of_nothing_with_nothing_is_one():
     assert iou(empty, empty) == 1.0
     assert iou(square, empty) == 0.0
     assert iou(square, square) == 1.0
+
+
+def test_outlines_that_cross_themselves_too_often_cost_no_more_than_a_budget(monkeypatch):
+    monkeypatch.setattr("labeling.labelstudio.results.MAX_REPAIR_SECONDS", 2)
+    tangles = np.random.default_rng(0).uniform(0, 100, (40, 5_000, 2)).round(3).tolist()
+    square = [[10, 10], [40, 10], [40, 40], [10, 40]]
+    result = [
+        {"id": f"r{number}", "type": "polygonlabels", "value": {"points": points, "polygonlabels": ["RTS"]}}
+        for number, points in enumerate([*tangles, square])
+    ]
+
+    reading = read_result(result, tile_size=SIZE, classes=CLASSES)
+
+    assert [shape.region for shape in reading.shapes] == ["r40"]
+    assert len(reading.problems) == 40
+    assert all("crosses itself too often" in problem for problem in reading.problems)
+
+
+def test_a_mask_of_noise_is_refused(monkeypatch):
+    monkeypatch.setattr("labeling.labelstudio.results.MAX_MASK_EDGES", 1_000)
+    noise = np.random.default_rng(0).random((64, 64)) > 0.5
+    value = {"format": "rle", "rle": encode_mask(noise), "brushlabels": ["RTS brush"]}
+    region = {"id": "r", "type": "brushlabels", "original_width": 64, "original_height": 64, "value": value}
+
+    reading = read_result([region], tile_size=SIZE, classes=CLASSES)
+
+    assert reading.shapes == []
+    assert "made of single pixels all over" in reading.problems[0]

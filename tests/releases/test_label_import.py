@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyogrio.raw
 import pytest
 import shapely
@@ -116,6 +117,46 @@ def test_broken_features_are_named_and_the_rest_imported(campaign: Campaign, sit
     assert found.counts["repairs"][0]["feature"] == "1"
     assert [row["feature"] for row in found.counts["refusals"]] == ["2", "3", "4", "5", "6"]
     assert all(to_shapely(label.geometry).is_valid for label in current_labels(campaign))
+
+
+def test_what_is_too_large_for_a_landform_is_refused_by_name(campaign: Campaign, site: Site, label_file: Write) -> None:
+    # Over both poles: 80 million square kilometres, as a ring that runs twice across the antimeridian.
+    west = [(170, 85), (180, 85), (180, -85), (170, -85), (170, 85)]
+    poles = Polygon([(-100, -85), (100, -85), (100, 85), (-100, 85), (-100, -85)])
+    cap = Polygon([(-120, 85), (0, 85), (120, 85), (-120, 85)])
+    path = label_file(poles, cap, Polygon(west), site.square(0, 0), site.block(-30, -30, 70, 60))
+
+    found = import_labels(campaign, path)
+
+    assert (found.counts["created"], found.counts["refused"]) == (1, 4)
+    reasons = {row["feature"]: row["reason"] for row in found.counts["refusals"]}
+    assert reasons.keys() == {"0", "1", "2", "4"}
+    assert reasons["1"] == "goes around a pole: no landform does"
+    assert "km², more than 10 times all regions of the campaign" in reasons["4"]
+    assert "--max-area KM2" in reasons["0"]
+
+
+def test_larger_landforms_may_be_allowed(campaign: Campaign, site: Site, label_file: Write, settings: Settings) -> None:
+    wide = site.block(-30, -30, 70, 60)
+    assert import_labels(campaign, label_file(wide), max_area=500).counts["created"] == 1
+    settings.THAWLOOP_MAX_LANDFORM_KM2 = 1e-3
+    with pytest.raises(VectorFileRefused, match=r"km², more than the 0.001 km² that one landform may"):
+        import_labels(campaign, label_file(site.square(0, 0), name="b.geojson"))
+
+
+def test_a_costly_feature_is_refused_by_name_and_the_rest_imported(
+    campaign: Campaign, site: Site, label_file: Write, settings: Settings
+) -> None:
+    settings.THAWLOOP_VECTOR_FEATURE_SECONDS = 1
+    west, south, east, north = site.square(1, 1).bounds
+    tangle = Polygon(np.random.default_rng(0).uniform([west, south], [east, north], (20_000, 2)))
+
+    found = import_labels(campaign, label_file(site.square(0, 0), tangle, site.square(2, 2)))
+
+    assert (found.counts["created"], found.counts["refused"]) == (2, 1)
+    (refusal,) = found.counts["refusals"]
+    assert refusal["feature"] == "1"
+    assert "takes more than 1 s of processor time: simplify its outline" in refusal["reason"]
 
 
 def test_height_is_dropped_and_collections_keep_their_polygons(

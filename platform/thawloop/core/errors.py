@@ -39,4 +39,6 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> "Respons
         return Response({"detail": "What was sent is nested too deeply."}, status=status.HTTP_400_BAD_REQUEST)
     if isinstance(error, DataError):  # NUL in a name, a number out of range: nothing was written
         return Response({"detail": f"A value cannot be used: {error}."}, status=status.HTTP_400_BAD_REQUEST)
+    if isinstance(error, RecursionError):  # JSON within JSON within JSON
+        return Response({"detail": "The request is nested too deeply."}, status=status.HTTP_400_BAD_REQUEST)
     return exception_handler(error, context)

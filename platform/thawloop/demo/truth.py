@@ -56,7 +56,7 @@ class Truth:
 
 
 def _read(path: str, spec: LabelSpec) -> list[tuple[MultiPolygon, str]]:
-    source = read_vector_file(Path(checked_uri(path)))
+    source = read_vector_file(Path(checked_uri(path)), layer=spec.layer or None, crs=spec.crs or None)
     return [
         (feature.polygons, spec.landform_class or str(feature.properties.get(spec.class_field, "")))
         for feature in source.features

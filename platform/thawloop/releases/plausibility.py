@@ -11,6 +11,8 @@ from thawloop.catalog.geometry import geodesic_area
 from thawloop.releases.study_area import StudyArea
 
 EARTH_RADIUS_KM = 6371.0
+# A landform that reaches into the regions may be larger than they are, but not by so much.
+TIMES_THE_REGIONS = 10
 
 
 @dataclass(frozen=True)
@@ -18,34 +20,35 @@ class Plausibility:
     """What a landform may be like.
 
     Attributes:
-        max_area: Square kilometres.
+        max_area: Square kilometres, anywhere.
         because: Where that bound comes from, completing "more than …".
+        near_regions: Square kilometres, of what meets the campaign's regions.
     """
 
     max_area: float
     because: str
+    near_regions: float
 
     @classmethod
     def of(cls, area: StudyArea, max_area: float | None) -> Self:
-        """The bound somebody named; else the installation's, and no more than all that the campaign maps."""
+        """The bound somebody named; else the installation's, and one that follows from the campaign's regions."""
         if max_area is not None:
-            return cls(max_area, f"the {max_area:,g} km² allowed")
-        mapped = geodesic_area(area.everything) / 1e6
-        if mapped < settings.THAWLOOP_MAX_LANDFORM_KM2:
-            return cls(mapped, f"all regions of the campaign together ({mapped:,.3g} km²)")
+            return cls(max_area, f"the {max_area:,g} km² allowed", max_area)
         bound = settings.THAWLOOP_MAX_LANDFORM_KM2
-        return cls(bound, f"the {bound:,g} km² that one landform may")
+        mapped = geodesic_area(area.everything) / 1e6
+        return cls(bound, f"the {bound:,g} km² that one landform may", min(bound, TIMES_THE_REGIONS * mapped))
 
-    def doubt(self, polygons: MultiPolygon) -> str:
+    def doubt(self, polygons: MultiPolygon, *, meets_regions: bool) -> str:
         """Why these polygons are no landform, completing "feature 7 …"; empty if nothing speaks against them."""
         west, south, east, north = polygons.bounds
         if north >= 90 or south <= -90:
             return "goes around a pole: no landform does"
         # A landform lies well within its box: only of the largest the area has to be known exactly.
         sines = math.sin(math.radians(north)) - math.sin(math.radians(south))
-        if EARTH_RADIUS_KM**2 * math.radians(east - west) * sines * 1.01 <= self.max_area:
+        if EARTH_RADIUS_KM**2 * math.radians(east - west) * sines * 1.01 <= self.near_regions:
             return ""
         area = geodesic_area(polygons) / 1e6
-        if area <= self.max_area:
+        because = self.because if area > self.max_area else f"{TIMES_THE_REGIONS} times all regions of the campaign"
+        if area <= (self.near_regions if meets_regions else self.max_area):
             return ""
-        return f"covers {area:,.4g} km², more than {self.because}: leave it out, or allow it with --max-area KM2"
+        return f"covers {area:,.4g} km², more than {because}: leave it out, or allow it with --max-area KM2"

@@ -47,6 +47,7 @@ def main() -> None:
     allow = _Allowance(seconds)
     while (request := _receive(sys.stdin.buffer)) is not None:
         allow()
+        _send(answers, {"begun": True})
         try:
             for message, blob in _serve(*request, allow):
                 _send(answers, message, blob)
@@ -67,7 +68,7 @@ class _Allowance:
         self._seconds = seconds
 
     def __call__(self, seconds: int | None = None) -> None:
-        until = math.ceil(time.process_time()) + (seconds or self._seconds)
+        until = math.ceil(time.process_time()) + min(seconds or self._seconds, self._seconds)
         resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
 
 

@@ -105,10 +105,12 @@ def _sound(raw: Sequence[bytes | str | None], projection: Projection) -> list[Cl
     except shapely.errors.GEOSException:
         return nothing
     polygonal = np.isin(shapely.get_type_id(shapes), (_POLYGON, _MULTIPOLYGON)) & ~shapely.is_empty(shapes)
-    flat = shapely.force_2d(np.where(polygonal, shapes, None))
+    shapes[~polygonal] = None
+    flat = shapely.force_2d(shapes)
     if projection.has_long_edges(flat):
         polygonal &= [shape is not None and not projection.has_long_edges(shape) for shape in flat]
-    moved = shapely.transform(np.where(polygonal, flat, None), projection.transform)
+        flat[~polygonal] = None
+    moved = shapely.transform(flat, projection.transform)
     sound = polygonal & _on_one_side(moved)
     sound[sound] = shapely.is_valid(moved[sound])
     for index in np.flatnonzero(sound):
@@ -119,7 +121,7 @@ def _sound(raw: Sequence[bytes | str | None], projection: Projection) -> list[Cl
 
 def _on_one_side(shapes: NDArray[np.object_]) -> NDArray[np.bool_]:
     west, south, east, north = shapely.bounds(shapes).T
-    finite = np.isfinite([west, south, east, north]).all(axis=0)
+    finite: NDArray[np.bool_] = np.isfinite(np.stack([west, south, east, north])).all(axis=0)
     coordinates, owner = shapely.get_coordinates(shapes, return_index=True)
     finite[owner[~np.isfinite(coordinates).all(axis=1)]] = False
     with np.errstate(invalid="ignore"):

@@ -17,6 +17,7 @@ from thawloop.catalog.vectors.table import NO_GEOMETRY, Row, read_table
 
 MAX_FEATURES = 1_000_000
 MAX_TEXT = 2_000
+IN_CAMPAIGN = " (in a campaign file `layer`)"
 DRIVERS = {"GeoJSON", "GPKG", "ESRI Shapefile", "KML", "LIBKML", "FlatGeobuf", "MapInfo File"}
 # GDAL names these where a GeoPackage says that it does not know its CRS.
 UNDEFINED_CRS = ("Undefined geographic SRS", "Undefined Cartesian SRS", "Undefined SRS", "unnamed")
@@ -70,7 +71,7 @@ def open_layer(file: Path, name: str, layer: str | None) -> Layer:
     return GdalLayer(file, name, layer)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Table:
     """Text with one feature a line."""
 
@@ -154,7 +155,7 @@ def _choose_layer(file: Path, name: str, layer: str | None) -> str:
     known = ", ".join(layers[:12])
     if layer:
         raise VectorFileRefused(f"{name} has no layer `{layer}`: it has {known}.")
-    raise VectorFileRefused(f"{name} has {len(layers)} layers ({known}): choose one with --layer NAME.")
+    raise VectorFileRefused(f"{name} has {len(layers)} layers ({known}): choose one with --layer NAME{IN_CAMPAIGN}.")
 
 
 def _options(file: Path) -> dict[str, Any]:

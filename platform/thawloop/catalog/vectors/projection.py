@@ -8,7 +8,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
-from shapely.geometry import LinearRing, MultiPolygon, Polygon
+from shapely.geometry import GeometryCollection, LinearRing, MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from thawloop.catalog.errors import VectorFileRefused
@@ -51,7 +51,7 @@ class Projection:
         if self.has_long_edges(flat):
             if shapely.length(flat) / self.longest_edge > MOST_VERTICES:
                 raise NotOnEarth("has an outline longer than any on Earth")
-            moved = _checked(self._moved(shapely.segmentize(flat, self.longest_edge)))
+            moved = _checked(self._moved(_densified(flat, self.longest_edge)))
         return moved
 
     def has_long_edges(self, geometry: BaseGeometry) -> bool:
@@ -73,6 +73,24 @@ class Projection:
             raise NotOnEarth("has coordinates outside its coordinate system") from error
 
 
+def _densified(geometry: BaseGeometry, longest: float) -> BaseGeometry:
+    """The geometry with vertices in between on edges of its polygons; `shapely.segmentize` mends silently as well."""
+    if isinstance(geometry, Polygon):
+        rings = [_densified_ring(np.array(ring.coords), longest) for ring in (geometry.exterior, *geometry.interiors)]
+        return Polygon(rings[0], rings[1:])
+    if isinstance(geometry, MultiPolygon | GeometryCollection):
+        return type(geometry)([_densified(part, longest) for part in geometry.geoms])
+    return geometry
+
+
+def _densified_ring(points: NDArray[np.float64], longest: float) -> NDArray[np.float64]:
+    steps = np.diff(points, axis=0)
+    count = np.maximum(1, np.ceil(np.hypot(*steps.T) / longest).astype(int))
+    edge = np.repeat(np.arange(len(steps)), count)
+    within = (np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)) / count[edge]
+    return np.vstack([points[edge] + within[:, None] * steps[edge], points[-1:]])
+
+
 def _checked(geometry: BaseGeometry) -> BaseGeometry:
     coordinates = shapely.get_coordinates(geometry)
     if not np.isfinite(coordinates).all():
@@ -92,7 +110,9 @@ def projection_of(crs: str | None, *, override: str | None, name: str) -> Projec
     """
     text = override or crs
     if not text:
-        raise VectorFileRefused(f"{name} does not say its coordinate system: give it, e.g. --crs EPSG:32608.")
+        raise VectorFileRefused(
+            f"{name} does not say its coordinate system: give it, e.g. --crs EPSG:32608 (in a campaign file `crs`)."
+        )
     try:
         found = CRS.from_user_input(text)
         target = CRS.from_epsg(4326)

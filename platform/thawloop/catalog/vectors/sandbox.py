@@ -58,6 +58,7 @@ class _Child:
             bufsize=0,
         )
         self._received = bytearray()
+        self.was_idle = False
         self.idle_since = time.monotonic()
 
     def is_fresh(self) -> bool:
@@ -142,6 +143,21 @@ def _take() -> _Child:
     return _Child()
 
 
+def _begin(request: dict[str, Any], blob: bytes) -> _Child:
+    """A child that works on the request."""
+    while True:
+        child = _take()
+        child.send(request, blob)
+        try:
+            child.receive()
+        except Overrun:
+            child.end()
+            if not child.was_idle:
+                raise
+        else:
+            return child
+
+
 def ask(request: dict[str, Any], blob: bytes = b"") -> Iterator[Message]:
     """Let a child do one thing; its messages as they come.
 
@@ -149,9 +165,8 @@ def ask(request: dict[str, Any], blob: bytes = b"") -> Iterator[Message]:
         Overrun: It ran out of memory or time, or crashed.
         RuntimeError: There is a mistake in what it ran.
     """
-    child, well_behaved = _take(), False
+    child, well_behaved = _begin(request, blob), False
     try:
-        child.send(request, blob)
         while True:
             message, data = child.receive()
             if "traceback" in message:
@@ -162,7 +177,7 @@ def ask(request: dict[str, Any], blob: bytes = b"") -> Iterator[Message]:
             yield message, data
     finally:
         if well_behaved:
-            child.idle_since = time.monotonic()
+            child.idle_since, child.was_idle = time.monotonic(), True
             _idle.append(child)
         else:
             child.end()

@@ -174,7 +174,10 @@ def _choose(members: list[zipfile.ZipInfo], name: str, layer: str | None) -> zip
         raise VectorFileRefused(f"{name} holds no label file: put one of {', '.join(FORMATS)} into it.")
     if len(found) > 1:
         names = ", ".join(PurePosixPath(m.filename).stem for m in found[:8])
-        raise VectorFileRefused(f"{name} holds {len(found)} label files ({names}): choose one with --layer NAME.")
+        raise VectorFileRefused(
+            f"{name} holds {len(found)} label files ({names}): choose one with --layer NAME "
+            "(in a campaign file `layer`)."
+        )
     return found[0]
 
 

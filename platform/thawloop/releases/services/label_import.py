@@ -80,7 +80,7 @@ def import_labels(
         layer: Which layer, where it has several.
         buffer_points: Radius in metres of the circles that stand for points.
         max_area: Largest area that one landform may have, in square kilometres; None: THAWLOOP_MAX_LANDFORM_KM2, and no
-            more than all regions of the campaign together.
+            more than ten times all regions of the campaign.
         dry_run: Say what would happen and write nothing; the result is then unsaved.
 
     Returns:
@@ -190,7 +190,8 @@ def _collect(
         if feature.polygons is None:
             tally.refuse(feature.id, feature.refused, empty=feature.is_empty, point=feature.is_point)
             continue
-        if doubt := plausibility.doubt(feature.polygons):
+        meets = area.meets(feature.polygons)
+        if doubt := plausibility.doubt(feature.polygons, meets_regions=meets):
             tally.refuse(feature.id, doubt)
             continue
         kind = _class_of(feature, wanted, source.name)
@@ -202,8 +203,7 @@ def _collect(
         if feature.repaired:
             tally.repair(feature.id, feature.repaired, feature.area_change)
         tally.extend(feature.polygons)
-        if not area.meets(feature.polygons):
-            tally.outside += 1
+        tally.outside += not meets
         if area.wants(feature.polygons, exhaustive=wanted.exhaustive):
             labels.append(NewLabel(feature.id, kind, feature.polygons, feature.properties))
         else:

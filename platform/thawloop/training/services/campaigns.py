@@ -56,6 +56,9 @@ def set_up_campaign(spec: CampaignSpec) -> CampaignReport:
                     class_field=labels.class_field or None,
                     coverage="regions",
                     splits=labels.splits,
+                    layer=labels.layer or None,
+                    crs=labels.crs or None,
+                    max_area=labels.max_area,
                 )
                 truth[found.file_name] = found.revisions.count()
         return CampaignReport(campaign, not known, _scenes(campaign), _tiles(campaign), truth)

@@ -39,7 +39,7 @@ class Command(ThawloopCommand):
             "--max-area",
             type=float,
             metavar="KM2",
-            help="largest area of one landform; if not given: THAWLOOP_MAX_LANDFORM_KM2, and no more than all regions",
+            help="largest area of one landform; if not given: THAWLOOP_MAX_LANDFORM_KM2 or ten times all regions",
         )
         parser.add_argument("--dry-run", action="store_true", help="say what would happen and change nothing")
 
