@@ -25,7 +25,7 @@ from labeling.models import (
     Prediction,
     WebhookEvent,
 )
-from labeling.services.editing import change_campaign
+from labeling.services.editing import EDITABLE, change_campaign
 from labeling.services.webhooks import enqueue_processing
 from thawloop.core.admin import LightAdmin, ReadOnlyAdmin
 from thawloop.core.bulk import count_of
@@ -90,10 +90,11 @@ class CampaignAdmin(LightAdmin):
     fieldsets = (
         (None, {"fields": ("name", "title", "state", "classes", "grid", "period", "period_start", "period_end")}),
         ("Settings", {"fields": ("score_threshold", "acquisition", "detector")}),
+        ("Releases", {"fields": ("split_buffer", "licence", "citation")}),
         ("Label Studio", {"fields": ("ls_project_id", "ls_synced_until")}),
         ("History", {"fields": ("created", "created_by")}),
     )
-    _editable = ("title", "state", "score_threshold", "acquisition", "detector")
+    _editable = EDITABLE
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Campaign]:
         done = count_of(AnnotationTask, "campaign", Q(state=AnnotationTask.State.SUBMITTED))

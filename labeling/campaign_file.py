@@ -74,6 +74,9 @@ def parse_campaign_file(path: Path) -> CampaignSpec:
         title=title,
         classes=classes,
         score_threshold=score_threshold,
+        split_buffer=_distance(campaign, "split_buffer"),
+        licence=campaign.get("licence", str, ""),
+        citation=campaign.get("citation", str, ""),
         grid=_grid(file.table("grid")),
         period=period,
         modalities=modalities,
@@ -246,6 +249,13 @@ def _plain(table: Table, kind: type[S]) -> S:
         values[known.name] = value
     table.finish()
     return kind(**values)
+
+
+def _distance(table: Table, key: str) -> float:
+    value = table.get(key, float, 0.0)
+    if not 0 <= value <= 100_000:
+        table.refuse(f"`{key}` is {value}; it is a distance of 0 to 100000 metres.", key)
+    return value
 
 
 def _fraction(table: Table, key: str, default: float) -> float:

@@ -19,8 +19,12 @@ class Paths:
 
     def uri(self, table: Table, key: str, text: str) -> str:
         if text.startswith(_REAL_DATA):
-            default = Path(__file__).resolve().parents[2] / "shared" / "data"
-            text = (os.environ.get("THAWLOOP_REAL_DATA") or str(default)) + text[len(_REAL_DATA) :]
+            folder = os.environ.get("THAWLOOP_REAL_DATA")
+            if not folder:
+                table.refuse(
+                    f"`{key}` begins with {_REAL_DATA}, which is not set: export THAWLOOP_REAL_DATA=FOLDER.", key
+                )
+            text = folder + text[len(_REAL_DATA) :]
         if "$" in text:
             table.refuse(f"`{key}`: only {_REAL_DATA} is replaced in paths, and only at the beginning.", key)
         if not text:

@@ -137,6 +137,9 @@ class CampaignSpec:
     title: str
     classes: tuple[ClassSpec, ...]
     score_threshold: float
+    split_buffer: float
+    licence: str
+    citation: str
     grid: GridSpec
     period: PeriodSpec
     modalities: tuple[ModalitySpec, ...]

@@ -84,6 +84,14 @@ def labelled_tiles(campaign: Campaign) -> QuerySet[Tile]:
     return campaign_tiles(campaign).filter(Exists(annotated) | Exists(covering_imports(campaign)))
 
 
+def partly_covered_tiles(campaign: Campaign) -> QuerySet[Tile]:
+    """Tiles that an import's coverage reaches without covering them, and that are labelled by nothing else."""
+    reached = LabelImport.objects.filter(campaign=campaign, coverage__bboverlaps=OuterRef("geometry"))
+    reached = reached.filter(coverage__intersects=_Inset(OuterRef("geometry")))
+    labelled = labelled_tiles(campaign).order_by().values("pk")
+    return campaign_tiles(campaign).filter(Exists(reached)).exclude(pk__in=labelled)
+
+
 def unlabelled_tiles(campaign: Campaign, split: str = "train") -> QuerySet[Tile]:
     """Tiles of a split that can still be given to annotators: not labelled, and never made a task."""
     tasks = AnnotationTask.objects.filter(campaign=campaign, tile=OuterRef("pk"))

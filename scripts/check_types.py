@@ -19,7 +19,7 @@ def main() -> int:
 
 
 def strict_paths() -> list[str]:
-    """What STYLE asks to be strict, as paths from the repository's root."""
+    """What must be strict, as paths from the repository's root."""
     found = [
         Path("contracts"),
         Path("ml_backend/detector"),

@@ -49,7 +49,8 @@ class CampaignSerializer(serializers.ModelSerializer[Campaign]):
         model = Campaign
         fields = [
             "id", "name", "title", "state", "grid", "period", "period_start", "period_end", "classes", "modalities",
-            "regions", "acquisition", "detector", "score_threshold", "ls_project_id", "ls_synced_until", "tasks",
+            "regions", "acquisition", "detector", "score_threshold",
+            "split_buffer", "licence", "citation", "ls_project_id", "ls_synced_until", "tasks",
             "created",
         ]  # fmt: skip
         read_only_fields = [name for name in fields if name not in EDITABLE]

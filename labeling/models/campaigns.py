@@ -49,6 +49,14 @@ class Campaign(models.Model):
         default=dict, blank=True, help_text="Model settings: see labeling.configuration.DetectorSettings."
     )
     score_threshold = models.FloatField(default=0.3, help_text="Instances below it are not shown to annotators.")
+    split_buffer = models.FloatField(
+        default=0,
+        help_text="Metres that tiles of two splits must lie apart in a release, or the lower one is left out.",
+    )
+    licence = models.CharField(
+        max_length=100, blank=True, help_text="Of the labels, as SPDX names it, e.g. CC-BY-4.0; goes into releases."
+    )
+    citation = models.TextField(blank=True, help_text="How users of a release should cite it.")
     ls_project_id = models.PositiveIntegerField(null=True, blank=True, unique=True)
     ls_view_id = models.PositiveIntegerField(null=True, blank=True)
     ls_webhook_id = models.PositiveIntegerField(null=True, blank=True)
@@ -69,6 +77,7 @@ class Campaign(models.Model):
             models.CheckConstraint(
                 condition=Q(score_threshold__gte=0, score_threshold__lte=1), name="campaign_score_threshold_is_fraction"
             ),
+            models.CheckConstraint(condition=Q(split_buffer__gte=0), name="campaign_split_buffer_is_a_distance"),
             models.CheckConstraint(
                 condition=Q(period_start__lte=models.F("period_end")), name="campaign_period_ordered"
             ),

@@ -121,6 +121,9 @@ def _campaign(spec: CampaignSpec, grid: TileGrid, modalities: dict[str, Modality
     changeable: dict[str, Any] = {
         "title": spec.title,
         "score_threshold": spec.score_threshold,
+        "split_buffer": spec.split_buffer,
+        "licence": spec.licence,
+        "citation": spec.citation,
         "acquisition": spec.acquisition.to_json(),
         "detector": spec.detector.to_json(),
     }

@@ -10,7 +10,10 @@ from labeling.errors import BadCampaign
 from labeling.models import Campaign
 from thawloop.core.services import audit
 
-EDITABLE = ("title", "state", "score_threshold", "acquisition", "detector")
+EDITABLE = (
+    *("title", "state", "score_threshold", "split_buffer", "licence", "citation"),
+    *("acquisition", "detector"),
+)
 
 
 def change_campaign(campaign: Campaign, *, reason: str = "", **changes: Any) -> Campaign:

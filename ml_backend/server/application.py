@@ -1,4 +1,4 @@
-"""Five routes, as Label Studio calls them (LABEL_STUDIO.md, section 5).
+"""Five routes, as Label Studio calls them.
 
 What it must never do: answer with another number of results than tasks (they would be dropped), or with a score that
 is no number (annotators could not open the task). When something is wrong, an error status is best: Label Studio then

@@ -23,7 +23,7 @@ from tests.releases.site import DATE_LINE, Site, annotate, tiles
 from thawloop.catalog.geometry import geodesic_area, project
 from thawloop.core.context import acting
 from thawloop.releases.errors import ExportRefused
-from thawloop.releases.exports.features import safe_text
+from thawloop.releases.exports.features import pseudonym, safe_text
 from thawloop.releases.models import Release
 from thawloop.releases.selectors import diff, find_release
 from thawloop.releases.services import export, freeze_release, import_labels, materialise
@@ -59,16 +59,39 @@ def test_geojson_is_rfc_7946_and_safe(release: Release, tmp_path: Path) -> None:
         assert row["release"] == "site 1.0.0"
         assert feature["id"] == row["label"]
     imported = [f["properties"] for f in content["features"] if f["properties"]["split"] == "test"]
-    assert {(row["author"], row["region"]) for row in imported} == {("'=HYPERLINK(1)", "site-test")}
+    assert {(row["author"], row["region"]) for row in imported} == {(pseudonym("=HYPERLINK(1)"), "site-test")}
     assert {row["source"] for row in imported} == {"import of =cmd().geojson"}
+
+
+def test_nobodys_address_is_published(campaign: Campaign, site: Site, label_file: Write, tmp_path: Path) -> None:
+    with acting(name="ann@example.org"):
+        import_labels(campaign, label_file(site.square(0, 0), site.square(5, 1)), coverage="regions")
+    release, out = freeze_release(campaign), tmp_path / "out"
+    out.mkdir()
+    for fmt, name in (("geojson", "x.geojson"), ("gpkg", "x.gpkg"), ("tiles", "t.geojson"), ("dataset", "folder")):
+        export(release, fmt, out / name)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert not [path for path in files if b"ann@example.org" in path.read_bytes()]
+
+
+def test_tiles_tell_where_there_is_nothing(release: Release, tmp_path: Path) -> None:
+    content = json.loads(export(release, "tiles", tmp_path / "x.geojson").read_text())
+    rows = [feature["properties"] for feature in content["features"]]
+    assert sorted((row["split"], row["labels"], row["labelled_by"]) for row in rows) == [
+        *[("test", 0, "import")] * 4, *[("test", 1, "import")] * 2, ("train", 1, "annotator"),
+    ]  # fmt: skip
+    assert all(shape(feature["geometry"]).is_valid for feature in content["features"])
+    _, _, wkb, _ = pyogrio.raw.read(export(release, "gpkg", tmp_path / "x.gpkg"), layer="tiles")
+    assert {round(square.area) for square in shapely.from_wkb(wkb)} == {(64 * 3) ** 2}
 
 
 def test_gpkg_is_in_the_grid_system(release: Release, tmp_path: Path) -> None:
     path = export(release, "gpkg", tmp_path / "x.gpkg")
 
-    meta, _, wkb, columns = pyogrio.raw.read(path)
+    meta, _, wkb, columns = pyogrio.raw.read(path, layer="labels")
     assert meta["crs"] == "EPSG:3413"
-    assert pyogrio.list_layers(path).tolist() == [["labels", "MultiPolygon"]]
+    assert pyogrio.list_layers(path).tolist() == [["labels", "MultiPolygon"], ["tiles", "Polygon"]]
     rows = dict(zip(meta["fields"], columns, strict=True))
     held = {str(row.revision.label_id): row.revision for row in release.release_labels.select_related("revision")}
     assert set(rows["label"]) == held.keys()
@@ -98,7 +121,7 @@ def test_labels_across_the_antimeridian_stay_whole(
     shapes = [shape(feature["geometry"]) for feature in features]
     assert sorted(len(polygons.geoms) for polygons in shapes) == [1, 2]
     assert all(-180 <= polygons.bounds[0] <= polygons.bounds[2] <= 180 for polygons in shapes)
-    _, _, wkb, _ = pyogrio.raw.read(export(release, "gpkg", tmp_path / "x.gpkg"))
+    _, _, wkb, _ = pyogrio.raw.read(export(release, "gpkg", tmp_path / "x.gpkg"), layer="labels")
     assert [len(polygons.geoms) for polygons in shapely.from_wkb(wkb)] == [1, 1]
     assert shapely.area(shapely.from_wkb(wkb)).max() == pytest.approx(576 * 9, rel=1e-3)
 
@@ -109,7 +132,7 @@ def test_empty_release_of_labels_is_still_a_file(campaign: Campaign, site: Site,
     release = freeze_release(campaign)
 
     assert json.loads(export(release, "geojson", tmp_path / "x.json").read_text())["features"] == []
-    assert len(pyogrio.raw.read(export(release, "gpkg", tmp_path / "x.gpkg"))[2]) == 0
+    assert len(pyogrio.raw.read(export(release, "gpkg", tmp_path / "x.gpkg"), layer="labels")[2]) == 0
 
 
 def test_dataset_is_copied_or_zipped(release: Release, tmp_path: Path) -> None:

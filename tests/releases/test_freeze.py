@@ -18,8 +18,9 @@ from thawloop.core.errors import Conflict
 from thawloop.core.models import AuditEntry
 from thawloop.releases.errors import ReleaseRefused
 from thawloop.releases.models import Release
+from thawloop.releases.separation import NEAR
 from thawloop.releases.services import freeze_release, import_labels
-from thawloop.releases.splits import overlapping
+from thawloop.releases.splits import neighbours
 from thawloop.releases.versions import Members, next_version
 
 Write = Callable[..., Path]
@@ -42,7 +43,7 @@ def test_release_holds_labelled_tiles_and_their_labels(labelled: Campaign) -> No
     assert release.counts == {
         "tiles": {"train": 1, "val": 0, "test": 6},
         "labels": {"train": 1, "val": 0, "test": 2},
-        "left_out": 0,
+        "left_out": {"tiles": {}, "labels": {}},
     }
     assert release.release_labels.count() == 3
     assert {row.split: bool(row.annotation_id) for row in release.release_tiles.all()} == {"train": True, "test": False}
@@ -127,8 +128,8 @@ def test_train_tiles_that_share_ground_with_test_tiles_are_left_out(
         for split, cells in held.items()
     }
     assert all(a.intersection(b).area == 0 for a in ground["train"] for b in ground["test"])
-    assert release.counts["left_out"] > 0
-    assert len(release.definition["provenance"]["left_out"]) == release.counts["left_out"]
+    (keys,) = release.definition["provenance"]["left_out"]["tiles"].values()
+    assert release.counts["left_out"]["tiles"] == {NEAR: len(keys)}
 
 
 def test_train_tiles_that_share_ground_with_test_tiles_nobody_labelled_yet_are_left_out(
@@ -143,7 +144,7 @@ def test_train_tiles_that_share_ground_with_test_tiles_nobody_labelled_yet_are_l
     release = freeze_release(campaign)
 
     assert {row.tile for row in release.release_tiles.all()} == {train[0], test[-1]}
-    assert release.definition["provenance"]["left_out"] == [train[-1].key]
+    assert release.definition["provenance"]["left_out"]["tiles"] == {NEAR: [train[-1].key]}
 
 
 def test_regions_of_a_split_cover_their_own_tiles(campaign: Campaign, site: Site, label_file: Write) -> None:
@@ -178,7 +179,7 @@ def test_overlap_by_whole_numbers_is_overlap_of_squares(
         for c, r in cells
         if any(box(c * step, r * step, c * step + 32, r * step + 32).intersection(s).area > 0 for s in squares)
     }
-    assert overlapping(cells, test, tile_size=32, overlap=overlap) == expected
+    assert neighbours(cells, test, tile_size=32, overlap=overlap) == expected
 
 
 def members(tiles: dict[int, tuple[str, int | None]], labels: dict[str, int], *sources: str) -> Members:

@@ -67,5 +67,5 @@ BREAKDOWNS: dict[str, str] = {
     "modalities": "By modalities that the tile has",
 }
 
-# shared/docs/DOMAIN.md: 12 experts outlining the same slumps on 3 m imagery
+# 12 experts outlining the same slumps on 3 m imagery
 HUMANS: dict[str, str] = {"F1 (IoU .5)": "0.60", "F1 (IoU .3)": "0.76", "pairwise IoU, median": "0.60"}

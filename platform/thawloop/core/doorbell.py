@@ -1,4 +1,4 @@
-"""RQ as a doorbell: it tells a worker that a job row waits. Losing a ring loses time, never work (STACK.md, RQ).
+"""RQ as a doorbell: it tells a worker that a job row waits. Losing a ring loses time, never work.
 
 Therefore: no RQ retries, no RQ dependencies, nothing but the row's id and attempt in Redis, as JSON.
 """

@@ -10,7 +10,7 @@ QUEUES = ("default", "raster", "gpu")
 
 
 class Job(models.Model):
-    """A durable unit of background work. This row is the truth; RQ only carries its id (STACK.md, RQ)."""
+    """A durable unit of background work. This row is the truth; RQ only carries its id."""
 
     class State(models.TextChoices):
         QUEUED = "queued"

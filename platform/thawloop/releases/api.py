@@ -23,6 +23,7 @@ from thawloop.releases.selectors import diff
 from thawloop.releases.services import export, freeze_release, verify
 from thawloop.releases.services.export import FOLDERS
 
+_ENDINGS = dict.fromkeys(FOLDERS, ".zip") | {"tiles": "-tiles.geojson"}
 FORMAT = OpenApiParameter("fmt", str, OpenApiParameter.PATH, enum=sorted(EXPORTERS))
 OTHER = OpenApiParameter("with", int, required=True, description="The release to compare with, usually an older one.")
 
@@ -121,7 +122,7 @@ class ReleaseViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Rele
     @extend_schema(parameters=[FORMAT], responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
     @action(detail=True, url_path="export/(?P<fmt>[a-z]+)")
     def download(self, request: Request, pk: str, fmt: str) -> FileResponse:
-        """The release as a file: `geojson`, `gpkg`, or a zip archive of `coco` or `dataset`."""
+        """The release as a file: `gpkg`, `geojson` (labels), `tiles`, or a zip archive of `coco` or `dataset`."""
         release = self.get_object()
         if fmt not in EXPORTERS:
             raise ExportRefused(f"Format `{fmt}` is unknown: use {', '.join(sorted(EXPORTERS))}.")
@@ -129,7 +130,7 @@ class ReleaseViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Rele
             raise ReleaseConflict(f"The files of {release} are not written yet: ask for `materialise` first.")
         folder = Path(tempfile.mkdtemp(prefix="thawloop-export-"))
         try:
-            name = f"{release.campaign.name}-{release.version}{'.zip' if fmt in FOLDERS else f'.{fmt}'}"
+            name = f"{release.campaign.name}-{release.version}{_ENDINGS.get(fmt, f'.{fmt}')}"
             response = FileResponse(export(release, fmt, folder / name).open("rb"), as_attachment=True, filename=name)
         finally:
             # The open file outlives its name.

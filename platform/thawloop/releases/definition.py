@@ -35,6 +35,8 @@ def define(campaign: Campaign) -> dict[str, Any]:
         },
         "provenance": {
             "campaign": campaign.title,
+            "licence": campaign.licence,
+            "citation": campaign.citation,
             "period": [campaign.period_start.isoformat(), campaign.period_end.isoformat()],
             "scenes": scenes(campaign, [item.modality for item in inputs]),
         },
@@ -44,7 +46,9 @@ def define(campaign: Campaign) -> dict[str, Any]:
 def shape_of(definition: dict[str, Any]) -> str:
     """Equal for definitions that make the same files of the same members."""
     checksums = sorted(scene["checksum"] for scene in definition["provenance"]["scenes"])
-    return json.dumps([[definition[key] for key in SHAPE], checksums], sort_keys=True)
+    terms = [definition["provenance"].get(key, "") for key in ("licence", "citation")]
+    parts = [[definition[key] for key in SHAPE], checksums]
+    return json.dumps([*parts, terms] if any(terms) else parts, sort_keys=True)
 
 
 def _modality(item: CampaignModality) -> dict[str, Any]:

@@ -6,11 +6,28 @@ from typing import Any
 from django.db import connection
 from django.db.models import Exists, OuterRef
 
-from labeling.models import Campaign, CampaignRegion, LabelImport, LabelRevision, Split
-from labeling.selectors import campaign_tiles, labelled_tiles, standing_annotations
+from labeling.models import Campaign, LabelImport, LabelRevision
+from labeling.selectors import (
+    current_labels,
+    labelled_tiles,
+    misunderstood_annotations,
+    partly_covered_tiles,
+    standing_annotations,
+)
 from thawloop.releases.definition import shape_of
 from thawloop.releases.models import Release
-from thawloop.releases.splits import overlapping
+from thawloop.releases.separation import (
+    BEYOND_COVERAGE,
+    NEAR,
+    NOT_ON_A_TILE,
+    NOT_UNDERSTOOD,
+    ON_LEFT_OUT_TILE,
+    SHARES_OBJECT,
+    Cell,
+    LeftOut,
+    near_another_split,
+    sharing_an_object,
+)
 from thawloop.releases.versions import Members
 
 # A tile's labels have one source: the shapes of its annotation, or the imports where nobody annotated it.
@@ -44,33 +61,54 @@ _HELD_BY_RELEASE = "SELECT revision_id FROM releases_releaselabel WHERE release_
 Tiles = Mapping[int, tuple[str, int | None]]
 
 
-def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Members, dict[int, set[int]], list[str]]:
+def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Members, dict[int, set[int]], LeftOut]:
     """What a release frozen now would hold.
 
     Returns:
-        The members; the revision ids on each tile; the keys of tiles left out because they overlap a test tile.
+        The members; the revision ids on each tile; the tiles and labels that are left out, with the reasons.
     """
-    rows = list(labelled_tiles(campaign).values_list("id", "split", "col", "row", "key"))  # type: ignore[misc]  # annotated
-    grid = campaign.grid
-    blocked = overlapping(
-        [(col, row) for _, split, col, row, _ in rows if split != Split.TEST],
-        _test_cells(campaign),
-        tile_size=grid.tile_size,
-        overlap=grid.overlap,
-    )
+    rows = labelled_tiles(campaign).values_list("id", "split", "col", "row", "key")  # type: ignore[misc]  # annotated
+    cells = [Cell(tile, str(split), col, row, key) for tile, split, col, row, key in rows]
     annotations = _annotations(campaign)
-    tiles: dict[int, tuple[str, int | None]] = {}
-    left_out: list[str] = []
-    for tile, split, col, row, key in rows:
-        if split != Split.TEST and (col, row) in blocked:
-            left_out.append(key)
-        else:
-            tiles[tile] = (str(split), annotations.get(tile))
-    on_tiles = _revisions_on(_HELD_NOW, campaign.pk, tiles)
+    labelled = {cell.tile: (cell.split, annotations.get(cell.tile)) for cell in cells}
+    on_labelled = _revisions_on(_HELD_NOW, campaign.pk, labelled)
+    near = near_another_split(campaign, cells)
+    apart = [cell for cell in cells if cell.tile not in near]
+    sharing = sharing_an_object(
+        campaign, apart, {cell.tile: on_labelled[cell.tile] for cell in apart if cell.tile in on_labelled}
+    )
+    tiles = {cell.tile: labelled[cell.tile] for cell in apart if cell.tile not in sharing}
+    on_tiles = {tile: found for tile, found in on_labelled.items() if tile in tiles}
     revisions = set().union(*on_tiles.values()) if on_tiles else set()
-    labels = _labels_of(revisions)
-    members = Members(tiles, labels, _sources(campaign, tiles, revisions), shape_of(definition))
-    return members, on_tiles, sorted(left_out)
+    left_out = LeftOut(
+        _left_out_tiles(campaign, cells, near, sharing),
+        _left_out_labels(campaign, revisions, set().union(*on_labelled.values()) if on_labelled else set()),
+    )
+    members = Members(tiles, _labels_of(revisions), _sources(campaign, tiles, revisions), shape_of(definition))
+    return members, on_tiles, left_out
+
+
+def _left_out_tiles(campaign: Campaign, cells: list[Cell], near: set[int], sharing: set[int]) -> dict[str, str]:
+    """Tiles whose labels are known in part or whole and that a release does not hold: key to reason."""
+    found = dict.fromkeys(partly_covered_tiles(campaign).values_list("key", flat=True), BEYOND_COVERAGE)
+    unclear = misunderstood_annotations(campaign).values_list("task__tile__key", flat=True)
+    found |= dict.fromkeys(unclear, NOT_UNDERSTOOD)
+    for cell in cells:
+        if cell.tile in near or cell.tile in sharing:
+            found[cell.key] = NEAR if cell.tile in near else SHARES_OBJECT
+        else:
+            found.pop(cell.key, None)
+    return found
+
+
+def _left_out_labels(campaign: Campaign, held: set[int], on_labelled: set[int]) -> dict[str, str]:
+    """Labels of record that a release does not hold: id to reason."""
+    rows = current_labels(campaign).order_by().values_list("label_id", "pk")
+    return {
+        str(label): ON_LEFT_OUT_TILE if revision in on_labelled else NOT_ON_A_TILE
+        for label, revision in rows
+        if revision not in held
+    }
 
 
 def frozen_members(release: Release) -> Members:
@@ -82,14 +120,6 @@ def frozen_members(release: Release) -> Members:
     labels = release.release_labels.values_list("revision__label_id", "revision_id")
     sources = frozenset(release.definition["provenance"]["sources"])
     return Members(tiles, {str(label): revision for label, revision in labels}, sources, shape_of(release.definition))
-
-
-def _test_cells(campaign: Campaign) -> list[tuple[int, int]]:
-    """All cells of the test regions, labelled or not: what is labelled later must not have been learned from before."""
-    if not campaign.grid.overlap:
-        return []  # then a cell shares ground with none but itself, which belongs to one region
-    test = CampaignRegion.objects.filter(campaign=campaign, split=Split.TEST).values("region")
-    return list(campaign_tiles(campaign).filter(region__in=test).values_list("col", "row"))
 
 
 def _annotations(campaign: Campaign) -> dict[int, int]:

@@ -16,7 +16,7 @@ class Release(models.Model):
         READY = "ready"
 
     campaign = models.ForeignKey(Campaign, on_delete=models.PROTECT, related_name="releases")
-    version = models.CharField(max_length=20, help_text="X.Y.Z (DOMAIN.md: new source, added, edited).")
+    version = models.CharField(max_length=20, help_text="X.Y.Z: new source, added, edited.")
     state = models.CharField(max_length=10, choices=State, default=State.FROZEN)
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
     definition = models.JSONField(

@@ -1,4 +1,4 @@
-"""The version of a release: X.Y.Z as in the ARTS data set (DOMAIN.md): new source, rows added, edits."""
+"""The version of a release: X.Y.Z as in the ARTS data set (Scientific Data 12:18, 2025): source, rows added, edits."""
 
 from dataclasses import dataclass
 

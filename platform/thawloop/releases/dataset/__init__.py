@@ -1,1 +1,1 @@
-"""The dataset directory (DESIGN.md): chips, COCO annotations, dataset.json, manifest and data card."""
+"""The dataset directory (docs/architecture.md): chips, COCO annotations, dataset.json, manifest and data card."""

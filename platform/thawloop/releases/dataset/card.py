@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from thawloop.releases.separation import NEAR, in_words
+
 
 def data_card(dataset: dict[str, Any], counts: dict[str, Any], classes: dict[str, int]) -> str:
     """README.md of a dataset directory.
@@ -22,9 +24,10 @@ def data_card(dataset: dict[str, Any], counts: dict[str, Any], classes: dict[str
         "|---|---|---|",
         *(f"| {split} | {row['tiles']} | {row['annotations']} |" for split, row in counts.items()),
         "",
-        "Splits are spatial: a tile belongs to the split of its region, and no train or val tile shares ground with a "
-        "test tile.",
+        "Splits are spatial: a tile belongs to the split of its region. No train or val tile shares ground or an "
+        "object with a test tile, nor a train tile with a val tile.",
         "",
+        *_left_out(provenance["left_out"]),
         "## Classes",
         "",
         *(f"- {name}: {number} annotations" for name, number in classes.items()),
@@ -38,6 +41,11 @@ def data_card(dataset: dict[str, Any], counts: dict[str, Any], classes: dict[str
         "|---|---|---|---|",
         *(_modality_row(item, provenance["coverage"]) for item in dataset["modalities"]),
         "",
+        "## Use",
+        "",
+        f"Licence of the labels: {provenance.get('licence') or 'not stated; ask who made them before publishing'}.",
+        *([f"Please cite: {provenance['citation']}"] if provenance.get("citation") else []),
+        "",
         "## Imagery and licences",
         "",
         *_scene_lines(provenance["scenes"]),
@@ -50,6 +58,13 @@ def data_card(dataset: dict[str, Any], counts: dict[str, Any], classes: dict[str
         "`manifest.json` holds the SHA-256 of every file.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _left_out(left_out: Any) -> list[str]:
+    if isinstance(left_out, list):  # releases before 0.2 left out tiles for one reason only
+        left_out = {"tiles": {NEAR: left_out}} if left_out else {}
+    sentences = in_words(left_out)
+    return ["Left out (`dataset.json` names each):", "", *(f"- {text}" for text in sentences), ""] if sentences else []
 
 
 def _modality_row(item: dict[str, Any], coverage: dict[str, int]) -> str:

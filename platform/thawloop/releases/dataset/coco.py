@@ -10,7 +10,7 @@ from rasterio.features import rasterize
 from shapely.geometry import MultiPolygon, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
-# The GeoAI RTS challenge drops instances below this (DOMAIN.md).
+# The GeoAI RTS challenge drops instances below this.
 MIN_AREA_PX = 10.0
 DECIMALS = 3
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from thawloop.releases.exports.datasets import write_coco, write_dataset
+from thawloop.releases.exports.tiles import write_tiles
 from thawloop.releases.exports.vectors import write_geojson, write_gpkg
 from thawloop.releases.models import Release
 
@@ -18,6 +19,7 @@ EXPORTERS: dict[str, Exporter] = {
     "dataset": write_dataset,
     "geojson": write_geojson,
     "gpkg": write_gpkg,
+    "tiles": write_tiles,
 }
 
 __all__ = ["EXPORTERS"]

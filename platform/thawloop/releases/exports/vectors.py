@@ -10,6 +10,7 @@ from shapely.geometry import MultiPolygon, mapping
 
 from thawloop.catalog.geometry import as_multipolygon, project
 from thawloop.releases.exports.features import FIELDS, label_features
+from thawloop.releases.exports.tiles import add_tile_layer
 from thawloop.releases.models import Release
 
 # 1e-7 degrees are a centimetre.
@@ -43,7 +44,7 @@ def _rounded(shape: MultiPolygon) -> list[list[list[list[float]]]]:
 
 
 def write_gpkg(release: Release, target: Path, dataset: Callable[[], Path]) -> None:
-    """One layer `labels` in the release's grid CRS, MultiPolygons that are whole across the antimeridian."""
+    """In the release's grid CRS: `labels`, MultiPolygons that are whole across the antimeridian, and `tiles`."""
     import pyogrio.raw  # imported late: pyogrio brings pandas, two seconds that every process would pay
 
     srid = release.definition["grid"]["srid"]
@@ -63,6 +64,7 @@ def write_gpkg(release: Release, target: Path, dataset: Callable[[], Path]) -> N
         geometry_type="MultiPolygon",
         crs=f"EPSG:{srid}",
     )
+    add_tile_layer(release, target)
 
 
 def _in_grid(shape: MultiPolygon, srid: int) -> MultiPolygon:

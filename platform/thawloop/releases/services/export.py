@@ -17,7 +17,7 @@ from thawloop.releases.models import Release
 from thawloop.releases.services.materialise import materialise
 
 FOLDERS = ("coco", "dataset")
-ENDINGS = {"gpkg": (".gpkg",), "geojson": (".geojson", ".json")}
+ENDINGS = {"gpkg": (".gpkg",), "geojson": (".geojson", ".json"), "tiles": (".geojson", ".json")}
 # Zip archives carry the earliest date they can, so that equal content makes equal archives.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -29,7 +29,8 @@ def export(
 
     Args:
         release: Which one; its files are made if they are needed and not there yet.
-        fmt: `dataset` or `coco` (a directory, or an archive if `out` ends in `.zip`), `gpkg` or `geojson` (a file).
+        fmt: `dataset` or `coco` (a directory, or an archive if `out` ends in `.zip`); `gpkg`, `geojson` (labels) or
+            `tiles` (as GeoJSON), a file.
         out: Where; its folder must exist.
         force: Replace what is there.
         progress: Called with a fraction 0-1 and a message while files are made.

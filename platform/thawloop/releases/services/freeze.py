@@ -21,8 +21,9 @@ BATCH = 5_000
 def freeze_release(campaign: Campaign, *, notes: str = "", allow_unchanged: bool = True) -> Release:
     """Fix the tiles and labels of a new release, all seen at one moment.
 
-    Tiles labelled by annotators or covered by an import take the split of their region; those of train and val that
-    share ground with a test tile are left out. If nothing changed since the last release, that one is returned.
+    Tiles labelled by annotators or covered by an import take the split of their region. What two splits would share is
+    left to the higher one (`releases.separation`); what is left out is named with the reason. If nothing changed since
+    the last release, that one is returned.
 
     Args:
         campaign: What to freeze.
@@ -49,7 +50,7 @@ def freeze_release(campaign: Campaign, *, notes: str = "", allow_unchanged: bool
             definition["provenance"] |= {
                 "sources": sorted(members.sources),
                 "imports": _imports(campaign, members),
-                "left_out": left_out,
+                "left_out": left_out.to_json(),
                 "parent": previous.version if previous else None,
             }
             release = Release.objects.create(
@@ -57,7 +58,7 @@ def freeze_release(campaign: Campaign, *, notes: str = "", allow_unchanged: bool
                 version=version,
                 parent=previous,
                 definition=definition,
-                counts=_counts(members, on_tiles) | {"left_out": len(left_out)},
+                counts=_counts(members, on_tiles) | {"left_out": left_out.counts()},
                 notes=notes,
                 created_by=current_actor().user,
             )

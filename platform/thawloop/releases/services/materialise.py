@@ -24,7 +24,7 @@ def materialise(release: Release, *, progress: Progress | None = None) -> Path:
         progress: Called with a fraction 0-1 and a message; may raise to stop, and nothing is left behind.
 
     Returns:
-        The directory (layout: DESIGN.md, dataset directory).
+        The directory (layout: docs/architecture.md, dataset directory).
 
     Raises:
         ReleaseRefused: No imagery, or imagery that changed since the release was first written.
