@@ -26,9 +26,10 @@ def test_an_audit_entry_cannot_be_deleted(entry: AuditEntry) -> None:
         entry.delete()
 
 
-@pytest.mark.parametrize(
-    "table", ["core_auditentry", "labeling_annotation", "labeling_labelrevision", "training_promotion"]
-)
+HISTORY = ["core_auditentry", "labeling_annotation", "labeling_labelrevision", "training_promotion"]
+
+
+@pytest.mark.parametrize("table", HISTORY)
 def test_every_table_of_history_has_its_trigger(table: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -37,6 +38,22 @@ def test_every_table_of_history_has_its_trigger(table: str) -> None:
             [table],
         )
         assert cursor.fetchone() == (True,)  # before, on delete, on update, enabled
+
+
+@pytest.mark.parametrize("statement", ["TRUNCATE {}", "TRUNCATE {} CASCADE"])
+@pytest.mark.parametrize("table", HISTORY)
+def test_a_table_of_history_cannot_be_emptied(table: str, statement: str) -> None:
+    with pytest.raises(DatabaseError, match="TRUNCATE"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement.format(table))
+
+
+def test_history_is_not_emptied_with_a_table_that_it_points_to() -> None:
+    with (
+        pytest.raises(DatabaseError, match="append-only: TRUNCATE refused"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("TRUNCATE labeling_label CASCADE")
 
 
 def test_an_entry_says_who_what_and_in_which_request() -> None:
