@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from django.conf import settings
-from django.urls import reverse
+from django.urls import get_script_prefix, reverse
 from django.utils.crypto import constant_time_compare, salted_hmac
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -41,8 +41,9 @@ def picture_size(tile: Tile) -> int:
 
 def picture_url(tile: Tile, modality: Modality) -> str:
     """The absolute address of a picture, as annotators' browsers reach us."""
-    path = reverse("catalog:picture", args=[tile.key, modality.name])
-    return f"{settings.THAWLOOP_URL.rstrip('/')}{path}?s={signature(tile.key, modality.name)}"
+    # THAWLOOP_URL has the path under which a proxy shows us; in a web process the address has it, too.
+    path = reverse("catalog:picture", args=[tile.key, modality.name]).removeprefix(get_script_prefix())
+    return f"{settings.THAWLOOP_URL.rstrip('/')}/{path}?s={signature(tile.key, modality.name)}"
 
 
 def signature(key: str, modality: str) -> str:
