@@ -2,8 +2,10 @@
 
 import logging
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
+from django.urls import reverse_lazy
 
 from thawloop.geolibs import in_wheel
 
@@ -29,6 +31,9 @@ THAWLOOP_VECTOR_SECONDS = env.float("THAWLOOP_VECTOR_SECONDS", 1800.0)
 # The largest area that one label of a file may have, in square kilometres: what is larger is no landform but a mistake.
 THAWLOOP_MAX_LANDFORM_KM2 = env.float("THAWLOOP_MAX_LANDFORM_KM2", 5000.0)
 THAWLOOP_URL = env.str("THAWLOOP_URL", "http://127.0.0.1:8000")
+FORCE_SCRIPT_NAME = (
+    urlsplit(THAWLOOP_URL).path.rstrip("/") or None
+)  # below a path: links get it, the proxy takes it off
 
 # --- Security ----------------------------------------------------------------------------------------------------
 DEBUG = env.bool("DJANGO_DEBUG", False)
@@ -43,8 +48,12 @@ CSRF_TRUSTED_ORIGINS = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", default=[])
 SESSION_COOKIE_NAME = "thawloop_session"
 CSRF_COOKIE_NAME = "thawloop_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("DJANGO_SECURE_COOKIES", False)
+# The web server passes this on from a trusted proxy only (thawloop.serving): links keep the scheme of the outside.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+THAWLOOP_TOKEN_DAYS = env.int("THAWLOOP_TOKEN_DAYS", 90)  # how long an API token works if nothing else is asked for
+THAWLOOP_METRICS_TOKEN = env.str("THAWLOOP_METRICS_TOKEN", "")  # without one, /metrics answers this machine only
 
 # --- Applications ------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -91,6 +100,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "thawloop.core.middleware.RequestContextMiddleware",
+    "thawloop.core.middleware.ContentSecurityPolicyMiddleware",
+    "thawloop.core.middleware.RefusalMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
@@ -110,12 +121,13 @@ TEMPLATES = [
         },
     }
 ]
+AUTHENTICATION_BACKENDS = ["thawloop.core.authentication.GuardedBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "/"
+LOGIN_REDIRECT_URL = "campaigns"
 LOGOUT_REDIRECT_URL = "login"
 
 # --- Database and queues -----------------------------------------------------------------------------------------
@@ -149,7 +161,7 @@ THAWLOOP_TORCH_THREADS = env.int("THAWLOOP_TORCH_THREADS", 0)  # 0: as many as t
 # --- API ---------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.TokenAuthentication",
+        "thawloop.core.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["thawloop.core.permissions.ModelPermissions"],
@@ -180,7 +192,12 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
-UNFOLD = {"SITE_TITLE": "ThawLoop", "SITE_HEADER": "ThawLoop", "SITE_URL": "/", "SHOW_HISTORY": True}
+UNFOLD = {
+    "SITE_TITLE": "ThawLoop",
+    "SITE_HEADER": "ThawLoop",
+    "SITE_URL": reverse_lazy("campaigns"),
+    "SHOW_HISTORY": True,
+}
 
 # --- Logging -----------------------------------------------------------------------------------------------------
 from thawloop.core.logs import logging_config  # noqa: E402

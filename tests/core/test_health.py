@@ -117,7 +117,7 @@ def test_metrics_count_jobs_by_queue_and_state(client: Client) -> None:
     Job.objects.create(function="thawloop.x", key="a", queue="gpu")
     Job.objects.create(function="thawloop.x", key="b", queue="gpu")
     Job.objects.create(function="thawloop.x", key="c", state=Job.State.FAILED)
-    text = client.get("/metrics").content.decode()
+    text = client.get("/metrics", headers={"Host": "localhost"}).content.decode()
     assert 'thawloop_jobs{queue="gpu",state="queued"} 2.0' in text
     assert 'thawloop_jobs{queue="default",state="failed"} 1.0' in text
     assert 'thawloop_jobs{queue="raster",state="running"} 0.0' in text

@@ -13,8 +13,8 @@ from unfold.decorators import display
 
 from thawloop.core.bulk import bulky_fields, without_bulk
 from thawloop.core.errors import Refused
-from thawloop.core.models import AuditEntry, Job
-from thawloop.core.services import cancel_job, retry_job
+from thawloop.core.models import ApiToken, AuditEntry, Job
+from thawloop.core.services import cancel_job, retry_job, withdraw_token
 
 
 class LightRelatedFilter(admin.RelatedFieldListFilter):
@@ -130,3 +130,26 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(ReadOnlyAdmin):
+    """Tokens are made by `manage.py make_token` or POST /api/token/, where their key is told once."""
+
+    list_display = ("__str__", "user", "scope", "created", "expires", "last_used")
+    list_filter = ("scope",)
+    list_select_related = ("user",)
+    search_fields = ("name", "user__username")
+    actions = ("withdraw",)
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    @admin.action(description="Withdraw the selected tokens", permissions=["withdraw"])
+    def withdraw(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
+        for token in queryset.select_related("user"):
+            withdraw_token(token, reason="in the admin")
+        self.message_user(request, "Withdrawn.", messages.SUCCESS)
+
+    def has_withdraw_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("core.delete_apitoken")

@@ -1,17 +1,23 @@
-"""Jobs and the audit trail over HTTP. The router is in `thawloop.dashboard.api_urls`."""
+"""Jobs, the audit trail and tokens over HTTP. The router is in `thawloop.dashboard.api_urls`."""
 
 from typing import Any
 
+from django.contrib.auth import authenticate
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
-from thawloop.core.models import AuditEntry, Job
+from thawloop.core.errors import Refused
+from thawloop.core.models import ApiToken, AuditEntry, Job
 from thawloop.core.pagination import KeysetPagination
 from thawloop.core.permissions import ModelPermissions
-from thawloop.core.services import cancel_job, retry_job
+from thawloop.core.services import cancel_job, make_token, retry_job, withdraw_token
+from thawloop.core.services.tokens import LONGEST_DAYS
 
 
 class JobSerializer(serializers.ModelSerializer[Job]):
@@ -122,3 +128,49 @@ def _reason(request: Request) -> str:
     asked = ReasonSerializer(data=request.data)
     asked.is_valid(raise_exception=True)
     return str(asked.validated_data["reason"])
+
+
+class TokenRequestSerializer(serializers.Serializer[Any]):
+    """Who wants a token, for what and for how long."""
+
+    username = serializers.CharField(write_only=True, max_length=150)
+    password = serializers.CharField(write_only=True, max_length=1000, trim_whitespace=False)
+    scope = serializers.ChoiceField(choices=ApiToken.Scope.choices, default=ApiToken.Scope.WRITE)
+    days = serializers.IntegerField(min_value=1, max_value=LONGEST_DAYS, required=False)
+    name = serializers.CharField(max_length=100, required=False, allow_blank=True, help_text="What it is for.")
+
+
+class TokenSerializer(serializers.Serializer[Any]):
+    """A token; its key is told this once."""
+
+    token = serializers.CharField()
+    scope = serializers.ChoiceField(choices=ApiToken.Scope.choices)
+    expires = serializers.DateTimeField()
+
+
+class TokenView(APIView):
+    """Tokens for programs: `Authorization: Token KEY`."""
+
+    def get_permissions(self) -> list[Any]:
+        """Whoever has a password may ask; whoever has a token may end it."""
+        return [IsAuthenticated()] if self.request and self.request.method == "DELETE" else [AllowAny()]
+
+    @extend_schema(request=TokenRequestSerializer, responses={200: TokenSerializer}, auth=[])
+    def post(self, request: Request) -> Response:
+        """Make a token from name and password; 429 after failed attempts."""
+        asked = TokenRequestSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        wanted = dict(asked.validated_data)
+        user = authenticate(request, username=wanted.pop("username"), password=wanted.pop("password"))
+        if user is None:
+            raise ValidationError({"non_field_errors": ["Unable to log in with provided credentials."]})
+        token, key = make_token(user, **wanted)
+        return Response(TokenSerializer({"token": key, "scope": token.scope, "expires": token.expires}).data)
+
+    @extend_schema(request=None, responses={204: None})
+    def delete(self, request: Request) -> Response:
+        """Withdraw the token that this request comes with."""
+        if not isinstance(request.auth, ApiToken):
+            raise Refused("Send the token that is to be withdrawn: Authorization: Token KEY.")
+        withdraw_token(request.auth)
+        return Response(status=204)

@@ -34,7 +34,9 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> "Respons
     from rest_framework.views import exception_handler
 
     if isinstance(error, Refused):
-        return Response({"detail": str(error)}, status=error.status_code)
+        wait = getattr(error, "wait", None)
+        headers = {"Retry-After": str(wait)} if wait else None
+        return Response({"detail": str(error)}, status=error.status_code, headers=headers)
     if isinstance(error, RecursionError):
         return Response({"detail": "What was sent is nested too deeply."}, status=status.HTTP_400_BAD_REQUEST)
     if isinstance(error, DataError):  # NUL in a name, a number out of range: nothing was written

@@ -112,3 +112,41 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.created:%Y-%m-%d %H:%M} {self.actor_name} {self.action} {self.object_name or self.object_id}"
+
+
+class ApiToken(models.Model):
+    """A key to the API for one account: until when, and for what. Only its digest is kept."""
+
+    class Scope(models.TextChoices):
+        READ = "read", "read only"
+        WRITE = "write", "all that its account may do"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=100, blank=True, help_text="What it is for.")
+    digest = models.CharField(max_length=64, unique=True, editable=False, help_text="SHA-256 of the key.")
+    scope = models.CharField(max_length=10, choices=Scope, default=Scope.WRITE)
+    created = models.DateTimeField(auto_now_add=True)
+    expires = models.DateTimeField()
+    last_used = models.DateTimeField(null=True, blank=True, help_text="To the hour.")
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "API token"
+        constraints = [models.CheckConstraint(condition=Q(scope__in=["read", "write"]), name="token_scope_known")]
+
+    def __str__(self) -> str:
+        return self.name or f"{self.user} {self.created:%Y-%m-%d}"
+
+
+class LoginFailure(models.Model):
+    """How often somebody failed to log in under one name or from one address (kept as digests), and when last."""
+
+    subject = models.CharField(max_length=64, primary_key=True)
+    failures = models.PositiveIntegerField(default=0)
+    last = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["last"])]
+
+    def __str__(self) -> str:
+        return f"{self.failures} failures until {self.last:%Y-%m-%d %H:%M}"

@@ -44,6 +44,7 @@ _LEAD = {
     "training.add_promotion",
 }
 _FOR_LEADS_ONLY = {"core.view_auditentry"}
+_FOR_ADMINS_ONLY = {"core.view_apitoken", "core.view_loginfailure"}
 
 
 def grant(sender: AppConfig, **_: Any) -> None:
@@ -63,4 +64,4 @@ def _may(role: str, permission: Permission) -> bool:
         return True
     if role == "reviewer" and name in _REVIEWER:
         return True
-    return permission.codename.startswith("view_") and name not in _FOR_LEADS_ONLY
+    return permission.codename.startswith("view_") and name not in _FOR_LEADS_ONLY | _FOR_ADMINS_ONLY

@@ -1,8 +1,7 @@
 """The REST API: every room's viewsets under one router, its OpenAPI description, and tokens."""
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
-from rest_framework.authtoken.views import obtain_auth_token
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import DefaultRouter
 
 from labeling import api as labeling
@@ -36,9 +35,9 @@ router.register("evaluations", training.EvaluationViewSet)
 router.register("promotions", training.PromotionViewSet)
 
 urlpatterns = [
-    path("token/", obtain_auth_token, name="api-token"),
+    path("token/", core.TokenView.as_view(), name="api-token"),
     path("schema/", SpectacularAPIView.as_view(), name="api-schema"),
     # A page has no metadata that OPTIONS could answer with.
-    path("docs/", SpectacularSwaggerView.as_view(url_name="api-schema", metadata_class=None), name="api-docs"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="api-schema", metadata_class=None), name="api-docs"),
     path("", include(router.urls)),
 ]

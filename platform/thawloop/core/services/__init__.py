@@ -3,5 +3,15 @@
 from thawloop.core.services.auditing import audit
 from thawloop.core.services.queueing import cancel_job, dispatch, enqueue, retry_job
 from thawloop.core.services.reconciling import reconcile_jobs
+from thawloop.core.services.tokens import make_token, withdraw_token
 
-__all__ = ["audit", "cancel_job", "dispatch", "enqueue", "reconcile_jobs", "retry_job"]
+__all__ = [
+    "audit",
+    "cancel_job",
+    "dispatch",
+    "enqueue",
+    "make_token",
+    "reconcile_jobs",
+    "retry_job",
+    "withdraw_token",
+]
