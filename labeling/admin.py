@@ -26,6 +26,7 @@ from labeling.models import (
     WebhookEvent,
 )
 from labeling.services.editing import EDITABLE, change_campaign
+from labeling.services.imports import withdraw_import
 from labeling.services.webhooks import enqueue_processing
 from thawloop.core.admin import LightAdmin, ReadOnlyAdmin
 from thawloop.core.bulk import count_of
@@ -217,10 +218,26 @@ class LabelRevisionAdmin(LookOnlyAdmin, GISModelAdmin):
 
 @admin.register(LabelImport)
 class LabelImportAdmin(LookOnlyAdmin, GISModelAdmin):
-    list_display = ("file_name", "campaign", "counts", "created_by", "created")
-    list_filter = ("campaign",)
+    list_display = ("id", "file_name", "campaign", "counts", "created_by", "created", "withdrawn")
+    list_filter = ("campaign", ("withdrawn", admin.EmptyFieldListFilter))
     list_select_related = ("campaign", "created_by")
     search_fields = ("file_name", "checksum")
+    exclude = ("confirmed",)
+    actions = ("withdraw",)
+
+    @admin.action(description="Withdraw the selected imports: retire their labels", permissions=["withdraw"])
+    def withdraw(self, request: HttpRequest, queryset: QuerySet[LabelImport]) -> None:
+        for found in queryset:
+            try:
+                row = withdraw_import(found, reason="withdrawn in the admin")
+            except Refused as error:
+                self.message_user(request, str(error), messages.ERROR)
+            else:
+                self.message_user(request, f"{row}: {row.counts['retired']:,} labels retired.", messages.SUCCESS)
+
+    def has_withdraw_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may take imports back."""
+        return request.user.has_perm("labeling.withdraw_labelimport")
 
 
 class PredictedInstanceInline(ReadOnlyInline):

@@ -1,6 +1,6 @@
 """Refusals of the labeling room."""
 
-from thawloop.core.errors import Refused
+from thawloop.core.errors import Conflict, Refused
 
 
 class BadAnnotation(Refused):
@@ -15,6 +15,14 @@ class WrongSecret(BadWebhook):
     """A webhook came without our secret."""
 
     status_code = 403
+
+
+class BadWithdrawal(Refused):
+    """A label import cannot be taken back so."""
+
+
+class AlreadyWithdrawn(Conflict):
+    """A label import was taken back before."""
 
 
 class BadCampaign(Refused):

@@ -71,7 +71,9 @@ def misunderstood_annotations(campaign: Campaign) -> QuerySet[Annotation]:
 def covering_imports(campaign: Campaign) -> QuerySet[LabelImport]:
     """The imports that make a statement about the tile of the outer query."""
     # boxes first: most tiles are nowhere near a coverage
-    near = LabelImport.objects.filter(campaign=campaign, coverage__bboverlaps=OuterRef("geometry"))
+    near = LabelImport.objects.filter(
+        campaign=campaign, withdrawn__isnull=True, coverage__bboverlaps=OuterRef("geometry")
+    )
     return near.filter(coverage__covers=_Inset(OuterRef("geometry")))
 
 

@@ -16,7 +16,9 @@ from rest_framework_gis.serializers import GeoFeatureModelSerializer
 
 from labeling.api.tasks import NewestFirst
 from labeling.models import Label, LabelImport, LabelRevision, Split
+from labeling.services.imports import withdraw_import
 from thawloop.catalog.api import BoxFilter
+from thawloop.core.permissions import ModelPermissions
 
 
 class LabelSerializer(GeoFeatureModelSerializer):  # type: ignore[type-arg]
@@ -117,7 +119,10 @@ class LabelImportSerializer(serializers.ModelSerializer[LabelImport]):
 
     class Meta:
         model = LabelImport
-        fields = ["id", "campaign", "file_name", "checksum", "counts", "coverage", "created"]
+        fields = [
+            "id", "campaign", "file_name", "checksum", "fingerprint", "counts", "coverage", "created",
+            "withdrawn", "withdrawn_reason",
+        ]  # fmt: skip
 
 
 class LabelImportInListSerializer(LabelImportSerializer):
@@ -129,11 +134,32 @@ class LabelImportInListSerializer(LabelImportSerializer):
         fields = [name for name in LabelImportSerializer.Meta.fields if name != "coverage"]
 
 
+class WithdrawalSerializer(serializers.Serializer[Any]):
+    """Why an import is taken back."""
+
+    reason = serializers.CharField(max_length=300)
+
+
+class MayWithdraw(ModelPermissions):
+    """Reading needs the view permission, taking back its own."""
+
+    perms_map = {**ModelPermissions.perms_map, "POST": ["labeling.withdraw_labelimport"]}
+
+
 class LabelImportViewSet(viewsets.ReadOnlyModelViewSet[LabelImport]):
     """Label files that were taken in; each one's own address has its coverage, too."""
 
     queryset = LabelImport.objects.select_related("campaign")
     serializer_class = LabelImportSerializer
+    permission_classes = [MayWithdraw]
+
+    @extend_schema(request=WithdrawalSerializer, responses=LabelImportSerializer)
+    @action(detail=True, methods=["post"])
+    def withdraw(self, request: Request, pk: str) -> Response:
+        """Take an import back: its labels are retired with the reason, its coverage counts no longer."""
+        wanted = WithdrawalSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        return Response(self.get_serializer(withdraw_import(self.get_object(), **wanted.validated_data)).data)
 
     def get_queryset(self) -> QuerySet[LabelImport]:
         """Lists leave coverages in the database."""

@@ -61,19 +61,42 @@ class Annotation(models.Model):
 
 
 class LabelImport(models.Model):
-    """One label file taken in as truth. Tiles inside `coverage` are exhaustively labelled by it."""
+    """One label file taken in as truth. Tiles inside `coverage` are exhaustively labelled by it, unless withdrawn."""
+
+    # Set on what `import_labels` returns where the same was imported before and nothing was written.
+    already_there = False
 
     campaign = models.ForeignKey(Campaign, on_delete=models.PROTECT, related_name="imports")
     file_name = models.CharField(max_length=300)
-    checksum = models.CharField(max_length=64)
+    checksum = models.CharField(max_length=64, help_text="SHA-256 of the file's own bytes.")
+    fingerprint = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="SHA-256 of what was read and how it was to be taken; empty for imports of older versions.",
+    )
     counts = models.JSONField(default=dict, help_text="read, created, unchanged, repaired, refused.")
     coverage = models.MultiPolygonField(srid=4326, null=True, blank=True)
     created = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+    confirmed = models.ManyToManyField(
+        "Label", blank=True, related_name="confirmed_by", help_text="Labels that it says, too, but others said before."
+    )
+    withdrawn = models.DateTimeField(null=True, blank=True, help_text="Since when it counts no longer.")
+    withdrawn_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    withdrawn_reason = models.CharField(max_length=300, blank=True)
 
     class Meta:
         ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["campaign", "checksum"], name="import_file_once")]
+        permissions = [("withdraw_labelimport", "Can withdraw label imports")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["campaign", "fingerprint"],
+                condition=Q(withdrawn__isnull=True) & ~Q(fingerprint=""),
+                name="import_once",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.file_name} into {self.campaign.name}"

@@ -18,7 +18,7 @@ from tests.releases.site import Site
 from thawloop.catalog.errors import VectorFileRefused
 from thawloop.catalog.geometry import project, to_shapely
 from thawloop.core.context import acting
-from thawloop.core.errors import Conflict, Refused
+from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
 from thawloop.releases.services import import_labels
 from thawloop.releases.study_area import StudyArea
@@ -51,14 +51,6 @@ def test_same_file_again_changes_nothing(campaign: Campaign, site: Site, label_f
 
     assert import_labels(campaign, copy) == first
     assert Label.objects.count() == LabelRevision.objects.count() == 1
-
-
-def test_same_file_with_other_options_is_refused(campaign: Campaign, site: Site, label_file: Write) -> None:
-    path = label_file(site.square(0, 0))
-    import_labels(campaign, path)
-
-    with pytest.raises(Conflict, match=r"already imported .* with another coverage"):
-        import_labels(campaign, path, coverage="regions")
 
 
 def test_dry_run_counts_and_writes_nothing(campaign: Campaign, site: Site, label_file: Write) -> None:

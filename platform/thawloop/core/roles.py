@@ -35,6 +35,7 @@ _LEAD = {
     "releases.add_release",
     "releases.change_release",
     "labeling.add_labelimport",
+    "labeling.withdraw_labelimport",
     "training.add_retrainpolicy",
     "training.change_retrainpolicy",
     "training.add_retraining",

@@ -159,7 +159,7 @@ def _sources(campaign: Campaign, tiles: Tiles, revisions: set[int]) -> frozenset
     drawn = {"annotations"} if any(annotation for _, annotation in tiles.values()) else set()
     given = LabelRevision.objects.filter(label_import=OuterRef("pk"), pk__in=revisions)
     gave = LabelImport.objects.filter(Exists(given), campaign=campaign)
-    covers = LabelImport.objects.filter(campaign=campaign, coverage__isnull=False)
+    covers = LabelImport.objects.filter(campaign=campaign, withdrawn__isnull=True, coverage__isnull=False)
     if all(annotation for _, annotation in tiles.values()):
         covers = covers.none()
     return frozenset(drawn | {f"import:{item.checksum}" for item in gave.union(covers)})

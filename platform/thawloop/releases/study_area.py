@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from pyproj import Geod
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
@@ -56,21 +58,21 @@ class StudyArea:
         shapely.prepare(part)
         return cls(everything, part, ", ".join(sorted(row.region.name for row in chosen)), bool(splits or regions))
 
-    def meets(self, polygons: MultiPolygon) -> bool:
-        """Whether a label touches any of the campaign's regions."""
-        return bool(shapely.intersects(self.everything, polygons))
+    def meets(self, shapes: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """Which labels [N] touch any of the campaign's regions."""
+        return np.asarray(shapely.intersects(self.everything, shapes))
 
-    def wants(self, polygons: MultiPolygon, *, exhaustive: bool) -> bool:
-        """Whether an import takes a label: any, or those that lie in the regions chosen.
+    def wants(self, shapes: NDArray[np.object_], *, exhaustive: bool) -> NDArray[np.bool_]:
+        """Which labels [N] an import takes: all, or those that lie in the regions chosen.
 
         A label on the border belongs where its representative point is; but where an import is `exhaustive`, every
         label that reaches into the regions is part of what is known there.
         """
         if not self.is_part:
-            return True
+            return np.ones(len(shapes), bool)
         if exhaustive:
-            return bool(shapely.relate_pattern(self.chosen, polygons, "T********"))
-        return bool(shapely.intersects(self.chosen, shapely.point_on_surface(polygons)))
+            return np.asarray(shapely.relate_pattern(self.chosen, shapes, "T********"))
+        return np.asarray(shapely.intersects(self.chosen, shapely.point_on_surface(shapes)))
 
     def elsewhere(self, name: str, bounds: tuple[float, float, float, float]) -> str:
         """The sentence for a file that meets no region: how far away, and what is probably wrong."""

@@ -102,7 +102,7 @@ def _imports(campaign: Campaign, members: Members) -> list[dict[str, str]]:
     """The label files among a release's sources, by name."""
     return [
         {"file": row.file_name, "checksum": row.checksum, "imported": row.created.date().isoformat()}
-        for row in campaign.imports.order_by("pk")
+        for row in campaign.imports.filter(withdrawn__isnull=True).order_by("pk")
         if f"import:{row.checksum}" in members.sources
     ]
 

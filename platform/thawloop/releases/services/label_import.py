@@ -1,19 +1,20 @@
 """Take a label file in as truth."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shapely
 from django.contrib.gis.geos import MultiPolygon as StoredMultiPolygon
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
-from labeling.models import Campaign, Label, LabelImport, LabelRevision, LandformClass
-from labeling.selectors import current_labels
-from labeling.signals import labels_arrived
+from labeling.models import Campaign, LabelImport, LandformClass
 from thawloop.catalog.geometry import to_geos, to_shapely
 from thawloop.catalog.vectors.reading import Feature, VectorFile, read_vector_file
 from thawloop.core.context import current_actor
@@ -21,10 +22,10 @@ from thawloop.core.services import audit
 from thawloop.core.storage import checked_uri, sha256
 from thawloop.releases.errors import LabelFileRefused, ReleaseConflict
 from thawloop.releases.plausibility import Plausibility
+from thawloop.releases.services.label_writing import NewLabel, analyze, stage, take_over
 from thawloop.releases.study_area import StudyArea
 from thawloop.releases.tally import Tally
 
-BATCH = 2_000
 COVERAGES = ("none", "regions")
 
 
@@ -36,16 +37,6 @@ class Wanted:
     class_field: str | None
     known: dict[str, LandformClass]
     exhaustive: bool
-
-
-@dataclass(frozen=True)
-class NewLabel:
-    """A label about to be written."""
-
-    feature: str
-    landform_class: LandformClass
-    geometry: MultiPolygon
-    properties: dict[str, Any]
 
 
 def import_labels(
@@ -63,7 +54,9 @@ def import_labels(
     max_area: float | None = None,
     dry_run: bool = False,
 ) -> LabelImport:
-    """Import every polygon of a label file as a label of the campaign; the same file again changes nothing.
+    """Import every polygon of a label file as a label of the campaign; the same again changes nothing.
+
+    What counts as the same is what was read and how it is to be taken, not the bytes of the main file.
 
     Args:
         campaign: Whose truth it becomes.
@@ -85,11 +78,12 @@ def import_labels(
 
     Returns:
         The import; `counts` says how many features were read, created, duplicate, unchanged, repaired, refused,
-        held back, and which (`refusals`, `repairs`: the first of them).
+        held back, and which (`refusals`, `repairs`: the first of them). Where the same was imported before, that
+        import, `already_there`.
 
     Raises:
         LabelFileRefused: The file cannot be read, is of another place, or holds nothing to take.
-        ReleaseConflict: The file was imported before with other options.
+        ReleaseConflict: Somebody else is importing the same right now.
     """
     file = _local(checked_uri(str(path)))
     wanted = _wanted(campaign, landform_class, class_field, buffer_points, exhaustive=coverage != "none")
@@ -103,23 +97,18 @@ def import_labels(
     }
     covered = _covered(coverage, area)
     source = read_vector_file(file, layer=layer, crs=crs, buffer_points=buffer_points)
-    checksum = sha256(str(file))
-    if known := LabelImport.objects.filter(campaign=campaign, checksum=checksum).first():
-        return _same_import(known, options, source.name)
     tally = Tally(read=len(source.features))
     labels = _collect(source, wanted, area, tally, Plausibility.of(area, max_area))
     _refuse_empty(source, labels, tally, area, covered=covered is not None)
-    labels = _drop_known(campaign, labels, tally)
-    tally.created = len(labels)
     found = LabelImport(
         campaign=campaign,
         file_name=source.name[:300],
-        checksum=checksum,
-        counts=tally.to_json() | {"options": options},
+        checksum=sha256(str(file)),
+        fingerprint=_fingerprint(source, options, area, covered, max_area),
         coverage=_stored(covered) if covered is not None else None,
         created_by=current_actor().user,
     )
-    return found if dry_run else _write(found, labels)
+    return _write(found, labels, tally, options, dry_run=dry_run)
 
 
 def _local(path: str) -> Path:
@@ -170,14 +159,26 @@ def _covered(coverage: str | BaseGeometry, area: StudyArea) -> MultiPolygon | No
     return area.chosen if coverage == "regions" else None
 
 
-def _same_import(known: LabelImport, options: dict[str, Any], name: str) -> LabelImport:
-    before = known.counts.get("options", options)
-    if changed := sorted(key for key in options if options[key] != before.get(key)):
-        raise ReleaseConflict(
-            f"{name} was already imported into this campaign (import {known.pk}) with another "
-            f"{' and '.join(changed).replace('_', ' ')}: repeat it as it was, or save the other part as its own file."
-        )
-    return known
+def _fingerprint(
+    source: VectorFile,
+    options: dict[str, Any],
+    area: StudyArea,
+    covered: MultiPolygon | None,
+    max_area: float | None,
+) -> str:
+    """Of everything that decides what an import writes: the features as they were read, not the file's bytes.
+
+    A corrected .prj, another layer or radius, a changed .dbf, what an open QGIS keeps beside its file: all of it shows
+    in the features.
+    """
+    digest = hashlib.sha256(json.dumps([options, max_area, source.fields], sort_keys=True).encode())
+    for shape in (covered, area.chosen if area.is_part else None):
+        digest.update(b"" if shape is None else shapely.to_wkb(shape))
+    shapes = shapely.to_wkb([feature.polygons for feature in source.features])
+    for feature, shape in zip(source.features, shapes, strict=True):
+        row = [feature.id, feature.refused, feature.properties]
+        digest.update(json.dumps(row, sort_keys=True).encode() + b"\0" + (shape or b""))
+    return digest.hexdigest()
 
 
 def _collect(
@@ -186,16 +187,20 @@ def _collect(
     """The labels of a file that are sound and wanted; everything else is tallied."""
     labels: list[NewLabel] = []
     seen: set[tuple[str, bytes]] = set()
-    for feature in source.features:
+    shapes = np.array([feature.polygons for feature in source.features], dtype=object)
+    meets = area.meets(shapes)
+    # Equal for geometries with the same rings, however they are ordered or started.
+    rings = shapely.to_wkb(shapely.normalize(shapes))
+    taken = area.wants(shapes, exhaustive=wanted.exhaustive)
+    for number, feature in enumerate(source.features):
         if feature.polygons is None:
             tally.refuse(feature.id, feature.refused, empty=feature.is_empty, point=feature.is_point)
             continue
-        meets = area.meets(feature.polygons)
-        if doubt := plausibility.doubt(feature.polygons, meets_regions=meets):
+        if doubt := plausibility.doubt(feature.polygons, meets_regions=bool(meets[number])):
             tally.refuse(feature.id, doubt)
             continue
         kind = _class_of(feature, wanted, source.name)
-        key = (kind.name, fingerprint(feature.polygons))
+        key = (kind.name, rings[number])
         if key in seen:
             tally.duplicate += 1
             continue
@@ -203,8 +208,8 @@ def _collect(
         if feature.repaired:
             tally.repair(feature.id, feature.repaired, feature.area_change)
         tally.extend(feature.polygons)
-        tally.outside += not meets
-        if area.wants(feature.polygons, exhaustive=wanted.exhaustive):
+        tally.outside += not meets[number]
+        if taken[number]:
             labels.append(NewLabel(feature.id, kind, feature.polygons, feature.properties))
         else:
             tally.held_back += 1
@@ -225,11 +230,6 @@ def _class_of(feature: Feature, wanted: Wanted, name: str) -> LandformClass:
             f"{_names(wanted.known)}."
         )
     return wanted.known[value.lower()]
-
-
-def fingerprint(polygons: MultiPolygon) -> bytes:
-    """Equal for geometries with the same rings, however they are ordered or started."""
-    return bytes(shapely.to_wkb(shapely.normalize(polygons)))
 
 
 def _refuse_empty(source: VectorFile, labels: list[NewLabel], tally: Tally, area: StudyArea, *, covered: bool) -> None:
@@ -255,63 +255,51 @@ def _refuse_empty(source: VectorFile, labels: list[NewLabel], tally: Tally, area
         )
 
 
-def _drop_known(campaign: Campaign, labels: list[NewLabel], tally: Tally) -> list[NewLabel]:
-    """Leave out labels whose very geometry and class the campaign holds already, from another file."""
-    present = (
-        current_labels(campaign).filter(label_import__isnull=False).values_list("landform_class__name", "geometry")
-    )
-    known = {(name, fingerprint(to_shapely(geometry))) for name, geometry in present.iterator()}
-    new = [label for label in labels if (label.landform_class.name, fingerprint(label.geometry)) not in known]
-    tally.unchanged = len(labels) - len(new)
-    return new
-
-
-def _write(found: LabelImport, labels: list[NewLabel]) -> LabelImport:
-    actor = current_actor()
+def _write(
+    found: LabelImport, labels: list[NewLabel], tally: Tally, options: dict[str, Any], *, dry_run: bool
+) -> LabelImport:
     try:
         with transaction.atomic():
+            # One import after the other: two files at once would not see that they say the same.
+            Campaign.objects.select_for_update(of=("self",)).get(pk=found.campaign_id)
+            tally.created = stage(found.campaign_id, labels)
+            tally.unchanged = len(labels) - tally.created
+            found.counts = tally.to_json() | {"options": options}
+            if known := _same(found):
+                known.already_there = True
+                return known
+            if dry_run:
+                return found
             found.save()
-            for start in range(0, len(labels), BATCH):
-                part = labels[start : start + BATCH]
-                rows = Label.objects.bulk_create(
-                    Label(campaign=found.campaign, origin=f"import:{found.pk}:{label.feature}"[:100]) for label in part
-                )
-                LabelRevision.objects.bulk_create(
-                    LabelRevision(
-                        label=row,
-                        number=1,
-                        landform_class=label.landform_class,
-                        geometry=_stored(label.geometry),
-                        properties=label.properties,
-                        label_import=found,
-                        author=actor.user,
-                        author_name=actor.name,
-                        reason=f"imported from {found.file_name}"[:300],
-                    )
-                    for row, label in zip(rows, part, strict=True)
-                )
-            _point_to_revisions(found)
+            take_over(found)
             counts = {key: value for key, value in found.counts.items() if isinstance(value, int)}
             audit("labels.import", found, after={"file": found.file_name, "checksum": found.checksum, **counts})
-            labels_arrived.send(LabelImport, campaign=found.campaign)
+            analyze(tally.created)
     except IntegrityError as error:
-        if "import_file_once" not in str(error):
+        if "import_once" not in str(error):
             raise
         raise ReleaseConflict(f"{found.file_name} is being imported by somebody else right now: look again.") from error
     return found
+
+
+def _same(found: LabelImport) -> LabelImport | None:
+    """The import that stands and said all that this one would say."""
+    standing = LabelImport.objects.filter(campaign=found.campaign, withdrawn__isnull=True)
+    if known := standing.filter(fingerprint=found.fingerprint).first():
+        return known
+    if found.counts["created"]:
+        return None
+    # Imports of older versions know their file and options only.
+    older = standing.filter(fingerprint="", checksum=found.checksum, counts__options=found.counts["options"]).first()
+    same_ground = older is not None and _ground(older) == _ground(found)
+    return older if same_ground else None
+
+
+def _ground(found: LabelImport) -> bytes:
+    return b"" if found.coverage is None else bytes(shapely.to_wkb(shapely.normalize(to_shapely(found.coverage))))
 
 
 def _stored(shape: MultiPolygon) -> StoredMultiPolygon:
     stored = to_geos(shape)
     assert isinstance(stored, StoredMultiPolygon)
     return stored
-
-
-def _point_to_revisions(found: LabelImport) -> None:
-    """Make the new revisions their labels' current ones: one statement, where bulk_update would send every row."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE labeling_label AS label SET current_id = revision.id FROM labeling_labelrevision AS revision"
-            " WHERE revision.label_id = label.id AND revision.label_import_id = %s",
-            [found.pk],
-        )

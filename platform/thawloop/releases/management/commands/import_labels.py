@@ -14,7 +14,8 @@ COUNTS = ("read", "created", "duplicate", "unchanged", "repaired", "refused", "h
 class Command(ThawloopCommand):
     help = (
         "Take label files in as truth: GeoJSON, GeoPackage, Shapefile, KML, FlatGeobuf, CSV with WKT; plain or zipped. "
-        "The same file again changes nothing. Files must lie below one of THAWLOOP_DATA_ROOTS."
+        "The same again changes nothing; withdraw_import takes an import back. Files must lie below one of "
+        "THAWLOOP_DATA_ROOTS."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -72,8 +73,12 @@ class Command(ThawloopCommand):
     def show(self, result: dict[str, Any]) -> None:
         """One line per file, and one for each feature that was refused or repaired."""
         for row in result["files"]:
+            if row["nothing_new"]:
+                self.stdout.write(f"{row['file']}: nothing new, the same as import {row['import']}")
+                continue
             said = ", ".join(f"{row[name]:,} {name.replace('_', ' ')}" for name in COUNTS if row[name])
-            self.stdout.write(f"{row['file']}: {said}{' (dry run)' if result['dry_run'] else ''}")
+            number = "dry run" if result["dry_run"] else f"import {row['import']}"
+            self.stdout.write(f"{row['file']}: {said} ({number})")
         for row in result["refusals"]:
             self.stdout.write(f"  {row['file']}, feature {row['feature']} {row['reason']}: refused")
         for row in result["repairs"]:
@@ -82,4 +87,5 @@ class Command(ThawloopCommand):
 
 
 def _row(item: LabelImport) -> dict[str, Any]:
-    return {"import": item.pk, "file": item.file_name} | {name: item.counts[name] for name in COUNTS}
+    facts = {"import": item.pk, "file": item.file_name, "nothing_new": item.already_there}
+    return facts | {name: item.counts[name] for name in COUNTS}
