@@ -40,7 +40,16 @@ def main() -> int:
         rounds = spec.demo.rounds if arguments.rounds is None else arguments.rounds
         with acting(name="demo"):
             loop = Loop(spec, Screen(), arguments.summary.parent / "exports")
-            loop.run(rounds).write(arguments.summary)
+            stopped = None
+            try:
+                loop.run(rounds)
+            except Refused as refusal:
+                stopped = refusal
+            if (summary := loop.summary()) is not None:  # also where it stopped: the rounds before brought something
+                summary.write(arguments.summary)
+            if stopped is not None:
+                raise stopped
+            loop.check()
     except Refused as refusal:
         print(f"The demo stopped: {refusal}", file=sys.stderr)
         return 1

@@ -18,6 +18,7 @@ from labeling.labelstudio.results import Instance, read_result, write_result
 from labeling.models import Campaign
 from thawloop.catalog.models import Tile
 from thawloop.core.errors import Unavailable
+from thawloop.core.foreign import one_line
 from thawloop.demo.hands import Correction, Habits, Outline, clipped, correct
 from thawloop.demo.truth import Truth
 
@@ -210,7 +211,7 @@ class Annotator:
             return dict(response.json()) if is_json else {}
         raise LabelStudioFailed(
             f"Label Studio answered {response.status_code} to {self.person.email}'s {response.request.method} "
-            f"{response.request.url.path}: {response.text[:300]}"
+            f"{response.request.url.path}: {one_line(response.text)}"
         )
 
     def _json(self, method: str, path: str, **fields: Any) -> Json:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from labeling.campaign_spec import CampaignSpec
 from labeling.models import AnnotationTask, Campaign
 from labeling.selectors import unlabelled_tiles
 from labeling.services import acquire, ensure_project, sync
 from thawloop.core.errors import Refused
+from thawloop.core.foreign import one_line
 from thawloop.core.jobs import wait_for
 from thawloop.core.models import Job
 from thawloop.core.storage import artifact
@@ -44,6 +46,10 @@ class DemoFailed(Refused):
     """The guided run cannot go on; the sentence says why and which log tells more."""
 
 
+class _Cancelled(Exception):
+    """Somebody cancelled on the page what the run waited for; it goes on without it."""
+
+
 class Loop:
     """A campaign, its annotators, and rounds of the loop.
 
@@ -58,15 +64,15 @@ class Loop:
         self.screen = screen
         self.folder = folder
         self.logs = Path(settings.VAR_DIR) / "logs"
-        self.campaign: Campaign
+        self.campaign: Campaign  # from the first step on
+        self._started, self._began = time.monotonic(), timezone.now()
 
-    def run(self, rounds: int) -> Summary:
+    def run(self, rounds: int) -> None:
         """Set the campaign up, or take it as an earlier run left it, and do so many rounds more.
 
         Raises:
             Refused: something cannot be done; the sentence names the log that tells more.
         """
-        started = time.monotonic()
         self._set_up()
         with ExitStack() as open_accounts:
             people = [open_accounts.enter_context(self._annotator(n)) for n in range(2)]
@@ -77,7 +83,16 @@ class Loop:
                 if not self._round(people):
                     self.screen.say("Every training tile has been annotated: there is nothing left to choose from.")
                     break
-        return self._finish(time.monotonic() - started)
+
+    def check(self) -> None:
+        """Refuse to call the run a success if a job failed in it, also where another one mended that later.
+
+        Raises:
+            DemoFailed: naming each that failed, and why.
+        """
+        failed = Job.objects.filter(created__gte=self._began, state=Job.State.FAILED).order_by("created")
+        if words := [f"{job.title}: {one_line(job.error).rstrip('.')}" for job in failed]:
+            raise DemoFailed(f"{len(words)} of its jobs failed. {'. '.join(words)}. See the logs in {self.logs}.")
 
     def _set_up(self) -> None:
         with self.screen.step("Campaign") as report:
@@ -109,11 +124,14 @@ class Loop:
         """One turn: choose, annotate, learn; False when no tile is left."""
         number = self.campaign.retrainings.count() + 1
         self.screen.heading(f"Round {number}")
-        if active_retraining(self.campaign) is None:
-            if not self._choose():
-                return False
-            self._annotate(people)
-        self._learn()
+        try:
+            if active_retraining(self.campaign) is None:
+                if not self._choose():
+                    return False
+                self._annotate(people)
+            self._learn()
+        except _Cancelled as cancelled:
+            self.screen.say(f"  {cancelled} The demo goes on.")
         return True
 
     def _choose(self) -> bool:
@@ -123,6 +141,8 @@ class Loop:
         with self.screen.step("Tiles are chosen and given to Label Studio") as report:
             if not waiting.exists():
                 job = wait_for(acquire(self.campaign), STEP_SECONDS, _showing(report))
+                if job.state == Job.State.CANCELLED:
+                    raise _Cancelled("Choosing tiles was cancelled.")
                 if job.state != Job.State.SUCCEEDED:
                     raise self._failed("Choosing tiles", job.error, "worker-default")
             total = waiting.count()
@@ -162,6 +182,9 @@ class Loop:
                 report(*self._progress(retraining))
                 time.sleep(POLL_SECONDS)
                 retraining.refresh_from_db()
+            if retraining.state == Retraining.State.CANCELLED:
+                report(1.0, "cancelled")
+                raise _Cancelled(f"Retraining {retraining.number} was cancelled: its tiles wait for the next one.")
             if retraining.state != Retraining.State.DONE:
                 raise self._failed(f"Retraining {retraining.number}", retraining.error, "worker-gpu")
             report(1.0, retraining.verdict)
@@ -176,10 +199,16 @@ class Loop:
             return None, retraining.state
         return job.progress, f"{retraining.state}: {job.progress_message or job.state}"
 
-    def _finish(self, seconds: float) -> Summary:
+    def summary(self) -> Summary | None:
+        """What the rounds of this run and of earlier ones brought; the newest release is exported beside it.
+
+        None where not even the campaign could be set up.
+        """
+        if not hasattr(self, "campaign"):
+            return None
         rounds = rounds_of(self.campaign)
         name, release_path = champion_of(self.campaign)
-        latest = Release.objects.filter(campaign=self.campaign).first()
+        latest = Release.objects.filter(campaign=self.campaign, state=Release.State.READY).first()
         if latest is not None:
             with self.screen.step("Export of the newest release") as report:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +216,8 @@ class Loop:
                 report(None, str(export(latest, "gpkg", out, force=True)))
         project = f"{settings.LABEL_STUDIO_PUBLIC_URL}/projects/{self.campaign.ls_project_id}/data"
         urls = {"thawloop": settings.THAWLOOP_URL, "label_studio": settings.LABEL_STUDIO_PUBLIC_URL, "project": project}
-        return Summary(round(seconds, 1), rounds, str(artifact(release_path)) if release_path else "", name, urls)
+        seconds = round(time.monotonic() - self._started, 1)
+        return Summary(seconds, rounds, str(artifact(release_path)) if release_path else "", name, urls)
 
     def _tasks(self, *states: str) -> QuerySet[AnnotationTask]:
         return self.campaign.tasks.filter(state__in=states)

@@ -60,11 +60,14 @@ class Command(ThawloopCommand):
         serve.start()
         try:
             summary_file = root / "summary.json"
-            self._rounds(file, summary_file, options["rounds"], serve)
-            summary: dict[str, Any] = json.loads(summary_file.read_text())
+            summary_file.unlink(missing_ok=True)  # an earlier run's
+            code = self._rounds(file, summary_file, options["rounds"], serve)
+            summary: dict[str, Any] = json.loads(summary_file.read_text()) if summary_file.exists() else {}
             if not options["json"]:
                 self.show(summary)
             screen.say(f"\n{directory(serve)}\nLogs: {serve.stack.logs}")
+            if code:
+                raise SystemExit(code)
             if not options["headless"]:
                 screen.say("Everything stays up until Ctrl-C.")
                 serve.wait()
@@ -88,20 +91,18 @@ class Command(ThawloopCommand):
         with screen.step("Scenes are generated"):
             return generated_campaign(root / "scenes")
 
-    def _rounds(self, file: Path, summary: Path, rounds: int | None, serve: Serve) -> None:
-        """In a process that knows the servers' addresses from its environment; a failure is its exit code."""
+    def _rounds(self, file: Path, summary: Path, rounds: int | None, serve: Serve) -> int:
+        """In a process that knows the servers' addresses from its environment; its exit code, 0 for success."""
         command = [sys.executable, "-m", "thawloop.demo", str(file), "--summary", str(summary)]
         command += [] if rounds is None else ["--rounds", str(rounds)]
         environment = {**os.environ, **serve.environment, "THAWLOOP_LOG_LEVEL": "WARNING"}
         child = subprocess.Popen(command, cwd=REPOSITORY, env=environment)
         try:
-            code = child.wait()
+            return child.wait()
         finally:
             if child.poll() is None:
                 child.terminate()
                 child.wait()
-        if code:
-            raise SystemExit(code)
 
 
 def _refuse_without_annotators(spec: CampaignSpec) -> None:
