@@ -9,6 +9,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from labeling.configuration import STRATEGIES
 from labeling.models import (
     AcquisitionBatch,
     AnnotationTask,
@@ -17,6 +18,7 @@ from labeling.models import (
     CampaignRegion,
     LandformClass,
 )
+from labeling.services.batches import acquire
 from labeling.services.editing import EDITABLE, change_campaign
 from thawloop.core.api import JobSerializer
 from thawloop.core.bulk import count_of, without_bulk
@@ -140,11 +142,27 @@ class AcquisitionBatchSerializer(serializers.ModelSerializer[AcquisitionBatch]):
         ]  # fmt: skip
 
 
+class AcquireSerializer(serializers.Serializer[Any]):
+    """Which batch is asked for; what is left out takes the campaign's settings."""
+
+    campaign = serializers.SlugRelatedField(slug_field="name", queryset=Campaign.objects.all())
+    count = serializers.IntegerField(min_value=1, max_value=100_000, required=False, help_text="Tiles, both arms.")
+    strategy = serializers.ChoiceField(STRATEGIES, required=False)
+    seed = serializers.IntegerField(min_value=0, max_value=2**53, required=False)
+
+
 class AcquisitionBatchViewSet(viewsets.ReadOnlyModelViewSet[AcquisitionBatch]):
-    """Tiles chosen in one go, and how."""
+    """Tiles chosen in one go, and how. POST asks for the next batch."""
 
     queryset = AcquisitionBatch.objects.select_related("campaign", "model_version").annotate(
         task_count=count_of(AnnotationTask, "batch")
     )
     serializer_class = AcquisitionBatchSerializer
     filterset_fields = {"campaign__name": ["exact"], "strategy": ["exact"]}
+
+    @extend_schema(request=AcquireSerializer, responses={202: JobSerializer})
+    def create(self, request: Request) -> Response:
+        """Have the next tiles chosen, in the background. While one batch is being chosen, its job is returned."""
+        asked = AcquireSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        return Response(JobSerializer(acquire(**asked.validated_data)).data, status=202)

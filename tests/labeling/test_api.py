@@ -64,6 +64,18 @@ def test_only_leads_sync(client_of, campaign):
     assert job.args == {"campaign": campaign.pk, "full": True}
 
 
+def test_only_leads_ask_for_the_next_tiles(client_of, campaign):
+    asked = {"campaign": campaign.name, "count": 3, "seed": 7}
+    assert client_of("reviewer").post("/api/batches/", asked, format="json").status_code == 403
+    lead = client_of("lead")
+    answer = lead.post("/api/batches/", asked, format="json")
+    job = Job.objects.get(function="ml_backend.jobs.acquire")
+    assert (answer.status_code, answer.json()["id"]) == (202, str(job.pk))
+    assert job.args == {"campaign": campaign.pk, "count": 3, "seed": 7}
+    for nonsense in ({"count": 0}, {"strategy": "guess"}, {"campaign": "nobody"}, {"seed": -1}):
+        assert lead.post("/api/batches/", asked | nonsense, format="json").status_code == 400
+
+
 def test_a_lead_changes_settings_and_it_is_audited(client_of, campaign):
     lead = client_of("lead")
     answer = lead.patch("/api/campaigns/peel/", {"state": "paused", "score_threshold": 0.5}, format="json")
