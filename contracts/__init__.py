@@ -1,1 +1,1 @@
-"""What both sides of the torch wall agree on: plain Python, imports nothing of ours and nothing heavy."""
+"""What both sides of the torch wall agree on: imports nothing of ours, and no more than numpy and rasterio."""

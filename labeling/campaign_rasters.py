@@ -122,13 +122,16 @@ def _raster_options(table: Table, defaults: dict[str, Any]) -> dict[str, Any]:
     mask_band = table.optional("mask_band", int) or defaults.get("mask_band")
     if mask_band is not None and mask_band < 1:
         table.refuse("`mask_band` counts from 1.", "mask_band")
-    nodata = table.optional("nodata", float)
+    numbers = {key: table.optional(key, float) for key in ("scale", "offset", "nodata")}
+    words = {
+        key: table.choice(key, choices) if table.has(key) else defaults.get(key)
+        for key, choices in (("alpha", ("validity", "ignored")), ("color_table", ("ignored",)))
+    }
     return {
         "bands": bands,
         "acquired": table.get("date", datetime.date, defaults["acquired"]),
-        "scale": table.get("scale", float, defaults.get("scale", 1.0)),
-        "offset": table.get("offset", float, defaults.get("offset", 0.0)),
-        "nodata": defaults.get("nodata") if nodata is None else nodata,
+        **{key: defaults.get(key) if value is None else value for key, value in numbers.items()},
+        **words,
         "mask_band": mask_band,
         "provider": table.get("provider", str, defaults.get("provider", "")),
         "licence": table.get("licence", str, defaults.get("licence", "")),

@@ -43,15 +43,17 @@ class PeriodSpec:
 
 @dataclass(frozen=True)
 class RasterSpec:
-    """A raster file of a modality. `value = raw * scale + offset`."""
+    """A raster file of a modality. `value = raw * scale + offset`; None: as the file says."""
 
     uri: str
     bands: tuple[int, ...] | None
     acquired: datetime.date
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: float | None = None
+    offset: float | None = None
     nodata: float | None = None
     mask_band: int | None = None
+    alpha: str | None = None
+    color_table: str | None = None
     provider: str = ""
     licence: str = ""
 

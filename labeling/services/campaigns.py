@@ -97,6 +97,8 @@ def _scenes(spec: ModalitySpec, modality: Modality) -> list[int]:
             offset=raster.offset,
             nodata=raster.nodata,
             mask_band=raster.mask_band,
+            alpha=raster.alpha,
+            color_table=raster.color_table,
             provider=raster.provider,
             licence=raster.licence,
         )

@@ -20,6 +20,16 @@ import torch
 import torch.nn.functional as F
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from contracts.pixels import (
+    declared_valid,
+    has_alpha,
+    has_own_mask,
+    hides_imagery,
+    measured_bands,
+    measurements,
+    orientation,
+    oriented,
+)
 from ml_backend.detector.annotations import MAX_PIXELS
 from ml_backend.detector.dataset import DatasetSpec, ModalitySpec, Tile
 from ml_backend.detector.errors import DatasetError
@@ -36,9 +46,6 @@ SIGNATURES = {
 }
 
 
-LARGEST = 1e30  # beyond is infinity, or a nodata value that nobody declared
-
-
 @dataclass(frozen=True)
 class ChipInput:
     """The pixels of a tile.
@@ -53,57 +60,68 @@ class ChipInput:
 
 
 def read_chip(file: Path, modality: ModalitySpec, size: tuple[int, int] | None = None) -> tuple[FloatArray, BoolArray]:
-    """Read one chip.
+    """Read one chip, by the rule of :mod:`contracts.pixels`: nodata, mask, alpha, scale and orientation.
 
     Args:
         file: GeoTIFF, PNG or JPEG.
-        modality: what it should hold.
-        size: (H, W) that it should have; None takes any of at most :data:`MAX_PIXELS` pixels.
+        modality: what it should hold; its nodata replaces what the file says.
+        size: (H, W) that it should have as people see it; None takes any of at most :data:`MAX_PIXELS` pixels.
 
     Returns:
-        float32 [C, H, W] and its validity [H, W]: no band is NaN or nodata (declared, or the file's own).
+        float32 [C, H, W] and its validity [H, W].
 
     Raises:
-        DatasetError: the file cannot be read, has another size or number of bands, or holds infinite values.
+        DatasetError: the file cannot be read, or has another size or number of bands.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # PNG and JPEG have no place on Earth
             # without its shortcut for whole images, which gives a truncated PNG whatever was in the memory
             with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"), rasterio.open(file, driver=chip_driver(file)) as raster:
-                _check_shape(file, raster, modality, size)
-                with np.errstate(over="ignore"):  # float64 nodata beyond float32 becomes infinite, here and below
-                    array: FloatArray = raster.read().astype(np.float32)
-                nodata = {value for value in (modality.nodata, raster.nodata) if value is not None}
+                bands, turned = measured_bands(raster), orientation(raster, file)
+                _check_shape(file, raster, modality, size, bands=bands, turned=turned)
+                array, valid = _pixels(raster, bands, modality)
     except (RasterioError, OSError, MemoryError) as error:
         raise unreadable(file, error) from None
-    valid: BoolArray = np.logical_not(np.isnan(array).any(axis=0))
-    with np.errstate(over="ignore"):
-        for value in nodata:
-            valid = np.logical_and(valid, np.all(array != np.float32(value), axis=0))
-    if (np.abs(array[:, valid]) > LARGEST).any():
-        raise DatasetError(
-            f"{file} holds infinite pixel values: write NaN where there is no data, or declare 'nodata'."
-        )
+    return oriented(array, turned), oriented(valid, turned)
+
+
+def _pixels(raster: Any, bands: Sequence[int], modality: ModalitySpec) -> tuple[FloatArray, BoolArray]:
+    raw = raster.read(bands)
+    masked = modality.nodata is None and has_own_mask(raster, bands)
+    own = declared_valid(raster, bands, raw, nodata=modality.nodata)
+    if masked and has_alpha(raster, bands) and hides_imagery(raw, own):
+        own = declared_valid(raster, bands, raw, own_mask=False)
+    scales = [(raster.scales[band - 1], raster.offsets[band - 1]) for band in bands]
+    pairs = [measurements(raw[i : i + 1], *scale) for i, scale in enumerate(scales)]
+    array: FloatArray = np.concatenate([values for values, _ in pairs])
+    valid: BoolArray = np.logical_and.reduce([own, *(finite for _, finite in pairs)])
     return array, valid
 
 
-def _check_shape(file: Path, raster: Any, modality: ModalitySpec, size: tuple[int, int] | None) -> None:
+def _check_shape(
+    file: Path, raster: Any, modality: ModalitySpec, size: tuple[int, int] | None, *, bands: Sequence[int], turned: int
+) -> None:
     """Before any pixel is read: a small file may claim to be huge."""
-    if raster.count != len(modality.bands):
+    if len(bands) != len(modality.bands):
         raise DatasetError(
-            f"{file} has {raster.count} bands, but modality '{modality.name}' declares {len(modality.bands)} "
+            f"{file} has {len(bands)} bands, but modality '{modality.name}' declares {len(modality.bands)} "
             f"({', '.join(modality.bands)}): export the declared bands or correct dataset.json."
         )
-    if size is not None and raster.shape != size:
+    height, width = raster.shape if turned < 5 else raster.shape[::-1]
+    if size is not None and (height, width) != size:
+        if turned != 1 and raster.shape == size:
+            raise DatasetError(
+                f"{file} is declared as {size[1]} x {size[0]} pixels, as stored, but its EXIF orientation ({turned}) "
+                f"shows it as {width} x {height}: declare it so if its outlines were drawn on what is shown, or remove "
+                "the orientation from the file."
+            )
         raise DatasetError(
-            f"{file} is {raster.width} x {raster.height} pixels, but its tile is declared as {size[1]} x {size[0]}: "
+            f"{file} is {width} x {height} pixels, but its tile is declared as {size[1]} x {size[0]}: "
             "resample the chip to the tile's grid or correct the annotation file."
         )
-    if raster.width * raster.height > MAX_PIXELS:
-        raise DatasetError(
-            f"{file} is {raster.width} x {raster.height} pixels: cut it into tiles of at most {MAX_PIXELS:,} pixels."
-        )
+    if width * height > MAX_PIXELS:
+        raise DatasetError(f"{file} is {width} x {height} pixels: cut it into tiles of at most {MAX_PIXELS:,} pixels.")
     if any(np.dtype(kind).kind == "c" for kind in raster.dtypes):
         raise DatasetError(f"{file} holds complex numbers: export amplitude or phase as bands of their own.")
 

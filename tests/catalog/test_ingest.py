@@ -114,4 +114,4 @@ def test_the_result_reads_well_for_people(write_raster):
     out = io.StringIO()
     call_command("ingest", str(write_raster(ONES)), "--modality=rgb", "--date=2021-07-15", stdout=out)
     assert "Registered 1 scene of rgb" in out.getvalue()
-    assert "scene.tif (100 x 100 px of 10.004 m, bands 1,2,3)" in out.getvalue()
+    assert "scene.tif (100 x 100 px of 10.004 m, bands 1,2,3, 100.0% valid)" in out.getvalue()

@@ -70,12 +70,14 @@ class SceneSerializer(serializers.ModelSerializer[Scene]):
     band_indexes = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False)
     footprint = GeometryField(read_only=True)
     nodata = NumberOrNothing(required=False, allow_null=True)
+    color_table = serializers.ChoiceField(choices=["ignored"], required=False, write_only=True)
 
     class Meta:
         model = Scene
         fields = "__all__"
         read_only_fields = [
             "footprint", "crs", "width", "height", "transform", "pixel_size", "dtype", "checksum", "size_bytes",
+            "valid_share", "notes", "warnings",
         ]  # fmt: skip
 
 

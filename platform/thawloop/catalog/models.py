@@ -98,7 +98,14 @@ class Region(models.Model):
 
 
 class Scene(models.Model):
-    """One raster of one modality. Bands name which of the file's bands hold the modality's, in its order."""
+    """One raster of one modality. Bands name which of the file's bands hold the modality's, in its order.
+
+    What its pixels mean follows the rule of `contracts.pixels`.
+    """
+
+    class Alpha(models.TextChoices):
+        VALIDITY = "validity", "says what is valid"
+        IGNORED = "ignored", "says nothing"
 
     modality = models.ForeignKey(Modality, on_delete=models.PROTECT, related_name="scenes")
     uri = models.CharField(max_length=1000, help_text="Path or s3:// URI, below an allowed root.")
@@ -113,6 +120,17 @@ class Scene(models.Model):
     nodata = models.FloatField(
         null=True, blank=True, help_text="Overrides the file's own nodata value. NaN and infinities are always nodata."
     )
+    alpha = models.CharField(
+        max_length=8,
+        choices=Alpha,
+        default=Alpha.VALIDITY,
+        help_text="What the file's own alpha band or mask is taken for. Nodata or a mask band given here replace it.",
+    )
+    valid_share = models.FloatField(
+        null=True, blank=True, help_text="Share of sampled pixels that hold data; unknown in scenes registered earlier."
+    )
+    notes = ArrayField(models.TextField(), default=list, blank=True, help_text="What was made of the file.")
+    warnings = ArrayField(models.TextField(), default=list, blank=True, help_text="What looks wrong in the file.")
     footprint = models.MultiPolygonField(srid=4326)
     crs = models.TextField(help_text="WKT2 of the raster's CRS.")
     width = models.PositiveIntegerField()
@@ -133,6 +151,7 @@ class Scene(models.Model):
             models.UniqueConstraint(fields=["modality", "checksum", "band_indexes"], name="scene_registered_once"),
             models.CheckConstraint(condition=Q(band_indexes__len__gte=1), name="scene_has_a_band"),
             models.CheckConstraint(condition=Q(pixel_size__gt=0), name="scene_pixel_size_positive"),
+            models.CheckConstraint(condition=Q(alpha__in=["validity", "ignored"]), name="scene_alpha_known"),
         ]
         indexes = [models.Index(fields=["modality", "acquired"])]
 

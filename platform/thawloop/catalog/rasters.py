@@ -91,8 +91,12 @@ def files_of(uri: str) -> list[str]:
     return [uri, *(check_vrt(uri) if sniff_driver(uri) == "VRT" else [])]
 
 
-def inspect_raster(uri: str) -> RasterFacts:
+def inspect_raster(uri: str, *, color_table_ignored: bool = False) -> RasterFacts:
     """Read a raster's facts and refuse what cannot be a scene.
+
+    Args:
+        uri: The raster.
+        color_table_ignored: Whether the numbers of a file with a colour table are measurements.
 
     Raises:
         Refused: The place is not allowed, or the file cannot be used; the sentence says why and what to do.
@@ -100,7 +104,7 @@ def inspect_raster(uri: str) -> RasterFacts:
     with open_raster(uri) as dataset:
         _check_size(dataset)
         crs = _checked_crs(dataset)
-        _check_kind(dataset)
+        _check_kind(dataset, color_table_ignored)
         return RasterFacts(
             uri=canonical_uri(uri),
             width=dataset.width,
@@ -134,10 +138,15 @@ def probe_pixels(uri: str, bands: Sequence[int]) -> None:
                 if coarse[0] * coarse[1] <= 4 * _PROBE_PX * _PROBE_PX * 64:
                     dataset.read(bands[0], out_shape=coarse)
         except (RasterioError, MemoryError) as error:
-            raise RasterRefused(
-                f"The pixels of {uri} cannot be read ({one_line(error)}): the file is damaged or was cut short; "
-                "copy or download it again."
-            ) from error
+            raise damaged(uri, error) from error
+
+
+def damaged(uri: str, error: BaseException) -> RasterRefused:
+    """What to say of a raster whose pixels cannot be read."""
+    return RasterRefused(
+        f"The pixels of {uri} cannot be read ({one_line(error)}): the file is damaged or was cut short; "
+        "copy or download it again."
+    )
 
 
 def match_bands(facts: RasterFacts, wanted: Sequence[str]) -> list[int]:
@@ -210,16 +219,17 @@ def _checked_crs(dataset: DatasetReader) -> CRS:
     return crs
 
 
-def _check_kind(dataset: DatasetReader) -> None:
+def _check_kind(dataset: DatasetReader, color_table_ignored: bool) -> None:
     if any(np.dtype(_plain(dtype)).kind == "c" for dtype in dataset.dtypes):
         raise RasterRefused(
             f"{dataset.name} holds complex numbers (radar single-look data): compute amplitude or another real-valued "
             "product first."
         )
-    if ColorInterp.palette in dataset.colorinterp:
+    if ColorInterp.palette in dataset.colorinterp and not color_table_ignored:
         raise RasterRefused(
             f"{dataset.name} holds indexes into a colour table, not measurements: expand it with "
-            "`gdal_translate -expand rgb`, or register the raster it was made from."
+            "`gdal_translate -expand rgb`, or register the raster it was made from; if its numbers are measurements "
+            "and the table only colours them, say so (--color-table ignored)."
         )
 
 

@@ -4,14 +4,17 @@ The result equals that of rasterio's WarpedVRT on the same grid (given the same 
 exact for every kind of nodata (value, NaN, infinity, mask, alpha, mask band, override), and files stay open.
 """
 
+from typing import Any
+
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
+from contracts.pixels import declared_valid, measurements
 from thawloop.catalog.models import Scene
 from thawloop.catalog.placement import Piece, Placement, Target, look, pieces
 
@@ -23,7 +26,6 @@ _AVERAGE_FROM = 2.0
 _OVERSAMPLE = 4
 # Source pixels so little smaller than the target's are interpolated between, not smoothed.
 _SAME_SIZE = 1.05
-_HUGE = 1e38
 
 
 def read_scene(
@@ -73,7 +75,8 @@ def _read_piece(dataset: DatasetReader, scene: Scene, piece: Piece, shrink: int)
 def _inside(dataset: DatasetReader, target: Target) -> bool:
     """Whether a scene covers all of a target on the same pixels."""
     column, row = ~dataset.transform @ (target.transform.c, target.transform.f)
-    return 0 <= round(column) <= dataset.width - target.width and 0 <= round(row) <= dataset.height - target.height
+    fits_x = 0 <= round(column) <= dataset.width - target.width
+    return bool(fits_x and 0 <= round(row) <= dataset.height - target.height)
 
 
 def _copy(dataset: DatasetReader, scene: Scene, target: Target) -> Array | None:
@@ -105,54 +108,30 @@ def read_window(dataset: DatasetReader, scene: Scene, window: Window, shrink: in
         the window, and the transform of those pixels.
     """
     height, width = max(1, round(window.height / shrink)), max(1, round(window.width / shrink))
-    overridden = scene.nodata is not None or scene.mask_band is not None
-    # GDAL leaves out what the file itself declares invalid when it averages; of our overrides it knows nothing.
-    method = Resampling.nearest if overridden or shrink == 1 else Resampling.average
+    method = Resampling.average if shrink > 1 and _gdal_knows_nodata(scene) else Resampling.nearest
     shape = (height, width)
     raw = dataset.read(
         scene.band_indexes, window=window, out_shape=(len(scene.band_indexes), *shape), resampling=method
     )
-    valid = _declared_valid(dataset, scene, raw, window, shape)
-    # Nodata such as -1.7e308 becomes infinite in float32, or nearly so: no measurement is that large.
-    with np.errstate(over="ignore"):
-        values = raw.astype(np.float32)
-    valid &= np.isfinite(values).all(axis=0) & (np.abs(values) < _HUGE).all(axis=0)
-    if scene.scale != 1.0 or scene.offset != 0.0:
-        values = values * np.float32(scene.scale) + np.float32(scene.offset)
+    values, valid = measurements(raw, scene.scale, scene.offset)
+    valid &= _declared_valid(dataset, scene, raw, window)
     values[:, ~valid] = np.nan
     moved = dataset.transform @ Affine.translation(window.col_off, window.row_off)
     return values, moved @ Affine.scale(window.width / width, window.height / height)
 
 
-def _declared_valid(
-    dataset: DatasetReader, scene: Scene, raw: NDArray, window: Window, shape: tuple[int, int]
-) -> NDArray[np.bool_]:
+def _gdal_knows_nodata(scene: Scene) -> bool:
+    """Whether averaging may be left to GDAL: it leaves out what the file declares invalid, and knows nothing else."""
+    return scene.nodata is None and scene.mask_band is None and scene.alpha == Scene.Alpha.VALIDITY
+
+
+def _declared_valid(dataset: DatasetReader, scene: Scene, raw: NDArray[Any], window: Window) -> NDArray[np.bool_]:
     """Where the file, or what was said at registration, declares data [H, W]."""
     if scene.mask_band is not None:
-        return dataset.read(scene.mask_band, window=window, out_shape=shape, resampling=Resampling.nearest) != 0
-    if scene.nodata is not None:
-        return ~_equals_nodata(raw, scene.nodata)
-    first = scene.band_indexes[0]
-    if MaskFlags.per_dataset in dataset.mask_flag_enums[first - 1]:
-        return dataset.read_masks(first, window=window, out_shape=shape) > 0
-    valid = np.ones(shape, dtype=bool)
-    nodata = dataset.nodatavals[first - 1]
-    return valid if nodata is None else valid & ~_equals_nodata(raw, nodata)
-
-
-def _equals_nodata(raw: NDArray, nodata: float) -> NDArray[np.bool_]:
-    """Where a pixel has the nodata value [H, W].
-
-    In unsigned bands 0 (or 255) may be a measurement in one band: only a pixel that has it in all of them is empty.
-    Elsewhere (-9999 in elevations) one such band makes the pixel useless.
-    """
-    if np.isnan(nodata):
-        return np.isnan(raw).any(axis=0)
-    if raw.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return (raw == np.asarray(nodata).astype(raw.dtype)).any(axis=0)
-    same = raw == nodata
-    return same.all(axis=0) if raw.dtype.kind == "u" else same.any(axis=0)
+        mask = dataset.read(scene.mask_band, window=window, out_shape=raw.shape[1:], resampling=Resampling.nearest)
+        return np.asarray(mask != 0)
+    own_mask = scene.alpha == Scene.Alpha.VALIDITY
+    return declared_valid(dataset, scene.band_indexes, raw, nodata=scene.nodata, own_mask=own_mask, window=window)
 
 
 def _warp(

@@ -14,19 +14,24 @@ from thawloop.catalog.files import Progress, canonical_uri, checksum
 from thawloop.catalog.geometry import multipolygon_to_geos
 from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.rasters import RasterFacts, files_of, inspect_raster, match_bands, probe_pixels
+from thawloop.catalog.readings import Given, complete
 from thawloop.catalog.services.defining import validated
 from thawloop.core.errors import Refused
 from thawloop.core.services import audit
 
-_COMPARED = ("acquired", "scale", "offset", "nodata", "mask_band")
+_COMPARED = ("acquired", "nodata", "mask_band")
 
 
 @dataclass(frozen=True)
 class SceneDraft:
-    """A raster that passed every check. `existing` is the scene it already is, if it is one."""
+    """A raster that passed every check. `existing` is the scene it already is, if it is one.
+
+    `given` is what was said of its pixels; the rest was told from the file.
+    """
 
     scene: Scene
     existing: Scene | None
+    given: Given
 
     @property
     def is_new(self) -> bool:
@@ -40,10 +45,12 @@ def register_scene(
     modality: Modality,
     acquired: date,
     band_indexes: Sequence[int] | None = None,
-    scale: float = 1.0,
-    offset: float = 0.0,
+    scale: float | None = None,
+    offset: float | None = None,
     nodata: float | None = None,
     mask_band: int | None = None,
+    alpha: str | None = None,
+    color_table: str | None = None,
     provider: str = "",
     licence: str = "",
     dry_run: bool = False,
@@ -56,10 +63,13 @@ def register_scene(
         modality: A measured modality.
         acquired: When the ground was seen.
         band_indexes: 1-based bands of the file in the modality's band order; None: told from names, colours or count.
-        scale: value = raw * scale + offset, in the modality's unit.
+        scale: value = raw * scale + offset, in the modality's unit. None, for both: as the file declares.
         offset: See `scale`.
-        nodata: Overrides the file's own nodata value.
+        nodata: Replaces the file's own nodata value and mask.
         mask_band: Band that is 0 where there is no data.
+        alpha: Whether the file's own alpha band or mask is `validity` or `ignored`; None: validity, unless an alpha
+            band hides a picture.
+        color_table: `ignored` reads the numbers of a file with a colour table as they are.
         provider: Who made it.
         licence: On what terms.
         dry_run: Check everything, store nothing; the scene returned is not saved.
@@ -80,6 +90,8 @@ def register_scene(
         offset=offset,
         nodata=nodata,
         mask_band=mask_band,
+        alpha=alpha,
+        color_table=color_table,
         provider=provider,
         licence=licence,
         progress=progress,
@@ -95,18 +107,21 @@ def prepare_scene(
     modality: Modality,
     acquired: date,
     band_indexes: Sequence[int] | None = None,
-    scale: float = 1.0,
-    offset: float = 0.0,
+    scale: float | None = None,
+    offset: float | None = None,
     nodata: float | None = None,
     mask_band: int | None = None,
+    alpha: str | None = None,
+    color_table: str | None = None,
     provider: str = "",
     licence: str = "",
     progress: Progress | None = None,
 ) -> SceneDraft:
     """Do all of `register_scene` but the storing, so that many files can be checked before any is stored."""
     uri = canonical_uri(uri)
-    _check_terms(uri, modality, acquired, scale, offset)
-    facts = inspect_raster(uri)
+    given = Given(scale, offset, alpha, color_table)
+    _check_terms(uri, modality, acquired, given)
+    facts = inspect_raster(uri, color_table_ignored=color_table == "ignored")
     bands = _checked_bands(facts, modality, band_indexes)
     if mask_band is not None:
         _check_band_exists(facts, mask_band, "mask band")
@@ -117,8 +132,6 @@ def prepare_scene(
         uri=uri,
         band_indexes=bands,
         mask_band=mask_band,
-        scale=scale,
-        offset=offset,
         nodata=nodata,
         footprint=multipolygon_to_geos(facts.footprint),
         crs=facts.crs,
@@ -133,10 +146,11 @@ def prepare_scene(
         provider=provider,
         licence=licence,
     )
+    complete(scene, given)
     existing = Scene.objects.filter(modality=modality, checksum=digest, band_indexes=bands).first()
     if existing is not None:
-        _check_same_terms(existing, scene)
-    return SceneDraft(scene, existing)
+        _check_same_terms(existing, scene, given)
+    return SceneDraft(scene, existing, given)
 
 
 @transaction.atomic
@@ -153,7 +167,7 @@ def _store(draft: SceneDraft) -> tuple[Scene, bool]:
         modality=scene.modality, checksum=scene.checksum, band_indexes=scene.band_indexes
     ).first()
     if existing is not None:
-        _check_same_terms(existing, scene)
+        _check_same_terms(existing, scene, draft.given)
         _follow_move(existing, scene.uri)
         return existing, False
     validated(scene).save()
@@ -168,6 +182,10 @@ def _summary(scene: Scene) -> dict[str, Any]:
         "bands": scene.band_indexes,
         "acquired": scene.acquired.isoformat(),
         "checksum": scene.checksum,
+        "scale": scene.scale,
+        "offset": scene.offset,
+        "alpha": scene.alpha,
+        "valid_share": scene.valid_share,
     }
 
 
@@ -176,7 +194,7 @@ def _follow_move(existing: Scene, uri: str) -> None:
     if existing.uri == uri:
         return
     try:
-        inspect_raster(existing.uri)
+        inspect_raster(existing.uri, color_table_ignored=True)
     except Refused:
         before = {"uri": existing.uri}
         existing.uri = uri
@@ -184,16 +202,21 @@ def _follow_move(existing: Scene, uri: str) -> None:
         audit("catalog.move_scene", existing, before=before, after={"uri": uri}, reason="The file was moved.")
 
 
-def _check_terms(uri: str, modality: Modality, acquired: date, scale: float, offset: float) -> None:
+def _check_terms(uri: str, modality: Modality, acquired: date, given: Given) -> None:
     if modality.is_derived:
         raise RasterRefused(
             f"Modality `{modality.name}` is computed from others ({modality.get_derivation_display()}), so no raster "
             f"can be registered for it: register {uri} under a measured modality."
         )
+    scale, offset = (1.0 if given.scale is None else given.scale), (0.0 if given.offset is None else given.offset)
     if not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0:
         raise RasterRefused(
             f"Scale must be a finite number other than 0 and offset a finite one, not {scale}, {offset}."
         )
+    if given.alpha not in (None, *Scene.Alpha.values):
+        raise RasterRefused(f"alpha is {given.alpha!r}: say `validity` or `ignored`, or leave it out.")
+    if given.color_table not in (None, "ignored"):
+        raise RasterRefused(f"color_table is {given.color_table!r}: say `ignored`, or leave it out.")
     if acquired > timezone.now().date() + timedelta(days=1):
         raise RasterRefused(f"{uri} cannot have been acquired in the future ({acquired}): check the date.")
 
@@ -217,8 +240,26 @@ def _check_band_exists(facts: RasterFacts, band: int, what: str) -> None:
         raise RasterRefused(f"{facts.uri} has no {what} {band}: its bands are numbered 1 to {facts.bands}.")
 
 
-def _check_same_terms(existing: Scene, wanted: Scene) -> None:
-    for field in _COMPARED:
+def _check_same_terms(existing: Scene, wanted: Scene, given: Given) -> None:
+    """What was said must be what is known; what was left to the file stays as it was told when it was registered."""
+    if given.scale is None and given.offset is None:
+        if (existing.scale, existing.offset) != (wanted.scale, wanted.offset):
+            existing.warnings = [
+                *existing.warnings,
+                f"The file declares scale and offset {wanted.scale:g} and {wanted.offset:g}, but it was registered "
+                f"with {existing.scale:g} and {existing.offset:g}, which count.",
+            ]
+        compared: tuple[str, ...] = _COMPARED
+    else:
+        compared = (*_COMPARED, "scale", "offset")
+    if given.alpha is not None:
+        compared = (*compared, "alpha")
+    elif existing.alpha != wanted.alpha:
+        existing.warnings = [
+            *existing.warnings,
+            "Its alpha band looks like a label mask, but it was registered as validity, which counts.",
+        ]
+    for field in compared:
         old, new = getattr(existing, field), getattr(wanted, field)
         if old != new and not _both_nan(old, new):
             raise AlreadyDefined(

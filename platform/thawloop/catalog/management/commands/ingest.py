@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from thawloop.catalog.models import Modality
+from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.services import SceneDraft, create_tiles, ensure_builtin, prepare_scene, store_scenes
 from thawloop.core.cli import ThawloopCommand
 
@@ -33,10 +33,18 @@ class Command(ThawloopCommand):
             metavar="3,2,1",
             help="bands of the files, from 1, in the modality's order (default: told from names, colours or count)",
         )
-        parser.add_argument("--scale", type=float, default=1.0, help="value = raw * scale + offset (default: 1)")
-        parser.add_argument("--offset", type=float, default=0.0, help="see --scale (default: 0)")
+        parser.add_argument("--scale", type=float, help="value = raw * scale + offset (default: as the file declares)")
+        parser.add_argument("--offset", type=float, help="see --scale")
         parser.add_argument("--nodata", type=float, help="raw value that means no data, instead of the files' own")
         parser.add_argument("--mask-band", type=int, help="band that is 0 where there is no data")
+        parser.add_argument(
+            "--alpha",
+            choices=Scene.Alpha.values,
+            help="what the file's own alpha band or mask is (default: validity, unless an alpha band hides a picture)",
+        )
+        parser.add_argument(
+            "--color-table", choices=["ignored"], help="read the numbers of a file with a colour table as they are"
+        )
         parser.add_argument("--provider", default="", help="who made the rasters")
         parser.add_argument("--licence", default="", help="on what terms they may be used")
         parser.add_argument("--campaign", help="also make the tiles that this campaign's regions now have rasters for")
@@ -63,6 +71,12 @@ class Command(ThawloopCommand):
                         "size": f"{scene.width} x {scene.height}",
                         "bands": ",".join(map(str, scene.band_indexes)),
                         "metres_per_pixel": round(scene.pixel_size, 3),
+                        "scale": scene.scale,
+                        "offset": scene.offset,
+                        "alpha": scene.alpha,
+                        "valid_share": None if scene.valid_share is None else round(scene.valid_share, 4),
+                        "notes": scene.notes,
+                        "warnings": scene.warnings,
                     }
                     for scene, created in scenes
                 ],
@@ -76,7 +90,12 @@ class Command(ThawloopCommand):
         """One line per file, then what it comes to."""
         for scene in result["scenes"]:
             mark, pixels = "new " if scene["new"] else "same", f"{scene['metres_per_pixel']:g} m"
-            self.stdout.write(f"{mark}  {scene['uri']} ({scene['size']} px of {pixels}, bands {scene['bands']})")
+            valid = "" if scene["valid_share"] is None else f", {scene['valid_share']:.1%} valid"
+            self.stdout.write(f"{mark}  {scene['uri']} ({scene['size']} px of {pixels}, bands {scene['bands']}{valid})")
+            for note in scene["notes"]:
+                self.stdout.write(f"      {note}")
+            for warning in scene["warnings"]:
+                self.stdout.write(self.style.WARNING(f"      Warning: {warning}"))
         count, known = result["registered"], result["already_registered"]
         done = "Would register" if result["dry_run"] else "Registered"
         text = f"{done} {count} scene{'' if count == 1 else 's'} of {result['modality']}"
@@ -97,6 +116,8 @@ class Command(ThawloopCommand):
                     offset=options["offset"],
                     nodata=options["nodata"],
                     mask_band=options["mask_band"],
+                    alpha=options["alpha"],
+                    color_table=options["color_table"],
                     provider=options["provider"],
                     licence=options["licence"],
                     progress=_share(report, number, len(files), uri),
