@@ -5,6 +5,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import rasterio
 from django.core.management import CommandError, call_command
 
 from labeling.campaign_file import parse_campaign_file
@@ -68,6 +69,21 @@ def test_everything_in_the_file_is_there(file):
     assert campaign.retrain_policy.min_new_tiles == 16
     assert campaign.detector["size"] == "nano"
     assert AuditEntry.objects.filter(action="labeling.create_campaign").count() == 1
+
+
+def test_what_looks_wrong_in_a_raster_is_told(file, scenes):
+    dem = next(scenes.glob("*dem*.tif"))
+    with rasterio.open(dem, "r+") as raster:
+        raster.scales = (0.5,)
+    out = StringIO()
+
+    call_command(
+        "create_campaign", str(change(file, ('name = "dem"', 'name = "dem"\nscale = 1'))), json=True, stdout=out
+    )
+
+    (warning,) = json.loads(out.getvalue())["warnings"]
+    assert dem.name in warning
+    assert "declares scale and offset 0.5 and 0" in warning
 
 
 def test_truth_counts_in_test_and_val_only(file):

@@ -90,6 +90,17 @@ def refusal(tmp_path: Path, text: str) -> str:
     return str(caught.value)
 
 
+def test_how_pixels_are_read_is_left_to_the_file_or_said_for_all_or_one(tmp_path):
+    said = 'alpha = "ignored"\n'
+    table = '{path = "s2.tif", alpha = "validity", color_table = "ignored", offset = 2,'
+    spec = parse(tmp_path, FULL.replace("scale = 1e-4\n", said).replace('{path = "s2.tif",', table))
+
+    one, other = spec.modalities[0].files
+    assert (one.alpha, one.color_table, one.scale, one.offset) == ("validity", "ignored", None, 2)
+    assert (other.alpha, other.color_table, other.scale, other.offset) == ("ignored", None, None, None)
+    assert "`alpha` is 'valid'; it can be" in refusal(tmp_path, FULL.replace("scale = 1e-4", 'alpha = "valid"'))
+
+
 def test_full_file_is_understood(tmp_path):
     spec = parse(tmp_path, FULL)
 

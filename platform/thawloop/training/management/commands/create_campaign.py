@@ -1,10 +1,13 @@
 """`manage.py create_campaign FILE.toml`."""
 
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from labeling.campaign_file import parse_campaign_file
+from labeling.campaign_file import CampaignSpec, parse_campaign_file
+from thawloop.catalog.files import canonical_uri
+from thawloop.catalog.models import Scene
 from thawloop.core.cli import ThawloopCommand
 from thawloop.training.services.campaigns import set_up_campaign
 
@@ -33,4 +36,13 @@ class Command(ThawloopCommand):
             "scenes": made.scenes,
             "tiles": made.tiles,
             "truth": made.truth,
+            "warnings": [f"{uri}: {text}" for uri, texts in _warnings(spec) for text in texts],
         }
+
+
+def _warnings(spec: CampaignSpec) -> Iterable[tuple[str, list[str]]]:
+    """What looks wrong in the rasters that the file names, by raster."""
+    names = [modality.name for modality in spec.modalities]
+    uris = {canonical_uri(raster.uri) for modality in spec.modalities for raster in modality.files}
+    scenes = Scene.objects.filter(modality__name__in=names, uri__in=uris).exclude(warnings=[])
+    return scenes.order_by("id").values_list("uri", "warnings")
