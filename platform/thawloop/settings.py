@@ -30,6 +30,7 @@ THAWLOOP_VECTOR_FEATURE_SECONDS = env.int("THAWLOOP_VECTOR_FEATURE_SECONDS", 10)
 THAWLOOP_VECTOR_SECONDS = env.float("THAWLOOP_VECTOR_SECONDS", 1800.0)
 # The largest area that one label of a file may have, in square kilometres: what is larger is no landform but a mistake.
 THAWLOOP_MAX_LANDFORM_KM2 = env.float("THAWLOOP_MAX_LANDFORM_KM2", 5000.0)
+AWS_ENDPOINT_URL = env.str("AWS_ENDPOINT_URL", "")  # an S3 other than Amazon's; s3fs reads it itself
 THAWLOOP_URL = env.str("THAWLOOP_URL", "http://127.0.0.1:8000")
 FORCE_SCRIPT_NAME = (
     urlsplit(THAWLOOP_URL).path.rstrip("/") or None
@@ -57,8 +58,8 @@ THAWLOOP_METRICS_TOKEN = env.str("THAWLOOP_METRICS_TOKEN", "")  # without one, /
 
 # --- Applications ------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "thawloop.core.admin_app.Admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

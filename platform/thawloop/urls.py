@@ -10,3 +10,4 @@ urlpatterns = [
     path("", include("labeling.urls")),
     path("", include("thawloop.dashboard.urls")),
 ]
+handler403 = "thawloop.dashboard.views.forbidden"

@@ -48,6 +48,11 @@ _FOR_LEADS_ONLY = {"core.view_auditentry"}
 _FOR_ADMINS_ONLY = {"core.view_apitoken", "core.view_loginfailure"}
 
 
+def may_enter_admin(user: Any) -> bool:
+    """Whether somebody has something to do in the admin: reviewers, leads, admins, and staff."""
+    return bool(user.is_active and (user.is_staff or user.has_perm("labeling.change_label")))
+
+
 def grant(sender: AppConfig, **_: Any) -> None:
     """After an app was migrated, and Django has made its permissions: give them to the roles."""
     if sender.label not in ROOMS:

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
+from django.contrib.auth import get_user_model
 from django.db import connection
-from django.db.models import Count, Min
+from django.db.models import Count, F, Min, Q
 
 from thawloop.core import doorbell, reconciler
 from thawloop.core.errors import Refused, Unavailable
@@ -144,3 +145,10 @@ def oldest_queued_seconds() -> dict[str, float]:
         Job.objects.filter(state=Job.State.QUEUED).order_by().values_list("queue").annotate(since=Min("created"))
     )
     return {queue: time.time() - oldest[queue].timestamp() if queue in oldest else 0.0 for queue in QUEUES}
+
+
+def people_to_ask(most: int = 3) -> list[str]:
+    """Names of those who can give an account its role: admins, who may change users."""
+    admins = get_user_model().objects.filter(Q(is_superuser=True) | Q(groups__permissions__codename="change_user"))
+    admins = admins.filter(is_active=True).distinct().order_by(F("last_login").desc(nulls_last=True))
+    return [user.get_full_name() or user.get_username() for user in admins[:most]]

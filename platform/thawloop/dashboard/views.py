@@ -15,11 +15,19 @@ from labeling.models import AnnotationTask, Campaign, Prediction
 from thawloop.catalog.models import Tile
 from thawloop.catalog.pictures import picture_url
 from thawloop.core.errors import Refused
+from thawloop.core.selectors import people_to_ask
 from thawloop.dashboard import actions, selectors
 from thawloop.dashboard.vector_tiles import vector_tile
 from thawloop.training.selectors import champion, explain_policy, learning_curve, previous_champion
 
 SEE = "labeling.view_campaign"
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """The page instead of a bare 403: why, and whom to ask."""
+    no_role = request.user.is_authenticated and not request.user.get_all_permissions()
+    context = {"no_role": no_role, "sentence": str(exception or ""), "people": people_to_ask()}
+    return render(request, "dashboard/forbidden.html", context, status=403)
 
 
 class CampaignList(LoginRequiredMixin, PermissionRequiredMixin, ListView):
