@@ -1,7 +1,21 @@
+import os
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from thawloop.local.secrets import SecretStore, hex_token, write_private
+import pytest
+
+from thawloop.local.processes import spawn
+from thawloop.local.secrets import SecretStore, hex_token, keep_private, write_private
+from thawloop.local.serve import Serve
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 def test_a_secret_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
@@ -25,3 +39,42 @@ def test_a_private_file_is_replaced_whole_and_stays_private(tmp_path: Path) -> N
         path = write_private(tmp_path / "environment", text)
     assert path.read_text() == "two\n"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def others_may(root: Path) -> list[Path]:
+    return [path for path in [root, *root.rglob("*")] if path.stat().st_mode & 0o077]
+
+
+def test_a_folder_of_an_earlier_version_is_closed_and_new_files_are_private(tmp_path: Path, umask: None) -> None:
+    root = tmp_path / "serve"
+    (root / "logs").mkdir(parents=True)
+    (root / "logs" / "web.log").write_text("who logged in")
+    (root / "script").write_text("#!/bin/sh")
+    (root / "script").chmod(0o755)
+    assert others_may(root)
+    keep_private(root)
+    assert not others_may(root)
+    assert (root / "script").stat().st_mode & 0o777 == 0o700
+    (root / "artifacts").mkdir()
+    (root / "artifacts" / "model.json").write_text("{}")
+    assert not others_may(root)
+
+
+def test_logs_are_private_whatever_the_umask(tmp_path: Path, umask: None) -> None:
+    spawn([sys.executable, "-c", "print(1)"], log=tmp_path / "logs" / "one.log").wait()
+    assert not others_may(tmp_path / "logs")
+
+
+def test_passwords_are_told_when_they_were_made_just_now_or_on_request(tmp_path: Path) -> None:
+    first = Serve(tmp_path)
+    first._ports = {"web": 8000, "ml-backend": 9090}
+    first.stack._database_url = first.stack._redis_url = first._outside["LABEL_STUDIO_URL"] = "http://given"
+    first._outside["LABEL_STUDIO_TOKEN"] = "t"
+    password = first.credentials["ThawLoop"][1]
+    assert password in first.directory()
+    later = Serve(tmp_path)
+    later._ports, later._outside = first._ports, first._outside
+    later.stack._database_url = later.stack._redis_url = "http://given"
+    assert password not in later.directory()
+    assert f"in {tmp_path}/secrets/admin-password" in later.directory()
+    assert password in later.directory(show_passwords=True)

@@ -69,6 +69,7 @@ def test_serve_brings_everything_up_once_and_takes_everything_down(tmp_path: Pat
 
     environment = tmp_path / "environment"
     assert environment.stat().st_mode & 0o777 == 0o600
+    assert not [path for path in [tmp_path / "logs", *(tmp_path / "logs").iterdir()] if path.stat().st_mode & 0o077]
     check = manage("migrate", "--check", THAWLOOP_ENV_FILE=str(environment))
     assert check.wait(300) == 0
 

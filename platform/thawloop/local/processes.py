@@ -39,14 +39,14 @@ def spawn(
         cwd: Working directory; default is `/`, so that a removed folder harms nobody.
         death_signal: What the child gets when we are gone.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_name(log.name + ".1"))
     tied = ["setpriv", "--pdeathsig", death_signal.name.removeprefix("SIG"), "--"] if shutil.which("setpriv") else []
     command = [*prefix, *tied, *argv]
 
     def start() -> Child:
-        with log.open("ab") as output:
+        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -21,6 +21,7 @@ class SecretStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.made: set[str] = set()  # names of the secrets that this process made: it may tell them once
 
     def get(self, name: str, make: Callable[[], str] = password) -> str:
         """Return the secret of that name, making it on first use; concurrent callers get the same one."""
@@ -34,6 +35,7 @@ class SecretStore:
         partial = _partial(path, text)
         try:
             os.link(partial, path)  # unlike rename, fails when another process was faster
+            self.made.add(path.name)
         except FileExistsError:
             pass
         finally:
@@ -43,6 +45,20 @@ class SecretStore:
 def write_private(path: Path, text: str) -> Path:
     """Write (or replace) a file that contains secrets: mode 0600, atomically."""
     return _partial(path, text).replace(path)
+
+
+def keep_private(root: Path) -> None:
+    """Make a folder that nobody else may enter, and everything that this process and its children write private.
+
+    What an earlier version left readable below it is closed, too; the folder itself last, so that a run that was
+    killed begins again.
+    """
+    os.umask(0o077)
+    root.mkdir(parents=True, exist_ok=True)
+    if root.stat().st_mode & 0o077:
+        for path in [*root.rglob("*"), root]:
+            if not path.is_symlink() and (mode := path.stat().st_mode) & 0o077:
+                path.chmod(mode & 0o7700)
 
 
 def _partial(path: Path, text: str) -> Path:

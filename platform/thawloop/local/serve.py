@@ -19,7 +19,7 @@ from thawloop.local.labelstudio import LabelStudioServer
 from thawloop.local.paths import REPOSITORY
 from thawloop.local.ports import LOOPBACK
 from thawloop.local.processes import tail, wait_until
-from thawloop.local.secrets import write_private
+from thawloop.local.secrets import keep_private, write_private
 from thawloop.local.stack import LocalStack
 from thawloop.local.supervisor import Process
 from thawloop.local.unprivileged import namespace_prefix
@@ -77,6 +77,7 @@ class Serve:
         Raises:
             LocalServiceError: a sentence about what is missing, taken or failing.
         """
+        keep_private(self.root)
         self._lock.take()
         try:
             self._ports["web"] = self.stack.ports.choose("web", wanted=self._wanted_port, first_choice=8000)
@@ -131,6 +132,19 @@ class Serve:
         if self._labelstudio is not None:
             known["Label Studio"] = (self._labelstudio.username, self._labelstudio.password)
         return known
+
+    def directory(self, *, show_passwords: bool = False) -> str:
+        """Where to go and how to get in, as a table. Passwords are told when they were made just now, or on request."""
+        secrets = {"ThawLoop": "admin-password", "Label Studio": "labelstudio-password"}
+        rows = [("", "address", "user", "password")]
+        for name, url in self.urls.items():
+            user, password = self.credentials.get(name, ("", ""))
+            if password and not show_passwords and secrets[name] not in self.stack.secrets.made:
+                password = f"in {self.stack.secrets.folder / secrets[name]}"
+            rows.append((name, url, user, password))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join(line.rstrip() for line in lines)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -18,7 +18,6 @@ from thawloop.core.errors import Refused
 from thawloop.demo.generated import generated_campaign
 from thawloop.demo.screen import Screen
 from thawloop.demo.summary import table_of
-from thawloop.local.management.commands.serve import directory
 from thawloop.local.paths import REPOSITORY
 from thawloop.local.serve import Serve
 
@@ -37,6 +36,9 @@ class Command(ThawloopCommand):
         parser.add_argument("--campaign", type=Path, metavar="FILE.toml", help="your own data (docs/campaign-file.md)")
         parser.add_argument("--rounds", type=int, help="rounds to do (default: the file's, 3)")
         parser.add_argument("--headless", action="store_true", help="exit when done instead of leaving the servers up")
+        parser.add_argument(
+            "--show-passwords", action="store_true", help="show passwords also when they were not made just now"
+        )
         parser.add_argument("--root", type=Path, default=REPOSITORY / "var" / "demo", help="folder for data and logs")
         parser.add_argument("--port", type=int, help="port of the web pages")
         parser.add_argument("--labelstudio-port", type=int, help="port of Label Studio")
@@ -65,7 +67,8 @@ class Command(ThawloopCommand):
             summary: dict[str, Any] = json.loads(summary_file.read_text()) if summary_file.exists() else {}
             if not options["json"]:
                 self.show(summary)
-            screen.say(f"\n{directory(serve)}\nLogs: {serve.stack.logs}")
+            table = serve.directory(show_passwords=options["show_passwords"])
+            screen.say(f"\n{table}\nLogs: {serve.stack.logs}")
             if code:
                 raise SystemExit(code)
             if not options["headless"]:

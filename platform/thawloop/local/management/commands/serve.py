@@ -24,6 +24,9 @@ class Command(ThawloopCommand):
             "--port", type=int, help="port of the web pages (default: THAWLOOP_PORT, else any free one)"
         )
         parser.add_argument("--labelstudio-port", type=int, help="port of Label Studio (default: any free one)")
+        parser.add_argument(
+            "--show-passwords", action="store_true", help="show passwords also when they were not made just now"
+        )
         parser.add_argument("--root", type=Path, default=REPOSITORY / "var" / "serve", help="folder for data and logs")
 
     def run(self, options: dict[str, Any]) -> None:
@@ -35,7 +38,8 @@ class Command(ThawloopCommand):
         )
         serve.start()
         try:
-            self.stdout.write(f"ThawLoop is running. Logs: {serve.stack.logs}. Ctrl-C stops it.\n{directory(serve)}")
+            table = serve.directory(show_passwords=options["show_passwords"])
+            self.stdout.write(f"ThawLoop is running. Logs: {serve.stack.logs}. Ctrl-C stops it.\n{table}")
             self.stdout.flush()
             serve.wait()
             self.stdout.write("Stopping ...")
@@ -45,15 +49,6 @@ class Command(ThawloopCommand):
     def _say(self, line: str) -> None:
         self.stdout.write(f"  {line}")
         self.stdout.flush()  # also into a pipe at once
-
-
-def directory(serve: Serve) -> str:
-    """Where to go and how to get in, as a table."""
-    rows = [("", "address", "user", "password")]
-    rows += [(name, url, *serve.credentials.get(name, ("", ""))) for name, url in serve.urls.items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _port_from_environment() -> int | None:
