@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import rasterio
 from django.conf import settings
@@ -32,7 +33,6 @@ SETTINGS: dict[str, Any] = {
 
 # Where s3:// roots are allowed, GDAL must be able to fetch; what it fetches is checked before (`storage.checked_uri`).
 S3_SETTINGS: dict[str, Any] = {
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": "",
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_MAX_RETRY": 3,
     "GDAL_HTTP_RETRY_DELAY": 1,
@@ -56,8 +56,22 @@ FORMATS = "GeoTIFF, Cloud Optimized GeoTIFF, JPEG 2000, VRT, PNG and JPEG"
 def gdal_environment() -> Iterator[None]:
     """Apply the settings to every GDAL call of the block (and of this thread)."""
     s3 = any(root.startswith("s3://") for root in settings.THAWLOOP_DATA_ROOTS)
-    with rasterio.Env(**(SETTINGS | S3_SETTINGS if s3 else SETTINGS)):
+    with rasterio.Env(**(_s3_settings() if s3 else SETTINGS)):
         yield
+
+
+def _s3_settings() -> dict[str, Any]:
+    # The list of what may be fetched has to be absent: an empty one allows nothing.
+    local = {name: value for name, value in SETTINGS.items() if name != "CPL_VSIL_CURL_ALLOWED_EXTENSIONS"}
+    return local | S3_SETTINGS | _s3_endpoint()
+
+
+def _s3_endpoint() -> dict[str, Any]:
+    """AWS_ENDPOINT_URL in GDAL's words; keys it reads from the environment as everybody does."""
+    if not (endpoint := urlsplit(settings.AWS_ENDPOINT_URL)).netloc:
+        return {}
+    https = "NO" if endpoint.scheme == "http" else "YES"
+    return {"AWS_S3_ENDPOINT": endpoint.netloc, "AWS_HTTPS": https, "AWS_VIRTUAL_HOSTING": "FALSE"}
 
 
 def driver_of(head: bytes) -> str | None:
