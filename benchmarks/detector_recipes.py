@@ -74,7 +74,8 @@ def ap50_of(weights: dict[str, Any], task: dict[str, Any], config: Any, device: 
     dataset = dataset.with_modalities(specs)
     model = build_model(config, specs, len(dataset.classes))
     model.load_state_dict(weights)
-    detector = Detector(model.to(device), config, dataset.classes, specs, device)
+    reduction = config.reduction(dataset.longest_side)
+    detector = Detector(model.to(device), config, dataset.classes, specs, device, reduction=reduction)
     return float(evaluate_detector(detector, dataset, "val").ap50)
 
 

@@ -124,7 +124,7 @@ def measure(load: Load, rounds: int) -> dict[str, Any]:
     copy_weights(models[1], stock)
     share_weights(models[1], models[2])
     batches = {n: tiles(loads[n]) for n in loads}
-    inputs = {n: [network_input(chip, loads[n].specs(), None)[0] for chip in batches[n][0]] for n in loads}
+    inputs = {n: [network_input(chip, loads[n].specs())[0] for chip in batches[n][0]] for n in loads}
     pixels = [tensor[: len(loads[1].specs()[0].bands)] for tensor in inputs[1]]
     image = torch.stack(pixels).to(device)
     branch = build_model(loads[1].config(), loads[1].specs(), 1).to(device).backbone.branches["m1"]

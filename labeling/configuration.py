@@ -108,7 +108,7 @@ class DetectorSettings(_Settings):
             0 trains the multimodal model at once.
         batch_size: Tiles per step.
         learning_rate: Peak learning rate; None is the detector's own choice.
-        image_size: Network input in pixels: tiles are resampled to it; None keeps their size.
+        image_size: Network pixels of a tile's longest side: tiles are resampled to it; None keeps their size.
         modality_dropout: Chance that a modality other than the anchor is hidden from a training tile.
         empty_share: Share of training tiles drawn from those without objects.
         seed: Of weights and data order; each retraining adds its number.

@@ -54,6 +54,8 @@ def _problem(card: Mapping[str, Any]) -> str:
         return "'weights' holds no SHA-256"
     if not _is_whole(card.get("tile_size", 1)):
         return "'tile_size' is no number of pixels"
+    if not _is_number(reduction := card.get("ground_pixels_per_network_pixel", 1)) or not 1e-6 < reduction < 1e6:
+        return "'ground_pixels_per_network_pixel' is no positive number"
     if metrics is not None and not isinstance(metrics, dict):
         return "'metrics' is no object"
     for name in ("best_temperature", "best_score_threshold", "best_max_overlap"):

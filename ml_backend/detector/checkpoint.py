@@ -23,6 +23,7 @@ from ml_backend.detector.errors import CheckpointError
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
+DEFAULT_SIDE = 512
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,20 @@ class Checkpoint:
     def calibration(self) -> Calibration:
         """The score threshold and temperature that validation gave."""
         return Calibration.from_metrics(self.card.get("metrics") or {})
+
+    @property
+    def longest_side(self) -> int:
+        """Pixels of the longest side of a training tile; :data:`DEFAULT_SIDE` in cards too old to say."""
+        return int(self.card.get("tile_size", DEFAULT_SIDE))
+
+    @property
+    def reduction(self) -> float:
+        """Ground pixels per network pixel.
+
+        Cards without the figure are of trainings that squashed every tile to a square of ``image_size``: for square
+        tiles of one size that was the same as what is taken here, the longest side over ``image_size``.
+        """
+        return float(self.card.get("ground_pixels_per_network_pixel", self.config.reduction(self.longest_side)))
 
     def require_same_network(self) -> Self:
         """Itself, if its configuration builds the network here that it was trained as.

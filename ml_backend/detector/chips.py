@@ -179,14 +179,14 @@ def unreadable(file: Path, error: Exception) -> DatasetError:
 
 
 def network_input(
-    chip: ChipInput, modalities: Sequence[ModalitySpec], image_size: int | None = None
+    chip: ChipInput, modalities: Sequence[ModalitySpec], reduction: float = 1.0
 ) -> tuple[torch.Tensor, tuple[int, int]]:
     """Normalise a tile for the network.
 
     Args:
         chip: the tile; at least one of the modalities must be there.
         modalities: those of the model, in its order, with mean and std.
-        image_size: resample to this many pixels (bilinear; validity nearest); None keeps the size.
+        reduction: tile pixels per network pixel; other than 1 resamples (see :func:`resample`) and keeps the shape.
 
     Returns:
         float32 [C + M, h, w], and the tile's own (H, W).
@@ -208,9 +208,13 @@ def network_input(
         bands.append(values)
         planes.append(valid[None].astype(np.float32))
     tensor = torch.from_numpy(np.concatenate([*bands, *planes]).astype(np.float32))
-    if image_size is not None:
-        tensor = resample(tensor, modalities, (image_size, image_size))
-    return tensor, (height, width)
+    return resample(tensor, modalities, network_size((height, width), reduction)), (height, width)
+
+
+def network_size(size: tuple[int, int], reduction: float) -> tuple[int, int]:
+    """What a tile or window of a size (H, W) becomes at so many ground pixels per network pixel: (h, w), at least 1."""
+    height, width = (max(1, round(side / reduction)) for side in size)
+    return height, width
 
 
 def resample(tensor: torch.Tensor, modalities: Sequence[ModalitySpec], size: tuple[int, int]) -> torch.Tensor:

@@ -50,7 +50,9 @@ class DetectorConfig:
         warmup: steps of linear warmup.
         grad_clip: largest gradient norm.
         seed: of weights, data order, augmentation and RoI sampling.
-        image_size: network input in pixels (tiles are resampled to it); None keeps the tiles' own size.
+        image_size: network pixels of the longest side of the largest training tile. All tiles, windows and rasters are
+            resampled by that one factor (:meth:`reduction`), so they keep their shape and scale; None keeps them as
+            they are.
         freeze: parts whose weights stay: modality names (their backbone), ``neck``, ``rpn``, ``roi_head``.
         slow: parts that learn slower, each with the factor of its learning rate; in JSON ``{"rgb": 0.1}``.
         fusion_rate: factor of the fusion's learning rate where it begins anew among pretrained parts: they know their
@@ -152,6 +154,14 @@ class DetectorConfig:
     def step_tiles(self) -> int:
         """Tiles that one optimizer step learns from."""
         return self.batch_size * self.accumulate
+
+    def reduction(self, longest_side: int) -> float:
+        """Ground pixels per network pixel, along each side; 2 halves tiles, windows and rasters alike.
+
+        Args:
+            longest_side: of the largest training tile, in its own (ground) pixels.
+        """
+        return longest_side / self.image_size if self.image_size else 1.0
 
     def resolve(self, dataset: DatasetSpec) -> DetectorConfig:
         """Fill in the dataset's modalities and anchor where none were named.

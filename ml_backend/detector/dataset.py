@@ -135,6 +135,18 @@ class DatasetSpec:
         """
         return read_annotations(self.annotation_file(split), self.classes)
 
+    @cached_property
+    def longest_side(self) -> int:
+        """Pixels of the longest side of a training tile: what a detector looks at in one piece.
+
+        Raises:
+            DatasetError: see :meth:`tiles`; or there are no tiles.
+        """
+        tiles = self.tiles("train")
+        if not tiles:
+            raise DatasetError(f"{self.annotation_file('train')} lists no tiles: add the training tiles.")
+        return max(max(tile.width, tile.height) for tile in tiles)
+
     def usable_tiles(self, split: str) -> tuple[Tile, ...]:
         """The tiles of a split that have a chip in at least one of the modalities: the others are left out.
 

@@ -65,7 +65,7 @@ def add(commands: Any) -> None:
     )
     add("--batch-size", type=int, help=f"tiles per step (default: {BASE.batch_size})")
     add("--learning-rate", type=float, help=f"peak learning rate (default: {BASE.learning_rate:g})")
-    add("--image-size", type=int, help="resample tiles to this many pixels (default: their own size)")
+    add("--image-size", type=int, help="longest side of the largest tile, for the network (default: its own)")
     common_options(compared)
 
 

@@ -48,7 +48,12 @@ def training_options(parser: argparse.ArgumentParser, modalities: bool = True) -
 def _model(group: argparse._ArgumentGroup, modalities: bool) -> None:
     add = group.add_argument
     add("--size", choices=SIZES, help=f"model size (default: {DEFAULTS.size})")
-    add("--image-size", type=int, metavar="PX", help="resample tiles to this size (default: their own)")
+    add(
+        "--image-size",
+        type=int,
+        metavar="PX",
+        help="resample all tiles by one factor: the largest's longest side gets so many pixels (default: as they are)",
+    )
     add("--pretrained", metavar="FILE", help="MViTv2 weights for every backbone: a file or hf://owner/repository/file")
     if modalities:
         add("--modalities", nargs="+", metavar="M", help="modalities to use (default: all of the dataset)")

@@ -55,6 +55,7 @@ def main(folder: Path, progress: Progress) -> int:
 
 def execute(spec: Spec, folder: Path, progress: Progress) -> dict[str, Any]:
     """Train, evaluate and measure; continues an interrupted training."""
+    from ml_backend.detector.chips import network_size
     from ml_backend.detector.comparison.complexity import count_flops, parameter_count
     from ml_backend.detector.devices import choose_device, peak_memory_mb
     from ml_backend.detector.evaluation import evaluate
@@ -76,8 +77,8 @@ def execute(spec: Spec, folder: Path, progress: Progress) -> dict[str, Any]:
     replace_file(folder / EVALUATION, json.dumps(judged.to_json(), indent=2).encode())
     detector = load(trained.checkpoint, "cpu")
     tile = read_dataset(spec.dataset).tiles(spec.split)[0]
-    sides = (spec.config.image_size or side for side in (tile.height, tile.width))
-    height, width = (-(-side // PAD_DIVISOR) * PAD_DIVISOR for side in sides)
+    seen = network_size((tile.height, tile.width), detector.reduction)
+    height, width = (-(-side // PAD_DIVISOR) * PAD_DIVISOR for side in seen)
     progress(1.0, "done")
     return {
         "test": judged.summary(),

@@ -110,7 +110,7 @@ def measure(load: Load) -> Speed:
     config = load.config()
     model: Any = build_model(config, load.specs(), 1).to(device)
     chips, samples = tiles(load)
-    step = training_step(model, [network_input(chip, load.specs(), None)[0] for chip in chips], samples, device)
+    step = training_step(model, [network_input(chip, load.specs())[0] for chip in chips], samples, device)
     with FlopCounterMode(display=False) as counter:
         step()
     taken = [seconds(step, device) for _ in range(WARMUP + load.repeats)][WARMUP:]

@@ -99,9 +99,19 @@ def _window(array: npt.NDArray[Any], shifts: list[int], size: tuple[int, int]) -
     return window
 
 
-def turn(sample: Sample, rng: np.random.Generator) -> Sample:
-    """One of the eight symmetries of the square."""
+def turn(sample: Sample, rng: np.random.Generator, upright: bool | None = None) -> Sample:
+    """One of the eight symmetries of the square, all alike likely.
+
+    Args:
+        sample: the tile.
+        rng: what chooses.
+        upright: whether an oblong tile is to stand (higher than wide) or to lie afterwards: by one of the four
+            symmetries that let it; None leaves that to chance. To a square tile it means nothing.
+    """
     symmetry = int(rng.integers(8))
+    height, width = sample.size
+    if upright is not None and height != width and (height > width) != (upright == (symmetry % 2 == 0)):
+        symmetry ^= 1  # a quarter turn more or less
     pixels = torch.from_numpy(apply_symmetry(sample.pixels.numpy(), symmetry))
     return Sample(pixels, sample.instances, apply_symmetry(sample.masks, symmetry))
 

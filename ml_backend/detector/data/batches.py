@@ -2,6 +2,9 @@
 
 Step ``i`` draws its tiles from a sequence fixed by the seed, and augments each with a generator seeded by
 (seed, position in the sequence). No loader state exists, so none has to be saved, and workers can prefetch freely.
+
+What goes through the network together is padded to one shape, so tiles of like shape are put together: the sequence is
+sorted by shape within blocks of :data:`BLOCK` batches, and the oblong tiles of a batch all stand or all lie.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from ml_backend.detector.chips import ChipInput, network_input, read_tile
+from ml_backend.detector.chips import ChipInput, network_input, network_size, read_tile
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.data.augmentation import (
     Sample,
@@ -28,8 +31,11 @@ from ml_backend.detector.data.pasting import paste
 from ml_backend.detector.data.samples import training_sample
 from ml_backend.detector.dataset import DatasetSpec, Tile
 from ml_backend.detector.masks import resize_nearest, segmentation_mask
+from ml_backend.detector.model.build import PAD_DIVISOR
 
 CACHE_BYTES = 1 << 30
+BLOCK = 32  # batches: enough to find like shapes among, few enough that all shapes come up in any short stretch
+UPRIGHT = 1  # tells the generator of a batch from those of tiles
 
 
 class TrainingBatches(Dataset[dict[str, Any]]):
@@ -47,7 +53,8 @@ class TrainingBatches(Dataset[dict[str, Any]]):
         self.slots = range(config.step_tiles) if slots is None else slots
         self.modalities = tuple(dataset.modality(name) for name in config.modalities)
         self.tiles = dataset.usable_tiles("train")
-        self.order = draw_order(self.tiles, config)
+        self.reduction = config.reduction(dataset.longest_side)
+        self.order = by_shape(draw_order(self.tiles, config), self._padded_sizes(), config)
         self.givers = np.flatnonzero([any(not i.ignored for i in tile.instances) for tile in self.tiles])
         self._chips: OrderedDict[int, ChipInput] = OrderedDict()
         self._cached_bytes = 0
@@ -62,22 +69,29 @@ class TrainingBatches(Dataset[dict[str, Any]]):
 
     def _sample(self, position: int) -> tuple[torch.Tensor, Any]:
         rng = np.random.default_rng((self.config.seed, position))
+        upright = np.random.default_rng((self.config.seed, position // self.config.batch_size, UPRIGHT)).random() < 0.5
         index = int(self.order[position])
         chip = hide_modalities(self._chip(index), self.config, rng)
         sample = self._rescaled(self._read(index, chip), rng)
         if self.config.copy_paste and rng.random() < self.config.copy_paste:
             sample = self._with_pasted(sample, rng)
-        sample = turn(jitter(sample, self.modalities, self.config, rng), rng)
+        sample = turn(jitter(sample, self.modalities, self.config, rng), rng, upright)
         tile = replace(self.tiles[index], instances=sample.instances)
         return sample.pixels, training_sample(tile, sample.masks, self.config.min_instance_pixels)
 
     def _read(self, index: int, chip: ChipInput) -> Sample:
         """A tile at the network's size."""
         instances = self.tiles[index].instances
-        pixels, (height, width) = network_input(chip, self.modalities, self.config.image_size)
+        pixels, (height, width) = network_input(chip, self.modalities, self.reduction)
         masks = [segmentation_mask(i.segmentation, height, width) for i in instances]
         stacked = np.stack(masks) if masks else np.zeros((0, height, width), dtype=bool)
         return Sample(pixels, instances, resize_nearest(stacked, (pixels.shape[1], pixels.shape[2])))
+
+    def _padded_sizes(self) -> npt.NDArray[np.int64]:
+        """(longer, shorter) side of every tile as the network gets it, padded: [n, 2]."""
+        sizes = [network_size((tile.height, tile.width), self.reduction) for tile in self.tiles]
+        sides = np.sort(np.asarray(sizes, dtype=np.int64).reshape(-1, 2), axis=1)[:, ::-1]
+        return -(-sides // PAD_DIVISOR) * PAD_DIVISOR
 
     def _rescaled(self, sample: Sample, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Sample:
         """Scale jitter, where it is on; `size` (h, w) also makes a tile fit another one."""
@@ -101,6 +115,27 @@ class TrainingBatches(Dataset[dict[str, Any]]):
             self._chips[index] = chip
             self._cached_bytes += size
         return self._chips[index]
+
+
+def by_shape(
+    order: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], config: DetectorConfig
+) -> npt.NDArray[np.int64]:
+    """The order with batches of like shape: blocks of it sorted by shape, their batches shuffled.
+
+    Args:
+        order: indices of tiles, batch after batch.
+        sizes: (longer, shorter) padded side of every tile [n, 2]; where all are equal, the order stays.
+        config: of the training.
+    """
+    if len(np.unique(sizes, axis=0)) < 2:
+        return order
+    rng = np.random.default_rng((config.seed, len(order), len(sizes)))
+    blocks = []
+    for start in range(0, len(order), BLOCK * config.batch_size):
+        block = order[start : start + BLOCK * config.batch_size]
+        alike = block[np.lexsort(sizes[block].T)].reshape(-1, config.batch_size)  # stable: equal shapes stay shuffled
+        blocks.append(rng.permutation(alike).ravel())
+    return np.concatenate(blocks)
 
 
 def draw_order(tiles: tuple[Tile, ...], config: DetectorConfig) -> npt.NDArray[np.int64]:

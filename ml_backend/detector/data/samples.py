@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ml_backend.detector.chips import network_size
 from ml_backend.detector.dataset import DatasetSpec, Tile
 from ml_backend.detector.masks import BoolArray, resize_nearest, segmentation_mask
 from ml_backend.detector.model.openmmlab import BitmapMasks, DetDataSample, InstanceData
@@ -34,10 +35,10 @@ def training_sample(tile: Tile, masks: BoolArray, min_pixels: int = MIN_INSTANCE
     return sample
 
 
-def holds_objects(dataset: DatasetSpec, split: str, pixels: float = 1, image_size: int | None = None) -> bool:
+def holds_objects(dataset: DatasetSpec, split: str, pixels: float = 1, reduction: float = 1.0) -> bool:
     """Whether a usable tile of a split has an object, not ignored, of so many pixels at the network's size."""
     for tile in dataset.usable_tiles(split):
-        size = (image_size, image_size) if image_size else (tile.height, tile.width)
+        size = network_size((tile.height, tile.width), reduction)
         for instance in tile.instances:
             if not instance.ignored:
                 mask = segmentation_mask(instance.segmentation, tile.height, tile.width)

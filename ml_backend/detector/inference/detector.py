@@ -48,6 +48,7 @@ class Detector:
 
     Attributes:
         window: (height, width) of the largest tile that goes through the network whole; larger ones are cut.
+        reduction: ground pixels per network pixel that it was trained at; tiles and windows are resampled by it.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Detector:
         device: torch.device,
         window: tuple[int, int] = (DEFAULT_WINDOW, DEFAULT_WINDOW),
         calibration: Calibration = Calibration(),  # noqa: B008  (immutable)
+        reduction: float = 1.0,
     ) -> None:
         self.model = model
         self.calibration = calibration
@@ -67,6 +69,7 @@ class Detector:
         self.modalities = tuple(modalities)
         self.device = device
         self.window = window
+        self.reduction = reduction
         self._fitting: dict[tuple[int, int], int] = {}  # tiles of a size that the GPU's memory held at once
 
     def predict(
@@ -262,7 +265,7 @@ class Detector:
         return tuple(modality.name for modality in self.modalities)
 
     def _prepare(self, chip: ChipInput) -> network.Prepared:
-        return network_input(chip, self.modalities, self.config.image_size)
+        return network_input(chip, self.modalities, self.reduction)
 
     def _each_batch(
         self, sizes: Sequence[tuple[int, int]], batch_size: int, look: Callable[[Sequence[int]], list[T]]

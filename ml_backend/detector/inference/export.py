@@ -137,7 +137,7 @@ def _generated(detector: Detector, tile: tuple[int, int]) -> list[ChipInput]:
 def _examples(detector: Detector, chips: Sequence[ChipInput]) -> dict[str, tuple[Tensor, ...]]:
     """What each part gets on its way from two tiles to boxes and masks (one would be taken for a fixed batch size)."""
     model: Any = detector.model
-    inputs = [network_input(chip, detector.modalities, detector.config.image_size)[0] for chip in (chips[0], chips[-1])]
+    inputs = [network_input(chip, detector.modalities, detector.reduction)[0] for chip in (chips[0], chips[-1])]
     batch = model.data_preprocessor({"inputs": inputs})["inputs"]
     maps = model.backbone(batch)
     pyramid = model.neck(maps)

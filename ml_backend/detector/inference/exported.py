@@ -55,7 +55,16 @@ def load_exported(opened: Checkpoint, device: str) -> Detector:
     height, width = opened.card["export"]["tile"]
     model.eval()
     cpu = torch.device("cpu")
-    return Detector(model, opened.config, opened.classes, opened.modalities, cpu, (height, width), opened.calibration)
+    return Detector(
+        model,
+        opened.config,
+        opened.classes,
+        opened.modalities,
+        cpu,
+        (height, width),
+        opened.calibration,
+        opened.reduction,
+    )
 
 
 class Graph:

@@ -11,7 +11,7 @@ from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.inference.detector import Detector
-from ml_backend.detector.inference.windows import DEFAULT_WINDOW, SMALLEST
+from ml_backend.detector.inference.windows import SMALLEST
 from ml_backend.detector.model.build import build_model
 
 
@@ -34,8 +34,17 @@ def load(checkpoint: Checkpoint | Path | str, device: str = "auto") -> Detector:
     model.to(target).eval()
     if target.type == "cpu" and opened.config.size == "nano":  # 7 to 16 % quicker there; larger sizes gain nothing
         model.to(memory_format=torch.channels_last)
-    side = max(SMALLEST, int(opened.card.get("tile_size", DEFAULT_WINDOW)))  # older cards do not say
-    return Detector(model, opened.config, opened.classes, opened.modalities, target, (side, side), opened.calibration)
+    side = max(SMALLEST, opened.longest_side)
+    return Detector(
+        model,
+        opened.config,
+        opened.classes,
+        opened.modalities,
+        target,
+        (side, side),
+        opened.calibration,
+        opened.reduction,
+    )
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:

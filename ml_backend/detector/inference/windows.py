@@ -8,12 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
+from ml_backend.detector.checkpoint import DEFAULT_SIDE
 from ml_backend.detector.chips import ChipInput
 from ml_backend.detector.errors import ConfigError
 from ml_backend.detector.masks import BoolArray
 
 SMALLEST = 32
-DEFAULT_WINDOW = 512
+DEFAULT_WINDOW = DEFAULT_SIDE
 # Two windows need some common pixels to agree on, and more than half of them shared would only be slow.
 SMALLEST_OVERLAP = 4
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +77,10 @@ class Assignment:
             "init": self.start.lineage(),
         }
 
-    @cached_property
-    def tile_size(self) -> int:
-        """Pixels of the longest side of a training tile: what the detector will look at in one piece."""
-        return max(max(tile.width, tile.height) for tile in self.dataset.tiles("train"))
+    @property
+    def reduction(self) -> float:
+        """Ground pixels per network pixel."""
+        return self.config.reduction(self.dataset.longest_side)
 
     def begin(self, model: nn.Module) -> dict[str, Any]:
         """Put published or earlier weights into a fresh model, as asked, and say for its card which these were.
@@ -110,7 +109,8 @@ class Assignment:
             "classes": list(self.dataset.classes),
             "modalities": [m.to_json() for m in self.dataset.modalities],
             "anchor": self.config.anchor,
-            "tile_size": self.tile_size,
+            "tile_size": self.dataset.longest_side,
+            "ground_pixels_per_network_pixel": self.reduction,
             "metrics": metrics,
             "iterations": iterations,
             "dataset": {"name": self.dataset.name, "version": self.dataset.version, "checksum": self.checksum},

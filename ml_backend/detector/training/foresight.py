@@ -19,7 +19,7 @@ def require_objects(dataset: DatasetSpec, config: DetectorConfig) -> None:
         DatasetError: there is not.
     """
     pixels = config.min_instance_pixels / max(1.0, config.scale_jitter[1]) ** 2
-    if not holds_objects(dataset, "train", pixels, config.image_size):
+    if not holds_objects(dataset, "train", pixels, config.reduction(dataset.longest_side)):
         raise DatasetError(
             f"{dataset.annotation_file('train')}: no object covers {config.min_instance_pixels} pixels "
             f"(min_instance_pixels) of what the network sees{_where(dataset)}, so there is nothing to learn: give a "

@@ -208,8 +208,16 @@ class _Training:
 
     def _evaluate(self) -> dict[str, Any]:
         dataset, device = self.assignment.dataset, self.assignment.device
-        side = max(SMALLEST, self.assignment.tile_size)
-        detector = Detector(self._judged, self.config, dataset.classes, dataset.modalities, device, (side, side))
+        side = max(SMALLEST, dataset.longest_side)
+        detector = Detector(
+            self._judged,
+            self.config,
+            dataset.classes,
+            dataset.modalities,
+            device,
+            (side, side),
+            reduction=self.assignment.reduction,
+        )
         return evaluate_detector(
             detector, dataset, "val", progress=lambda share, text: self._report(text, share)
         ).summary()

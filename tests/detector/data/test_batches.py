@@ -130,7 +130,7 @@ def test_absent_equals_wholly_invalid() -> None:
 def test_resampling_keeps_validity_binary() -> None:
     rgb = np.random.default_rng(0).random((2, 48, 48)).astype(np.float32)
     rgb[:, :10] = np.nan
-    tensor, own = network_input(ChipInput({"rgb": rgb}, {}), SPECS, image_size=32)
+    tensor, own = network_input(ChipInput({"rgb": rgb}, {}), SPECS, reduction=1.5)
     assert (tuple(tensor.shape), own) == ((5, 32, 32), (48, 48))
     assert set(tensor[3].unique().tolist()) == {0.0, 1.0}
 

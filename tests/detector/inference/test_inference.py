@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +133,7 @@ def test_resampled_input_answers_in_tile_pixels(trained: TrainResult, chips: lis
     """The same pixels, twice as large, seen by a network that halves them: the same instances, twice as large."""
     detector = load(trained.checkpoint, "cpu")
     (small,) = detector.predict(chips[:1], min_pixels=0)
-    detector.config = replace(detector.config, image_size=64)
+    detector.reduction = 2.0
     doubled = ChipInput({name: a.repeat(2, 1).repeat(2, 2) for name, a in chips[0].arrays.items()}, {})
     (large,) = detector.predict([doubled], min_pixels=0, window=128)
     boxes = [np.stack([d.stage_boxes for d in result.detections[:5]]) for result in (small, large)]
