@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ml_backend.detector.calibration import Calibration, scaled
+from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.evaluation.breakdown import break_down
@@ -23,6 +24,7 @@ from ml_backend.detector.evaluation.pixels import map_overlaps
 from ml_backend.detector.evaluation.reliability import fit_temperature, judged_scores, reliability
 from ml_backend.detector.evaluation.resampling import RESAMPLES, Thresholds, draw_tiles, intervals, resampled
 from ml_backend.detector.evaluation.result import Evaluation, per_image_matches
+from ml_backend.detector.history import read_log
 from ml_backend.detector.inference import Detector, load
 from ml_backend.detector.validation import check_apart, check_dataset
 
@@ -68,13 +70,14 @@ def evaluate(
     own = {m.name: m for m in detector.modalities}  # with the checkpoint's normalisation
     check_dataset(dataset.with_modalities(tuple(own.get(m.name, m) for m in dataset.modalities)), list(own), [split])
     dataset = dataset.with_modalities(detector.modalities)
+    log = read_log(open_checkpoint(checkpoint).path) if report is not None else {}
     findings = find(detector, dataset, split, progress=progress, max_detections=max_detections, search=search)
     matches, pairs = match(findings.truth, findings.predictions, max_detections)
     result = measure(findings, matches, pairs, detector.calibration, resamples=resamples, seed=seed)
     if report is not None:
         from ml_backend.detector.evaluation.report import write_report
 
-        write_report(report, result, findings, matches, pairs, str(checkpoint))
+        write_report(report, result, findings, matches, pairs, str(checkpoint), log)
     return replace(result, seconds=time.perf_counter() - started)
 
 

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import DeviceError
+from ml_backend.detector.training.log import LOSSES
 from ml_backend.detector.training.precision import autocast
 from ml_backend.detector.training.team import Team
 
 Batch = dict[str, Any]
+Losses = dict[str, Tensor]
 SEEDS = 1 << 64  # that torch tells apart
 
 
@@ -39,7 +41,7 @@ class GradientOfStep:
         """The model that averages gradients; made by all processes at their first step, once none has failed before."""
         return self.team.parallel(self.model, self.device)
 
-    def __call__(self, step: int, batch: Batch, say: Callable[[str], None]) -> Tensor:
+    def __call__(self, step: int, batch: Batch, say: Callable[[str], None]) -> Losses:
         """Leave the gradient in the parameters.
 
         Args:
@@ -48,7 +50,7 @@ class GradientOfStep:
             say: told when the memory did not suffice.
 
         Returns:
-            The mean loss over the tiles of all processes.
+            The mean over the tiles of all processes of the ``loss`` and of its parts (:data:`.log.LOSSES`).
 
         Raises:
             DeviceError: the memory does not hold a single tile.
@@ -56,7 +58,7 @@ class GradientOfStep:
         while True:
             self.model.zero_grad(set_to_none=True)
             try:
-                return self.team.mean(self._accumulate(step, batch))
+                return self._mean(self._accumulate(step, batch))
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -67,25 +69,32 @@ class GradientOfStep:
             passes = -(-len(self.slots) // self.micro)
             say(f"out of memory: goes on with {self.micro} tiles at once, {passes} times per step")
 
-    def _accumulate(self, step: int, batch: Batch) -> Tensor:
+    def _mean(self, losses: Losses) -> Losses:
+        """The mean over all processes."""
+        return dict(zip(losses, self.team.mean(torch.stack(list(losses.values()))), strict=True))
+
+    def _accumulate(self, step: int, batch: Batch) -> Losses:
         tiles = len(self.slots)
-        total = torch.zeros((), device=self.device)
+        total = {name: torch.zeros((), device=self.device) for name in ("loss", *LOSSES)}
         for first in range(0, tiles, self.micro):
             end = min(first + self.micro, tiles)
             torch.manual_seed((self.config.seed * 1_000_003 + step + self.slots[first] * 15_485_863) % SEEDS)
             with self.team.unsynchronised(self._parallel, more=end < tiles):
-                loss = self._loss({key: values[first:end] for key, values in batch.items()}) * ((end - first) / tiles)
-                self.team.touched(self.model, loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+                share = (end - first) / tiles
+                losses = self._losses({key: values[first:end] for key, values in batch.items()})
+                self.team.touched(self.model, losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
+            for name, sum_so_far in total.items():
+                if name in losses:  # a stage that no proposal is left for has none
+                    sum_so_far += losses[name].detach() * share
         return total
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _losses(self, batch: Batch) -> Losses:
         model: Any = self.model
         data = model.data_preprocessor(batch, training=True)
         with autocast(self.device, self.dtype):
             losses = self._parallel(**data, mode="loss")
-        loss: Tensor = model.parse_losses(losses)[0]
-        return loss
+        loss, parts = model.parse_losses(losses)
+        return {**parts, "loss": loss}
 
     def _refuse_if_hopeless(self) -> None:
         """One tile is the least; and processes that wait for each other's gradients cannot repeat a step alone."""

@@ -1,12 +1,11 @@
-"""Training: one function for unimodal pretraining, joint training, warm starts and multimodal fine-tuning."""
+"""The steps of one training, from its first or its last saved one to the published checkpoint."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -14,92 +13,29 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ml_backend.detector.checkpoint import write_checkpoint
-from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.data import TrainingBatches
 from ml_backend.detector.devices import device_name, peak_memory_mb, start_measuring_memory
 from ml_backend.detector.errors import TrainingDivergedError, TrainingStoppedError
-from ml_backend.detector.evaluation import evaluate_detector
+from ml_backend.detector.evaluation import METRICS, evaluate_detector
 from ml_backend.detector.inference import Detector
 from ml_backend.detector.inference.windows import SMALLEST
 from ml_backend.detector.model.build import build_model
 from ml_backend.detector.training.assignment import Assignment
 from ml_backend.detector.training.averaging import moving_average
 from ml_backend.detector.training.gradient import Batch, GradientOfStep
-from ml_backend.detector.training.optimizer import make_optimizer, set_learning_rate
+from ml_backend.detector.training.log import TrainingLog
+from ml_backend.detector.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from ml_backend.detector.training.parts import freeze, set_training_mode
 from ml_backend.detector.training.precision import choose_precision, keep_predictions_in_float32
 from ml_backend.detector.training.result import Progress, TrainResult
 from ml_backend.detector.training.runfolder import RunFolder
 from ml_backend.detector.training.selection import Selection
-from ml_backend.detector.training.team import Team, join_team
-from ml_backend.detector.training.warmstart import Init
+from ml_backend.detector.training.team import Team
 
 TRAINING_SHARE = 0.95  # of the progress bar; the rest is the evaluation at the end
 
 
-def train(
-    dataset_dir: Path | str,
-    out_dir: Path | str,
-    config: DetectorConfig,
-    *,
-    init: Init = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    resume: bool = True,
-) -> TrainResult:
-    """Train a detector on a dataset directory.
-
-    With one modality in the configuration this is unimodal pretraining; with several, joint training, or fine-tuning
-    when ``init`` gives a checkpoint per modality. Interrupted anywhere, even by SIGKILL, the same call continues from
-    the last resume state and ends with the same weights (bitwise on a CPU); finished, it returns at once.
-
-    Called in processes that torchrun started, it shares the tiles of every step among them; the first process alone
-    writes, evaluates and reports, and all return the same.
-
-    Args:
-        dataset_dir: see :mod:`ml_backend.detector.dataset`.
-        out_dir: its own folder; the checkpoint is published as ``out_dir/checkpoint``.
-        config: what to train.
-        init: a checkpoint of the same architecture, or ``{modality: checkpoint that knows it}``.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        progress: called with the share done (0..1) and a line of text, at most once a second.
-        should_stop: asked after every step; when it says yes, the state is saved and TrainingStoppedError raised.
-        resume: False discards what ``out_dir`` holds of an earlier training.
-
-    Raises:
-        DetectorError: bad dataset, configuration, checkpoint or device; divergence; or a stop that was asked for.
-    """
-    folder = RunFolder(Path(out_dir))
-    with join_team() as team, ExitStack() as held:
-        told = progress if progress and team.leads else _silent
-        assignment = team.together(lambda: Assignment.prepare(Path(dataset_dir), config, init, device, team))
-
-        def check() -> Assignment:
-            if not resume:
-                assignment.start.keep_out_of(folder.path)
-            told(0.0, f"checking {assignment.dataset.path}")
-            return team.together(assignment.checked)
-
-        checked = None if resume else check()
-        team.first(lambda: held.enter_context(folder.alone()))
-        if resume:
-            team.first(lambda: folder.claim(assignment.identity))
-        if not resume or team.together(folder.finished) is None:
-            sound = checked or check()
-            devices = [assignment.device] if assignment.device.type == "cuda" else []
-            with torch.random.fork_rng(devices=devices):
-                training = team.together(lambda: _Training(sound, folder, team, told, should_stop or (lambda: False)))
-                if not resume:  # not before: nothing is discarded for a training that cannot begin
-                    team.first(lambda: folder.claim(assignment.identity, discard=True))
-                team.together(training.restore)
-                training.run()
-        result = folder.finished()
-    assert result is not None, "a training that ends without an error has written its result"
-    return TrainResult(**{**result, "checkpoint": folder.checkpoint})
-
-
-class _Training:
+class Training:
     """The state of one training while it runs."""
 
     def __init__(
@@ -124,10 +60,19 @@ class _Training:
         self.seconds = 0.0
         self.peak = 0.0
         self.selection = Selection.none()
+        self.log: TrainingLog | None = None
         self._started = time.perf_counter()
 
     def run(self) -> None:
         """Do the remaining steps, evaluate, publish."""
+        self.team.first(self._open_log)
+        try:
+            self._run()
+        finally:
+            if self.log:
+                self.log.close()
+
+    def _run(self) -> None:
         batches = self._batches()
         done = self.step == self.config.iterations or self.team.any(self._hopeless)
         reported = 0.0
@@ -166,16 +111,30 @@ class _Training:
 
     def _step(self, batch: Batch) -> float:
         """One optimizer step; returns the loss."""
+        began = time.perf_counter()
         set_training_mode(self.model, self.config)
         set_learning_rate(self.optimizer, self.step, self.config)
-        loss = self.gradient(self.step, batch, self._report)
+        losses = self.gradient(self.step, batch, self._report)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        names = (*losses, "gradient_norm")
+        told = dict(zip(names, torch.stack([*losses.values(), norm]).tolist(), strict=True))
+        self._note(told, time.perf_counter() - began)
+        if not (math.isfinite(told["loss"]) and math.isfinite(told["gradient_norm"])):
             self.team.first(lambda: self._diverge("The loss or its gradient", self.step + 1))
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
-        return float(loss)
+        return told["loss"]
+
+    def _open_log(self) -> None:
+        self.log = TrainingLog(self.folder.path, self.step)
+
+    def _note(self, told: Mapping[str, float], seconds: float) -> None:
+        """Log the step that is being done."""
+        if self.log:
+            rate, memory = learning_rate(self.step, self.config), peak_memory_mb(self.assignment.device)
+            so_far = {"seconds": self._elapsed(), "step_seconds": seconds, "learning_rate": rate, "memory_mb": memory}
+            self.log.add("training", self.step + 1, **so_far, **told)
 
     def _after_step(self) -> bool:
         """Evaluate, save and stop where it is time to; says whether the training is done."""
@@ -218,9 +177,11 @@ class _Training:
             (side, side),
             reduction=self.assignment.reduction,
         )
-        return evaluate_detector(
-            detector, dataset, "val", progress=lambda share, text: self._report(text, share)
-        ).summary()
+        told = evaluate_detector(detector, dataset, "val", progress=lambda share, text: self._report(text, share))
+        if self.log:
+            figures = {name: getattr(told, name) for name in METRICS}
+            self.log.add("validation", self.step, seconds=self._elapsed(), **figures)
+        return told.summary()
 
     def _report(self, text: str, evaluated: float = 0.0) -> None:
         share = TRAINING_SHARE * self.step / self.config.iterations
@@ -236,6 +197,8 @@ class _Training:
 
     def _save(self) -> None:
         self._require_numbers()
+        if self.log:
+            self.log.keep()
         self.folder.save_state(
             {
                 "step": self.step,
@@ -277,10 +240,10 @@ class _Training:
         kept = "no checkpoint had been saved yet"
         if best.weights:
             kept = f"the best checkpoint so far (step {best.step}) is {self.folder.checkpoint}"
-            write_checkpoint(self.folder.checkpoint, best.weights, self._card(best.metrics, best.step))
+            self._write(best.weights, best.metrics, best.step)
         elif state is not None:
             kept = f"the last good checkpoint (step {state['step']}) is {self.folder.checkpoint}"
-            write_checkpoint(self.folder.checkpoint, _good_weights(state), self._card({}, state["step"]))
+            self._write(_good_weights(state), {}, state["step"])
         raise TrainingDivergedError(
             f"{what} stopped being a number at step {step} of {self.config.iterations}; "
             f"{kept}: train with a lower learning rate than {self.config.learning_rate:g} or a longer warmup."
@@ -290,10 +253,16 @@ class _Training:
         best = self.selection
         metrics = dict(best.metrics) or (self._evaluate() if self.evaluates else {})
         weights = best.weights or self._judged.state_dict()
-        write_checkpoint(self.folder.checkpoint, weights, self._card(metrics, best.step or self.step))
+        self._write(weights, metrics, best.step or self.step)
         result = TrainResult(self.folder.checkpoint, metrics, self._elapsed(), self._peak(), self.step)
         self.folder.finish(result.to_json())
         self.progress(1.0, f"done: {self.folder.checkpoint}")
+
+    def _write(self, weights: Mapping[str, Tensor], metrics: Mapping[str, Any], step: int) -> None:
+        write_checkpoint(self.folder.checkpoint, weights, self._card(metrics, step))
+        if self.log:
+            self.log.close()
+        self.folder.publish_log()
 
     def _card(self, metrics: Mapping[str, Any], step: int) -> dict[str, Any]:
         training = {
@@ -305,10 +274,6 @@ class _Training:
             "processes": self.team.size,
         }
         return self.assignment.card(self.init, dict(metrics), step, training)
-
-
-def _silent(share: float, text: str) -> None:
-    """The progress of who does not want to know."""
 
 
 def _good_weights(state: dict[str, Any]) -> dict[str, Tensor]:

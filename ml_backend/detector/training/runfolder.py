@@ -17,12 +17,14 @@ import torch
 
 from ml_backend.detector.checkpoint import CARD, replace_file
 from ml_backend.detector.errors import CannotResumeError
+from ml_backend.detector.history import FOLDER
 from ml_backend.detector.lock import alone_in
 from ml_backend.detector.training.result import TrainResult
 
 
 class RunFolder:
-    """``run.json`` (identity), ``state.pth`` (to resume), ``result.json`` (once finished), ``checkpoint/``, a lock."""
+    """``run.json`` (identity), ``state.pth`` (to resume), ``result.json`` (once finished), ``checkpoint/``, ``log/``,
+    a lock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +57,8 @@ class RunFolder:
         if discard:
             for file in (self._result, self._state, self._identity):
                 file.unlink(missing_ok=True)
-            shutil.rmtree(self.checkpoint, ignore_errors=True)
+            for folder in (self.checkpoint, self.path / FOLDER):
+                shutil.rmtree(folder, ignore_errors=True)
         text = json.dumps(identity, indent=2, sort_keys=True)
         worked = self._state.is_file() or self._result.is_file()
         if worked and not self._identity.is_file():
@@ -112,6 +115,11 @@ class RunFolder:
     def not_of_this_model(self) -> CannotResumeError:
         """What to say of a sound resume state that does not fit the model."""
         return _damaged(self._state, "was written by another version")
+
+    def publish_log(self) -> None:
+        """Let the log travel with the checkpoint."""
+        shutil.rmtree(self.checkpoint / FOLDER, ignore_errors=True)
+        shutil.copytree(self.path / FOLDER, self.checkpoint / FOLDER)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Record the result and drop the resume state, which is of no use any more."""

@@ -13,6 +13,7 @@ from thawloop.training.errors import ModelRefused
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
+LOG_FOLDER = "log"
 VERSION = 3  # the detector's config.ARCHITECTURE: weights of another version are nothing to start from
 
 

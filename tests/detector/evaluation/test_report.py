@@ -27,6 +27,15 @@ from tests.detector.evaluation.answers import Answers, Oracle, detection, guesse
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(1)>&'"
 
 
+LOG = {
+    "training": {
+        **{"step": [1.0, 2.0], "loss": [2.0, 1.5], "s0.loss_cls": [0.5, 0.25], "gradient_norm": [3.0, 2.0]},
+        **{"seconds": [1.0, 2.0], "memory_mb": [500.0, 600.0], "learning_rate": [1e-4, 2e-4]},
+    },
+    "validation": {"step": [2.0], "ap50": [0.25], "ap": [0.125], "f1": [0.5]},
+}
+
+
 class Page(HTMLParser):
     """Tags, attributes and text of a page."""
 
@@ -53,7 +62,7 @@ def findings_of(dataset: DatasetSpec, answers: Answers) -> Findings:
 def report(findings: Findings, file: Path, checkpoint: str = "checkpoint") -> tuple[Evaluation, Page]:
     matches, pairs = match(findings.truth, findings.predictions, 100)
     result = measure(findings, matches, pairs, Calibration(2.0, 0.4), resamples=50, seed=0)
-    write_report(file, result, findings, matches, pairs, checkpoint)
+    write_report(file, result, findings, matches, pairs, checkpoint, LOG)
     return result, Page(file.read_text())
 
 
@@ -63,10 +72,20 @@ def test_the_page_holds_figures_pictures_and_nothing_from_elsewhere(
     result, page = report(findings_of(crowded, crowded_answers), tmp_path / "report.html")
     for figure in (result.ap, result.f1_at_threshold, result.pixel_iou, *result.intervals["ap"]):
         assert f"{figure:.3f}" in page.text
-    for words in ("mask AP50", "By region", "region-2", "By modalities", "12 experts", "0.76", "False alarms", "lake"):
+    for words in (
+        "mask AP50",
+        "By region",
+        "region-2",
+        "By modalities",
+        "12 experts",
+        "0.76",
+        "Best mask AP50 0.250 at step 2",
+        "False alarms",
+        "lake",
+    ):
         assert words in page.text
     assert all(attrs["alt"] for attrs in page.all("img"))
-    assert len(page.all("img")) == 3
+    assert len(page.all("img")) == 9
     assert sum(tag == "title" for tag, _ in page.tags) == 1 + len(page.all("image"))
     links = [value for _, attrs in page.tags for key, value in attrs.items() if key in ("href", "src", "srcset")]
     assert links

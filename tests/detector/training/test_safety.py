@@ -28,7 +28,7 @@ from ml_backend.detector import (
     train,
 )
 from ml_backend.detector.lock import alone_in
-from ml_backend.detector.training.loop import _Training
+from ml_backend.detector.training.loop import Training
 from ml_backend.detector.training.runfolder import RunFolder
 from tests.detector.files import edit_json
 
@@ -123,7 +123,7 @@ def test_tiles_smaller_than_the_smallest_window_are_evaluated(
 
 def spoil_weights_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let a step with a finite loss end with a weight that is no number."""
-    real = _Training._step
+    real = Training._step
 
     def spoilt(self: Any, batch: Any) -> float:
         loss = real(self, batch)
@@ -132,7 +132,7 @@ def spoil_weights_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
                 next(self.model.parameters()).view(-1)[0] = torch.nan
         return loss
 
-    monkeypatch.setattr(_Training, "_step", spoilt)
+    monkeypatch.setattr(Training, "_step", spoilt)
 
 
 @pytest.mark.parametrize("settings", [{}, {"ema": 0.5}])
@@ -159,7 +159,7 @@ def test_divergence_publishes_the_best_weights_found_so_far(
 ) -> None:
     config = replace(quick, iterations=3, eval_interval=1)
     found = [{"ap50": 0.5}, {"ap50": 0.1}]
-    monkeypatch.setattr(_Training, "_evaluate", lambda self: found.pop(0))
+    monkeypatch.setattr(Training, "_evaluate", lambda self: found.pop(0))
     spoil_weights_after(monkeypatch, 3)
     with pytest.raises(TrainingDivergedError, match=r"the best checkpoint so far \(step 1\) is"):
         train(dataset_dir, tmp_path / "out", config, device="cpu")

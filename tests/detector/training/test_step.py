@@ -119,7 +119,9 @@ def test_the_largest_seed_has_a_step_of_its_own(dataset_dir: Path, quick: Detect
     for seed in (LARGEST_SEED, LARGEST_SEED - 1):
         model, config = fresh(dataset_dir, replace(quick, seed=seed))
         batch = TrainingBatches(normalised(dataset_dir), replace(config, seed=0))[0]
-        losses.append(GradientOfStep(model.train(), config, Team(0, 1, 0), CPU, torch.float32)(0, batch, print).item())
+        losses.append(
+            GradientOfStep(model.train(), config, Team(0, 1, 0), CPU, torch.float32)(0, batch, print)["loss"].item()
+        )
     assert losses[0] != losses[1], "RoI sampling and stochastic depth differ"
 
 
@@ -175,7 +177,7 @@ def test_mixed_precision_learns_what_full_precision_learns(
         seen: list[torch.dtype] = []
         model.roi_head.bbox_head[0].fc_cls.register_forward_hook(lambda m, i, out, seen=seen: seen.append(out.dtype))
         step = GradientOfStep(model.train(), config, Team(0, 1, 0), CPU, dtype)
-        losses[dtype] = step(0, TrainingBatches(dataset, config)[0], print).item()
+        losses[dtype] = step(0, TrainingBatches(dataset, config)[0], print)["loss"].item()
         gradients[dtype] = model.neck.lateral_convs[0].conv.weight.grad
         assert seen == [dtype], "the layers compute in it"
         assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())

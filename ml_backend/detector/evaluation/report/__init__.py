@@ -6,6 +6,7 @@ and every outside resource (Content-Security-Policy).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,19 @@ from ml_backend.detector.evaluation.matching import Matches, Pairs
 from ml_backend.detector.evaluation.names import BREAKDOWNS, HUMANS, METRICS
 from ml_backend.detector.evaluation.report.gallery import gallery
 from ml_backend.detector.evaluation.report.plots import precision_recall, reliability_diagram, score_histogram
+from ml_backend.detector.evaluation.report.training import training_curves
 from ml_backend.detector.evaluation.result import Evaluation
+from ml_backend.detector.history import Table
 
 
 def write_report(
-    file: Path, evaluation: Evaluation, findings: Findings, matches: Matches, pairs: Pairs, checkpoint: str
+    file: Path,
+    evaluation: Evaluation,
+    findings: Findings,
+    matches: Matches,
+    pairs: Pairs,
+    checkpoint: str,
+    log: Mapping[str, Table],
 ) -> None:
     """Write the page.
 
@@ -33,6 +42,7 @@ def write_report(
         matches: of the findings, in all sizes.
         pairs: of the same matching.
         checkpoint: how to call the detector.
+        log: of its training (:func:`ml_backend.detector.history.read_log`).
     """
     stored = evaluation.score_threshold
     threshold = evaluation.best_score_threshold if stored is None else stored
@@ -58,6 +68,7 @@ def write_report(
             reliability_diagram(matches, evaluation.temperature),
             score_histogram(matches, threshold),
         ],
+        training=training_curves(log),
         gallery=gallery(findings, matches, pairs, threshold),
         created=datetime.now(UTC).isoformat(timespec="minutes"),
     )

@@ -32,7 +32,7 @@ class Plot:
 
 def precision_recall(matches: Matches, threshold: float) -> Plot:
     """Precision against recall at IoU .3, .5 and .75, all classes together; a dot where the threshold lies."""
-    figure, axes = _axes("recall", "precision")
+    figure, axes = axes_of("recall", "precision")
     for iou, colour, style in ((0.3, GREEN, ":"), (0.5, BLUE, "-"), (0.75, ORANGE, "--")):
         points = curve(matches, iou)
         axes.plot(points.recall, points.precision, style, color=colour, label=f"IoU {iou:g}", linewidth=1.8)
@@ -42,13 +42,13 @@ def precision_recall(matches: Matches, threshold: float) -> Plot:
     axes.set_ylim(0, 1.04)
     axes.legend(loc="lower left", frameon=False)
     text = f"Precision against recall as the score threshold falls. The dots are at the threshold {threshold:.2f}."
-    return _plot(figure, "Precision and recall", text)
+    return plot_of(figure, "Precision and recall", text)
 
 
 def reliability_diagram(matches: Matches, temperature: float | None) -> Plot:
     """Share that is right against score, in 15 bins, before and after the stored temperature."""
     scores, correct = judged_scores(matches)
-    figure, axes = _axes("score", "share that is right (IoU .5)")
+    figure, axes = axes_of("score", "share that is right (IoU .5)")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="ideal")
     told = reliability(scores, correct)
     centres = (np.arange(BINS) + 0.5) / BINS
@@ -60,13 +60,13 @@ def reliability_diagram(matches: Matches, temperature: float | None) -> Plot:
     axes.set_ylim(0, 1.04)
     axes.legend(loc="upper left", frameon=False)
     text = "Where the bars reach the diagonal, a score means what it says; below it, the detector is too sure."
-    return _plot(figure, "Reliability", text)
+    return plot_of(figure, "Reliability", text)
 
 
 def score_histogram(matches: Matches, threshold: float) -> Plot:
     """How many right and wrong instances there are per score."""
     scores, correct = judged_scores(matches)
-    figure, axes = _axes("score", "instances")
+    figure, axes = axes_of("score", "instances")
     axes.hist(
         [scores[correct], scores[~correct]],
         bins=20,
@@ -79,10 +79,11 @@ def score_histogram(matches: Matches, threshold: float) -> Plot:
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="best", frameon=False)
-    return _plot(figure, "Scores", f"{correct.sum()} right and {(~correct).sum()} wrong instances by their score.")
+    return plot_of(figure, "Scores", f"{correct.sum()} right and {(~correct).sum()} wrong instances by their score.")
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Axes]:
+def axes_of(x: str, y: str) -> tuple[Figure, Axes]:
+    """An empty diagram with its axes' names."""
     figure = Figure(figsize=(4.4, 3.5), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(x)
@@ -92,7 +93,8 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _plot(figure: Figure, title: str, text: str) -> Plot:
+def plot_of(figure: Figure, title: str, text: str) -> Plot:
+    """A finished diagram as a picture."""
     data = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "thawloop"}):
         figure.savefig(data, format="svg", metadata={"Date": None})

@@ -10,7 +10,7 @@ from django.utils import timezone
 from thawloop.catalog.models import Modality
 from thawloop.core.services import audit
 from thawloop.core.storage import publish_directory
-from thawloop.training.architecture import CARD_FILE, WEIGHTS_FILE, Architecture
+from thawloop.training.architecture import CARD_FILE, LOG_FOLDER, WEIGHTS_FILE, Architecture
 from thawloop.training.models import Retraining, TrainingRun
 from thawloop.training.selectors.plan import SCORES, TrainingPlan, detector_config, plan_training
 
@@ -77,7 +77,7 @@ def finetuned_path(retraining: Retraining) -> str:
 
 
 def publish_checkpoint(run: TrainingRun, checkpoint: Path) -> str:
-    """Copy a trained checkpoint (weights and card, not its resume state) to the artifacts; returns its name.
+    """Copy a trained checkpoint (weights, card and log, not its resume state) to the artifacts; returns its name.
 
     Raises:
         StorageFull: the disk is full.
@@ -88,6 +88,8 @@ def publish_checkpoint(run: TrainingRun, checkpoint: Path) -> str:
     with publish_directory(name, replace=True, needed_bytes=size) as folder:
         for file in (WEIGHTS_FILE, CARD_FILE):
             shutil.copyfile(checkpoint / file, folder / file)
+        if (checkpoint / LOG_FOLDER).is_dir():
+            shutil.copytree(checkpoint / LOG_FOLDER, folder / LOG_FOLDER)
     return name
 
 
