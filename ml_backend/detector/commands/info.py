@@ -39,5 +39,19 @@ def _lines(opened: Checkpoint) -> Iterator[str]:
     told = [str(dataset.get(key, "")) for key in ("name", "version")] if isinstance(dataset, dict) else ["unknown"]
     yield f"dataset     {' '.join(told)}"
     yield f"trained     {card.get('iterations', '?')} steps, seed {config.seed}, {card.get('created', 'undated')}"
+    if pretrained := (card.get("init") or {}).get("pretrained"):
+        yield f"started     {_started(pretrained)}"
     metrics = card.get("metrics")
     yield f"val         {metrics_text(metrics) if metrics else 'not measured'}"
+
+
+def _started(pretrained: dict[str, Any]) -> str:
+    """What of published weights was used, and what not."""
+    fresh = ", ".join(f"{part} {count}" for part, count in pretrained["fresh"].items())
+    unused, layout = pretrained["unused"], pretrained.get("layout", "unknown")
+    names = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
+    return (
+        f"from {pretrained['source']} (layout: {layout}): {pretrained['tensors']} tensors set"
+        + (f"; begun anew: {fresh}" if fresh else "")
+        + (f"; not used of the file: {len(unused)} ({names})" if unused else "")
+    )

@@ -1,8 +1,10 @@
 """Starting the backbones from published MViTv2 weights.
 
-Understood are files of mmpretrain (``backbone.*``, or the backbone alone), of mmdet (``backbone.*``, whose neck and
-heads are taken too where their shapes fit) and of timm's ``mvitv2_*``. Every modality's backbone gets the same weights,
-fitted to it:
+Understood are files of mmpretrain (``backbone.*``, or the backbone alone), of mmdet (``backbone.*``), of detectron2
+(``backbone.bottom_up.*``, see :mod:`.detectron2`), of the MViT authors (the backbone alone) and of timm's ``mvitv2_*``;
+safetensors, PyTorch files of tensors, and pickles of numpy arrays (:mod:`.pickled`). Neck and heads of detectors are
+taken, too, each as a whole or not at all; only layers whose size is the number of classes may differ. Every modality's
+backbone gets the same weights, fitted to it:
 
 - a first convolution for another number of bands becomes the mean kernel of the given one, repeated for each band and
   scaled by given bands / own bands, so that what all bands have in common keeps its size;
@@ -18,11 +20,14 @@ import hashlib
 import pickle
 import re
 import struct
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -31,11 +36,16 @@ from torch import Tensor, nn
 
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import CheckpointError
+from ml_backend.detector.model.detectron2 import Named, from_detectron2, is_detectron2
+from ml_backend.detector.model.pickled import read_arrays
 
 HUB = "hf://"
 NESTED = ("state_dict", "model", "model_state")
 BACKBONE = "backbone."
 HEADS = ("neck.", "rpn_head.", "roi_head.")
+HEAD = re.compile(r"neck|rpn_head|roi_head\.(bbox|mask)_head\.\d+")  # what is of use as a whole alone
+BY_CLASS = re.compile(r"\.(fc_cls|fc_reg|conv_logits)\.")  # layers that grow with the number of classes
+PICKLES = (".pkl", ".pickle")
 BRANCH = re.compile(r"backbone\.branches\.[^.]+\.")
 OUTPUT_NORM = re.compile(r"norm\d\.")
 TIMM_BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
@@ -44,12 +54,14 @@ TIMM_NAMES = {
     "shortcut_proj_attn.": "proj.",
     "shortcut_proj_mlp.": "proj.",
 }
+OBJECTS = "it holds Python objects beside its tensors, which reading would run"
 # an unpickler that meets what is no pickle stumbles over it in any of these ways
 UNREADABLE = (
     *(SafetensorError, pickle.UnpicklingError, struct.error, EOFError, OSError),
     *(RuntimeError, LookupError, ValueError, TypeError, AttributeError),
 )
 Weights = Mapping[str, Tensor]
+T = TypeVar("T")
 
 
 def load_pretrained(model: nn.Module, config: DetectorConfig) -> dict[str, Any]:
@@ -60,9 +72,9 @@ def load_pretrained(model: nn.Module, config: DetectorConfig) -> dict[str, Any]:
         config: its configuration.
 
     Returns:
-        For the card, ``{"pretrained": {source, sha256, tensors, fresh, unused}}``: how many tensors of the model were
-        set, how many of which of its parts were not, and what of the file found no place, by mmdet's names. Empty when
-        no weights are asked for.
+        For the card, ``{"pretrained": {source, sha256, layout, tensors, fresh, unused}}``: how many tensors of the
+        model were set, how many of which of its parts were not, and what of the file found no place, by the file's
+        names. Empty when no weights are asked for.
 
     Raises:
         CheckpointError: the file cannot be had or read, or its backbone is not this model's.
@@ -71,20 +83,22 @@ def load_pretrained(model: nn.Module, config: DetectorConfig) -> dict[str, Any]:
     if not source:
         return {}
     file = _fetch(source) if source.startswith(HUB) else Path(source)
-    given = mmdet_names(_read(file))
+    layout, given = placed(_read(file))
     own = model.state_dict()
     found: dict[str, Tensor] = {}
     for name, tensor in own.items():
         place = BRANCH.sub(BACKBONE, name)
         if place in given and (place != name or name.startswith(HEADS)):
-            fitted = fit(place, given[place], tensor)
+            fitted = fit(place, given[place].tensor, tensor)
             if fitted is not None:
                 found[name] = fitted
+    found = _whole_heads(found, own)
     lacking = [n for n in own if BRANCH.match(n) and n not in found and not OUTPUT_NORM.match(BRANCH.sub("", n))]
     if lacking:
         raise CheckpointError(
             f"{source} does not fit a backbone of size '{config.size}' ({len(lacking)} tensors lack or differ in "
-            f"shape, first '{lacking[0]}'): give MViTv2 weights of that size as mmpretrain, mmdet or timm publish them."
+            f"shape, first '{lacking[0]}'): give MViTv2 weights of that size as detectron2, mmpretrain, mmdet or timm "
+            "publish them."
         )
     model.load_state_dict(found, strict=False)
     with file.open("rb") as stream:
@@ -93,15 +107,34 @@ def load_pretrained(model: nn.Module, config: DetectorConfig) -> dict[str, Any]:
         "pretrained": {
             "source": source if source.startswith(HUB) else file.name,
             "sha256": digest,
+            "layout": layout,
             "tensors": len(found),
             "fresh": dict(sorted(Counter(_part(name) for name in own.keys() - found.keys()).items())),
-            "unused": sorted(given.keys() - {BRANCH.sub(BACKBONE, name) for name in found}),
+            "unused": sorted(
+                {named.name for named in given.values()} - {given[BRANCH.sub(BACKBONE, name)].name for name in found}
+            ),
         }
     }
 
 
-def mmdet_names(tensors: Weights) -> dict[str, Tensor]:
-    """The tensors by the names that mmdet gives them (``backbone.*``), whichever of the layouts they come in."""
+def placed(tensors: Weights) -> tuple[str, dict[str, Named]]:
+    """The layout that tensors come in, and each by the name that mmdet gives it (``backbone.*``)."""
+    if is_detectron2(tensors):
+        return "detectron2", from_detectron2(tensors)
+    layout = "timm" if any(map(TIMM_BLOCK.search, tensors)) else "mmdet"
+    places = mmdet_names({name: name for name in tensors})
+    return layout, {place: Named(name, tensors[name]) for place, name in places.items()}
+
+
+def _whole_heads(found: dict[str, Tensor], own: Weights) -> dict[str, Tensor]:
+    """What was found, without the parts of heads whose rest was not: half a head is worth nothing."""
+    heads = {name: match[0] for name in own if (match := HEAD.match(name))}
+    broken = {head for name, head in heads.items() if name not in found and not BY_CLASS.search(name)}
+    return {name: tensor for name, tensor in found.items() if heads.get(name) not in broken}
+
+
+def mmdet_names(tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors of a file of mmpretrain, mmdet or timm by the names that mmdet gives them (``backbone.*``)."""
     depths: dict[int, int] = {}
     for match in filter(None, map(TIMM_BLOCK.search, tensors)):
         stage, block = map(int, match.groups())
@@ -154,13 +187,18 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+        if file.suffix in PICKLES and not zipfile.is_zipfile(file):
+            content: Any = read_arrays(file)
+        else:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(
             f"{file} is missing: give the file of pretrained weights, or {HUB}owner/repository/file."
         ) from None
     except UNREADABLE as error:
         reason = str(error).split("\n")[0]
+        if "weights_only" in str(error):  # torch would advise to trust the file, and to let it run what it likes
+            reason = OBJECTS if "unsupported global" in str(error).lower() else "it is no file of tensors by PyTorch"
         raise CheckpointError(
             f"{file} is no readable file of weights ({reason}): give one that holds nothing but tensors."
         ) from None
@@ -168,10 +206,16 @@ def _read(file: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     named = content.items() if isinstance(content, Mapping) else ()
-    tensors = {name: value for name, value in named if isinstance(value, Tensor)}
+    tensors = {name: _tensor(value) for name, value in named if isinstance(value, Tensor | np.ndarray)}
     if not tensors:
         raise CheckpointError(f"{file} holds no tensors by name: give a state dict.")
     return tensors
+
+
+def _tensor(value: Tensor | npt.NDArray[Any]) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    return torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))
 
 
 def _fetch(address: str) -> Path:
