@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_backend.detector.errors import DatasetError, DetectorError
+from ml_backend.detector.problems import Problem, Report, refuse
 
 CHIP_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+T = TypeVar("T")
 MAX_PIXELS = 1 << 26  # of a tile: more would take gigabytes per modality
 
 
@@ -62,7 +64,7 @@ def read_json(path: Path, what: str, refusal: type[DetectorError] = DatasetError
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice := _repeated(key for key, _ in pairs):
-            raise refusal(f"{path} holds the key '{twice}' twice in one object: remove one.")
+            raise refusal(f"{path} holds the key '{twice[0]}' twice in one object: remove one.")
         return dict(pairs)
 
     try:
@@ -76,38 +78,50 @@ def read_json(path: Path, what: str, refusal: type[DetectorError] = DatasetError
         raise refusal(f"{path} is not valid JSON ({reason}): write it again.") from None
 
 
-def read_annotations(source: Path, classes: tuple[str, ...]) -> tuple[Tile, ...]:
+def read_annotations(source: Path, classes: tuple[str, ...], report: Report = refuse) -> tuple[Tile, ...]:
     """Read one COCO file into tiles, in the file's order.
 
+    Args:
+        source: the file.
+        classes: names, by category_id from 1 on.
+        report: told what is wrong with entries; those are left out then.
+
     Raises:
-        DatasetError: it is missing, is not COCO, lists an image twice or uses an undeclared class.
+        DatasetError: it is missing, is not COCO; or, by default, lists an image twice, uses an undeclared class, ...
     """
     data = read_json(source, "COCO annotations")
     images, annotations = (data.get("images"), data.get("annotations")) if isinstance(data, dict) else (None, None)
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise DatasetError(f"{source} is not COCO: it needs the lists 'images' and 'annotations'.")
-    _check_entries(source, "images", images, ("id", "width", "height"), ("file_name",))
-    _check_entries(source, "annotations", annotations, ("id", "image_id", "category_id"), ())
-    _check_images(source, images)
-    _check_categories(source, data.get("categories"), classes)
+    images = _sound_entries(source, "images", images, ("id", "width", "height"), ("file_name",), report)
+    annotations = _sound_entries(source, "annotations", annotations, ("id", "image_id", "category_id"), (), report)
+    images = _sound_images(source, images, report)
+    _check_categories(source, data.get("categories"), classes, report)
     instances: dict[int, list[Instance]] = {image["id"]: [] for image in images}
-    if (twice := _repeated(entry["id"] for entry in annotations)) is not None:
-        raise DatasetError(f"{source} lists annotation id {twice} twice: give each annotation its own id.")
+    listed = {image.get("id") for image in data["images"] if isinstance(image, dict)}
+    for twice in _repeated(entry["id"] for entry in annotations):
+        text = f"{source} lists annotation id {twice} twice: give each annotation its own id."
+        report(Problem("annotation id twice", text, source, annotation=twice))
     for entry in annotations:
+        number = entry["id"]
         if not 1 <= entry["category_id"] <= len(classes):
-            raise DatasetError(
-                f"{source}: annotation {entry['id']} has category_id {entry['category_id']}, but dataset.json declares "
+            text = (
+                f"{source}: annotation {number} has category_id {entry['category_id']}, but dataset.json declares "
                 f"classes 1 to {len(classes)} ({', '.join(classes)}): correct it or declare the class."
             )
-        if entry["image_id"] not in instances:
-            raise DatasetError(
-                f"{source}: annotation {entry['id']} belongs to image {entry['image_id']}, which is not listed: "
-                "add the image or remove the annotation."
+            report(Problem("undeclared class", text, source, annotation=number))
+        elif entry["image_id"] not in instances:
+            if entry["image_id"] not in listed:  # else its image is what is wrong
+                text = (
+                    f"{source}: annotation {number} belongs to image {entry['image_id']}, which is not listed: "
+                    "add the image or remove the annotation."
+                )
+                report(Problem("annotation of no image", text, source, annotation=number))
+        else:
+            ignored = bool(entry.get("iscrowd") or entry.get("ignore"))
+            instances[entry["image_id"]].append(
+                Instance(number, entry.get("segmentation"), entry["category_id"] - 1, ignored)
             )
-        ignored = bool(entry.get("iscrowd") or entry.get("ignore"))
-        instances[entry["image_id"]].append(
-            Instance(entry["id"], entry.get("segmentation"), entry["category_id"] - 1, ignored)
-        )
     return tuple(_tile(image, instances[image["id"]]) for image in images)
 
 
@@ -123,55 +137,79 @@ def _tile(image: dict[str, Any], instances: list[Instance]) -> Tile:
     )
 
 
-def _check_entries(
-    source: Path, where: str, entries: list[Any], numbers: tuple[str, ...], texts: tuple[str, ...]
-) -> None:
+def _sound_entries(
+    source: Path, where: str, entries: list[Any], numbers: tuple[str, ...], texts: tuple[str, ...], report: Report
+) -> list[dict[str, Any]]:
+    """The entries that hold what they must; the others are reported."""
+    sound = []
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise DatasetError(f"{source}: {where}[{number}] is no COCO entry: write an object.")
-        if missing := [name for name in (*numbers, *texts) if name not in entry]:
-            raise DatasetError(f"{source}: {where}[{number}] lacks '{missing[0]}': add it.")
-        for names, kind, wanted in ((numbers, int, "a whole number"), (texts, str, "text")):
-            for name in names:
-                if type(entry[name]) is not kind:
-                    raise DatasetError(
-                        f"{source}: {where}[{number}] has '{name}' = {_shown(entry[name])}: write {wanted}."
-                    )
+        if fault := _entry_fault(entry, numbers, texts):
+            report(Problem(f"broken entry in {where}", f"{source}: {where}[{number}] {fault}.", source))
+        else:
+            sound.append(entry)
+    return sound
 
 
-def _check_images(source: Path, images: list[dict[str, Any]]) -> None:
-    if (twice := _repeated(image["id"] for image in images)) is not None:
-        raise DatasetError(f"{source} lists image id {twice} twice: give each tile its own id.")
+def _entry_fault(entry: Any, numbers: tuple[str, ...], texts: tuple[str, ...]) -> str:
+    if not isinstance(entry, dict):
+        return "is no COCO entry: write an object"
+    if missing := [name for name in (*numbers, *texts) if name not in entry]:
+        return f"lacks '{missing[0]}': add it"
+    for names, kind, wanted in ((numbers, int, "a whole number"), (texts, str, "text")):
+        for name in names:
+            if type(entry[name]) is not kind:
+                return f"has '{name}' = {_shown(entry[name])}: write {wanted}"
+    return ""
+
+
+def _sound_images(source: Path, images: list[dict[str, Any]], report: Report) -> list[dict[str, Any]]:
+    """The images that can be tiles; the others are reported."""
+    for twice in _repeated(image["id"] for image in images):
+        report(Problem("image id twice", f"{source} lists image id {twice} twice: give each tile its own id.", source))
+    sound = []
     for image in images:
-        name = image["file_name"]
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DatasetError(f"{source}: file_name '{name}' leads out of the dataset: give it relative to the chips.")
-        if not PurePosixPath(name).name or not name.isprintable():
-            raise DatasetError(f"{source}: file_name {_shown(name)} of image {image['id']} names no file: correct it.")
-        if min(image["width"], image["height"]) < 1 or image["width"] * image["height"] > MAX_PIXELS:
-            raise DatasetError(
-                f"{source}: image '{name}' is declared as {image['width']} x {image['height']} pixels: correct it, or "
-                f"cut it into tiles of at most {MAX_PIXELS:,} pixels."
-            )
-    if twice := _repeated(chip_stem(image["file_name"]) for image in images):
-        name = next(image["file_name"] for image in images if chip_stem(image["file_name"]) == twice)
-        raise DatasetError(f"{source} lists image '{name}' twice: keep one entry per tile.")
+        if fault := _image_fault(image):
+            report(Problem("unusable image", f"{source}: {fault}.", source, image["file_name"]))
+        else:
+            sound.append(image)
+    for twice in _repeated(chip_stem(image["file_name"]) for image in sound):
+        name = next(image["file_name"] for image in sound if chip_stem(image["file_name"]) == twice)
+        report(Problem("tile twice", f"{source} lists image '{name}' twice: keep one entry per tile.", source, name))
+    unique: dict[str, dict[str, Any]] = {}
+    for image in sound:
+        unique.setdefault(chip_stem(image["file_name"]), image)
+    return list({image["id"]: image for image in reversed(unique.values())}.values())[::-1]
 
 
-def _check_categories(source: Path, categories: Any, classes: tuple[str, ...]) -> None:
+def _image_fault(image: dict[str, Any]) -> str:
+    name = image["file_name"]
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return f"file_name '{name}' leads out of the dataset: give it relative to the chips"
+    if not PurePosixPath(name).name or not name.isprintable():
+        return f"file_name {_shown(name)} of image {image['id']} names no file: correct it"
+    if min(image["width"], image["height"]) < 1 or image["width"] * image["height"] > MAX_PIXELS:
+        return (
+            f"image '{name}' is declared as {image['width']} x {image['height']} pixels: correct it, or "
+            f"cut it into tiles of at most {MAX_PIXELS:,} pixels"
+        )
+    return ""
+
+
+def _check_categories(source: Path, categories: Any, classes: tuple[str, ...], report: Report) -> None:
     """COCO's own list of classes may be missing; where it is there, it must mean what dataset.json does."""
     for entry in categories if isinstance(categories, list) else ():
         number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
         if type(number) is int and 1 <= number <= len(classes) and name not in (None, classes[number - 1]):
-            raise DatasetError(
+            text = (
                 f"{source}: category {number} is named {_shown(name)}, but class {number} of dataset.json is "
                 f"'{classes[number - 1]}': list the classes in the order of the categories."
             )
+            report(Problem("classes in another order", text, source))
 
 
-def _repeated(values: Iterable[Any]) -> Any:
-    """The first value that occurs more than once; None if none does."""
-    return next((value for value, count in Counter(values).items() if count > 1), None)
+def _repeated(values: Iterable[T]) -> list[T]:
+    """The values that occur more than once."""
+    return [value for value, count in Counter(values).items() if count > 1]
 
 
 def _shown(value: object) -> str:

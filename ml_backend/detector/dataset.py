@@ -22,6 +22,7 @@ from typing import Any
 
 from ml_backend.detector.annotations import CHIP_SUFFIXES, Instance, Tile, read_annotations, read_json
 from ml_backend.detector.errors import DatasetError
+from ml_backend.detector.problems import Report, attempt, refuse
 
 __all__ = ["SPLITS", "DatasetSpec", "Instance", "ModalitySpec", "Tile", "read_annotations", "read_dataset", "read_json"]
 
@@ -127,13 +128,13 @@ class DatasetSpec:
         """The splits that there are, in the order of :data:`SPLITS`."""
         return tuple(split for split in SPLITS if self.has_split(split))
 
-    def tiles(self, split: str) -> tuple[Tile, ...]:
-        """Read the tiles of a split.
+    def tiles(self, split: str, report: Report = refuse) -> tuple[Tile, ...]:
+        """Read the tiles of a split; what is wrong is reported (see :func:`read_annotations`).
 
         Raises:
             DatasetError: the file is missing, is not COCO, lists an image twice or uses an undeclared class.
         """
-        return read_annotations(self.annotation_file(split), self.classes)
+        return read_annotations(self.annotation_file(split), self.classes, report)
 
     @cached_property
     def longest_side(self) -> int:
@@ -197,8 +198,12 @@ class DatasetSpec:
         return digest.hexdigest()
 
 
-def read_dataset(path: Path | str) -> DatasetSpec:
+def read_dataset(path: Path | str, report: Report = refuse) -> DatasetSpec:
     """Read ``dataset.json`` of a dataset directory.
+
+    Args:
+        path: the directory.
+        report: told which modalities are unusable; those are left out then.
 
     Raises:
         DatasetError: it is missing or breaks the contract.
@@ -212,11 +217,12 @@ def read_dataset(path: Path | str) -> DatasetSpec:
     if not classes or len(set(classes)) != len(classes):
         raise DatasetError(f"{source}: 'classes' must list at least one name, each once.")
     entries = data["modalities"] if isinstance(data.get("modalities"), list) else []
-    modalities = tuple(ModalitySpec.from_json(entry, source) for entry in entries)
+    read = [attempt(report, "modality", source, lambda e=entry: ModalitySpec.from_json(e, source)) for entry in entries]
+    modalities = tuple(modality for modality in read if modality)
     names = [m.name for m in modalities]
     if not names or len(set(names)) != len(names):
         raise DatasetError(f"{source}: 'modalities' must declare at least one modality, each once.")
-    anchors = [str(entry["name"]) for entry in entries if entry.get("anchor")]
+    anchors = [str(entry["name"]) for entry, m in zip(entries, read, strict=True) if m and entry.get("anchor")]
     if len(anchors) > 1:
         raise DatasetError(f"{source}: {' and '.join(anchors)} are both marked 'anchor': mark only one.")
     return DatasetSpec(

@@ -8,57 +8,63 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 
-from ml_backend.detector.chips import read_tile
+from ml_backend.detector.chips import ChipInput, read_tile
 from ml_backend.detector.dataset import DatasetSpec, Instance, ModalitySpec, Tile
 from ml_backend.detector.errors import DatasetError
-from ml_backend.detector.masks import rle_counts, segmentation_polygons
+from ml_backend.detector.outlines import segmentation_fault
+from ml_backend.detector.problems import Problem, Report, attempt, refuse
 
-FARTHEST = 1e7  # pixels from a tile's corner that an outline may reach
 
-
-def check_dataset(dataset: DatasetSpec, modalities: Sequence[str], splits: Iterable[str]) -> tuple[ModalitySpec, ...]:
+def check_dataset(
+    dataset: DatasetSpec, modalities: Sequence[str], splits: Iterable[str], report: Report = refuse
+) -> tuple[ModalitySpec, ...]:
     """Check all annotations and chips of the splits, and complete the normalisation.
 
     Args:
         dataset: the directory.
         modalities: names of those that will be used.
         splits: splits to check; statistics that dataset.json lacks are computed on ``train`` when it is among them.
+        report: told everything that is wrong; by default the first thing is refused.
 
     Returns:
-        The modalities, in the given order, with mean and std.
+        The modalities, in the given order, with mean and std (where they could be computed).
 
     Raises:
-        DatasetError: one sentence naming the file and the remedy.
+        DatasetError: by default, one sentence naming the file and the remedy.
     """
     specs = tuple(dataset.modality(name) for name in modalities)
     for spec in specs:
         folder = dataset.path / "chips" / spec.name
         if not folder.is_dir():
-            raise DatasetError(
+            text = (
                 f"{folder} is missing, but dataset.json declares modality '{spec.name}': "
                 "add the folder with its chips, or remove the modality."
             )
+            report(Problem("folder of chips missing", text, folder))
     sums = {spec.name: _BandSums(len(spec.bands)) for spec in specs}
     taught: set[str] = set()
     split_of: dict[str, str] = {}
     for split in splits:
         source = dataset.annotation_file(split)
-        tiles = dataset.tiles(split)
-        _keep_apart(dataset, split, tiles, split_of)
+        tiles = attempt(report, "annotation file", source, lambda name=split: dataset.tiles(name, report)) or ()
+        _keep_apart(dataset, split, tiles, split_of, report)
         usable: list[Tile] = []
         for tile in tiles:
             for instance in tile.instances:
-                _check_instance(source, tile, instance)
-            chip = read_tile(dataset, specs, tile)
+                _check_instance(source, tile, instance, report)
+            chip, unreadable = _read_chips(dataset, specs, tile, report)
+            if unreadable:
+                continue
             if not chip.arrays and len(specs) < len(dataset.modalities):
                 continue  # it has only modalities that are not used here: see DatasetSpec.usable_tiles
             if not chip.arrays:
-                raise DatasetError(
+                text = (
                     f"{source}: tile '{tile.file_name}' has no chip in any of {', '.join(modalities)}: "
                     f"add one under {dataset.path / 'chips'} or remove the tile."
                 )
+                report(Problem("tile without chips", text, source, tile.file_name))
+                continue
             usable.append(tile)
             if split == "train":
                 taught.update(chip.arrays)
@@ -66,13 +72,38 @@ def check_dataset(dataset: DatasetSpec, modalities: Sequence[str], splits: Itera
                     sums[name].add(array[:, chip.valid[name]])
         if split == "train" and not any(not i.ignored for tile in usable for i in tile.instances):
             where = f" on tiles with {' or '.join(modalities)}" if len(usable) < len(tiles) else ""
-            raise DatasetError(f"{source} holds no annotations to learn from{where}: label at least one object.")
+            text = f"{source} holds no annotations to learn from{where}: label at least one object."
+            report(Problem("nothing to learn", text, source))
         if split == "train" and (untaught := [name for name in modalities if name not in taught]):
-            raise DatasetError(
+            text = (
                 f"{dataset.path / 'chips' / untaught[0]} holds no chip of a tile of {source}, so nothing can be learnt "
                 f"of modality '{untaught[0]}': add its chips, or leave the modality out."
             )
-    return tuple(spec if spec.mean else sums[spec.name].complete(spec, dataset.path) for spec in specs)
+            report(Problem("nothing to learn", text, source))
+
+    def completed(spec: ModalitySpec) -> ModalitySpec:
+        if spec.mean:
+            return spec
+        work = sums[spec.name].complete
+        return attempt(report, "no valid pixels", dataset.path, lambda: work(spec, dataset.path)) or spec
+
+    return tuple(map(completed, specs))
+
+
+def _read_chips(
+    dataset: DatasetSpec, specs: Sequence[ModalitySpec], tile: Tile, report: Report
+) -> tuple[ChipInput, bool]:
+    """The tile's chips, and whether some are there that cannot be read."""
+    found = [
+        attempt(report, "unreadable chip", dataset.path, lambda s=spec: read_tile(dataset, [s], tile), tile.file_name)
+        for spec in specs
+    ]
+    chips = [chip for chip in found if chip]
+    whole = ChipInput(
+        {name: array for chip in chips for name, array in chip.arrays.items()},
+        {name: valid for chip in chips for name, valid in chip.valid.items()},
+    )
+    return whole, len(chips) < len(found)
 
 
 def check_apart(dataset: DatasetSpec, splits: Iterable[str]) -> None:
@@ -83,17 +114,21 @@ def check_apart(dataset: DatasetSpec, splits: Iterable[str]) -> None:
     """
     split_of: dict[str, str] = {}
     for split in splits:
-        _keep_apart(dataset, split, dataset.tiles(split), split_of)
+        _keep_apart(dataset, split, dataset.tiles(split), split_of, refuse)
 
 
-def _keep_apart(dataset: DatasetSpec, split: str, tiles: Iterable[Tile], split_of: dict[str, str]) -> None:
-    """Note the split of each tile, in ``split_of`` by its stem; refuse it where it is in another one."""
+def _keep_apart(
+    dataset: DatasetSpec, split: str, tiles: Iterable[Tile], split_of: dict[str, str], report: Report
+) -> None:
+    """Note the split of each tile, in ``split_of`` by its stem; report it where it is in another one."""
     for tile in tiles:
         if (other := split_of.setdefault(tile.stem, split)) != split:
-            raise DatasetError(
-                f"{dataset.annotation_file(split)}: tile '{tile.file_name}' is in {dataset.annotation_file(other)}, "
-                "too: keep it in one of them, or measurements mean nothing."
+            source = dataset.annotation_file(split)
+            text = (
+                f"{source}: tile '{tile.file_name}' is in {dataset.annotation_file(other)}, too: keep it in one of "
+                "them, or measurements mean nothing."
             )
+            report(Problem("tile in two splits", text, source, tile.file_name))
 
 
 class _BandSums:
@@ -123,43 +158,11 @@ class _BandSums:
         return replace(spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
-def _check_instance(source: Path, tile: Tile, instance: Instance) -> None:
-    problem = _segmentation_problem(tile, instance.segmentation)
-    if problem:
-        raise DatasetError(
-            f"{source}: the outline of annotation {instance.id} on '{tile.file_name}' {problem}: "
+def _check_instance(source: Path, tile: Tile, instance: Instance, report: Report) -> None:
+    fault = segmentation_fault((tile.height, tile.width), instance.segmentation)
+    if fault:
+        text = (
+            f"{source}: the outline of annotation {instance.id} on '{tile.file_name}' {fault.text}: "
             "correct it or remove the annotation."
         )
-
-
-def _segmentation_problem(tile: Tile, segmentation: Any) -> str:
-    """What is wrong with a COCO segmentation, as the end of a sentence; empty when nothing is."""
-    if isinstance(segmentation, dict):
-        return _rle_problem(tile, segmentation)
-    if not isinstance(segmentation, list) or not segmentation:
-        return "is empty"
-    for ring in segmentation:
-        if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2:
-            return "needs at least three points (x, y, x, y, ...) in each polygon"
-        if not all(type(value) in (int, float) and abs(value) < FARTHEST for value in ring):
-            return "has a coordinate that is not a number of pixels"
-    for polygon in segmentation_polygons(segmentation):
-        if not polygon.is_valid:
-            return f"is not a valid polygon ({shapely.is_valid_reason(polygon)})"
-        if not polygon.intersects(shapely.box(0, 0, tile.width, tile.height)):
-            return "lies outside its tile"
-    return ""
-
-
-def _rle_problem(tile: Tile, rle: dict[str, Any]) -> str:
-    if rle.get("size") != [tile.height, tile.width]:
-        return f"is an RLE of size {rle.get('size')} on a tile of [{tile.height}, {tile.width}]"
-    if "counts" not in rle:
-        return "is an RLE without counts"
-    try:
-        runs = rle_counts(rle["counts"])
-    except ValueError as error:
-        return f"is an unreadable RLE ({error})"
-    if sum(runs) != tile.height * tile.width:
-        return f"is an RLE of {sum(runs)} pixels on a tile of {tile.height * tile.width}"
-    return "" if sum(runs[1::2]) else "is empty"
+        report(Problem(fault.kind, text, source, tile.file_name, instance.id))

@@ -1,0 +1,76 @@
+"""What is wrong with a dataset, told to whoever asked: a training stops at the first, ``check`` collects them all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ml_backend.detector.errors import DatasetError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: what sort of thing, in a few words; the same for all of a sort.
+        text: a sentence that names the file and the remedy.
+        file: where it stands.
+        tile: its file_name, where it is about one.
+        annotation: its id, where it is about one.
+    """
+
+    kind: str
+    text: str
+    file: Path
+    tile: str = ""
+    annotation: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "file": str(self.file)}
+
+
+Report = Callable[[Problem], None]
+
+
+def refuse(problem: Problem) -> None:
+    """The report of who cannot go on.
+
+    Raises:
+        DatasetError: always.
+    """
+    raise DatasetError(problem.text)
+
+
+def attempt(report: Report, kind: str, file: Path, work: Callable[[], T], tile: str = "") -> T | None:
+    """Do something that may refuse; None, once that is reported, when it does."""
+    try:
+        return work()
+    except DatasetError as error:
+        report(Problem(kind, str(error), file, tile))
+        return None
+
+
+def table(problems: Iterable[Problem], shown: int) -> str:
+    """Problems for people: how many of each kind, and the first of them as sentences."""
+    by_kind: dict[str, list[Problem]] = {}
+    for problem in problems:
+        by_kind.setdefault(problem.kind, []).append(problem)
+    lines = []
+    for kind, members in sorted(by_kind.items(), key=lambda item: -len(item[1])):
+        lines.append(f"{len(members):>6}  {kind}")
+        lines += [f"        {member.text}" for member in members[:shown]]
+        if len(members) > shown:
+            lines.append(f"        ... and {len(members) - shown} more (--json has all)")
+    return "\n".join(lines)
+
+
+def counted(problems: Iterable[Problem]) -> Mapping[str, int]:
+    """How many there are of each kind, most first."""
+    return dict(Counter(problem.kind for problem in problems).most_common())
