@@ -16,7 +16,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,7 @@ def read_dataset(path: Path | str, report: Report = refuse) -> DatasetSpec:
     if not classes or len(set(classes)) != len(classes):
         raise DatasetError(f"{source}: 'classes' must list at least one name, each once.")
     entries = data["modalities"] if isinstance(data.get("modalities"), list) else []
-    read = [attempt(report, "modality", source, lambda e=entry: ModalitySpec.from_json(e, source)) for entry in entries]
+    read = [attempt(report, "modality", source, partial(ModalitySpec.from_json, entry, source)) for entry in entries]
     modalities = tuple(modality for modality in read if modality)
     names = [m.name for m in modalities]
     if not names or len(set(names)) != len(names):

@@ -13,7 +13,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -127,6 +127,10 @@ NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Reader(pickle._Unpickler):  # written in Python, so that its operations can be chosen
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+
     def find_class(self, module: str, name: str) -> Any:
         known = NAMES.get((module.replace("numpy._core", "numpy.core"), name))
         if known is None:
@@ -158,7 +162,7 @@ class _Reader(pickle._Unpickler):  # written in Python, so that its operations c
                 raise pickle.UnpicklingError("a dictionary by something else than names")
             into[key] = value
 
-    dispatch = {
+    dispatch: ClassVar[dict[int, Any]] = {
         **{
             getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]
             for name in OPERATIONS.split()

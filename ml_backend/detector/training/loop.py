@@ -117,7 +117,7 @@ class Training:
         losses = self.gradient(self.step, batch, self._report)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         names = (*losses, "gradient_norm")
-        told = dict(zip(names, torch.stack([*losses.values(), norm]).tolist(), strict=True))
+        told: dict[str, float] = dict(zip(names, torch.stack([*losses.values(), norm]).tolist(), strict=True))
         self._note(told, time.perf_counter() - began)
         if not (math.isfinite(told["loss"]) and math.isfinite(told["gradient_norm"])):
             self.team.first(lambda: self._diverge("The loss or its gradient", self.step + 1))

@@ -53,9 +53,7 @@ def _losses(steps: Table, part: str) -> Plot:
             axes.plot(*_thinned(_column(steps, "step"), smooth), style, color=colour, linewidth=1.6, label=label)
     if axes.lines:
         axes.legend(loc="upper right", frameon=False)
-    return plot_of(
-        figure, f"{PARTS[part].capitalize()} losses", "Of the RPN and of each stage, as weighted in the sum."
-    )
+    return plot_of(figure, f"{PARTS[part].capitalize()} losses", "Of each that has one, as weighted in the sum.")
 
 
 def _rate(steps: Table) -> Plot:
@@ -69,7 +67,12 @@ def _rate(steps: Table) -> Plot:
     other.set_ylim(bottom=0)
     handles = [*axes.get_lines(), *other.get_lines()]
     figure.legend(
-        handles, [line.get_label() for line in handles], loc="outside upper center", frameon=False, ncols=2, fontsize=8
+        handles,
+        [str(line.get_label()) for line in handles],
+        loc="outside upper center",
+        frameon=False,
+        ncols=2,
+        fontsize=8,
     )
     seconds, memory = _column(steps, "seconds")[-1], _column(steps, "memory_mb").max()
     return plot_of(
