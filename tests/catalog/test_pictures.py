@@ -7,7 +7,8 @@ import pytest
 from django.contrib.auth import get_user_model
 from PIL import Image
 
-from thawloop.catalog.errors import PictureRefused
+from thawloop.catalog.contrast import tones_of
+from thawloop.catalog.errors import DefinitionRefused, PictureRefused
 from thawloop.catalog.models import Modality
 from thawloop.catalog.pictures import is_signed, picture_size, picture_url, render
 from thawloop.catalog.services import define_modality, ensure_builtin
@@ -200,3 +201,89 @@ def test_two_bands_show_the_first_in_grey(make_scene, make_tile):
     pair = define_modality("pair", bands=["vv", "vh"], range_min=0, range_max=255, parameters={"stretch": "range"})
     make_scene(np.stack([np.full((200, 200), v, np.uint8) for v in (200, 3)]), modality=pair)
     assert pixels(render(make_tile(*INSIDE), pair))[256, 256].tolist() == [200, 200, 200]
+
+
+GROUND = {"plain", "saturated pixels", "collar of zeros", "mostly collar", "cloud 1 %", "cloud 3 %", "cloud 10 %",
+          "cloud 30 %", "cloud 70 %", "snow on one half", "sea on one half"}  # fmt: skip
+
+
+def ground_scene(case):
+    """Tundra in the upper left, 16 bits, and elsewhere what spoils percentiles."""
+    rng = np.random.default_rng(1)
+    array = rng.normal(900, 150, (3, 256, 256)).clip(200, 3000)
+    if case == "saturated pixels":
+        array[:, rng.integers(64, 256, 600), rng.integers(0, 256, 600)] = 65535
+    elif "collar" in case:
+        width = 120 if case.startswith("collar") else 40
+        array[:, width:, :] = array[:, :, width:] = 0
+    elif case.startswith("cloud"):
+        rows = round(256 * int(case.split()[1]) / 100)
+        array[:, 256 - rows :, :] = rng.normal(7000, 800, (3, rows, 256)).clip(4000, 12000)
+    elif case == "snow on one half":
+        array[:, :, 128:] = rng.normal(9000, 100, (3, 256, 128))
+    elif case == "sea on one half":
+        array[:, :, 128:] = rng.normal(150, 8, (3, 256, 128))
+    return array.astype(np.uint16)
+
+
+@pytest.mark.parametrize("case", sorted(GROUND))
+def test_land_is_seen_whatever_else_is_in_the_scene(make_scene, make_tile, make_modality, case):
+    modality = make_modality("rgb", range_max=10_000)
+    make_scene(ground_scene(case), modality=modality)
+    shown = pixels(render(make_tile(500_200, 7_599_700, tile_size=32), modality))
+    darkest, brightest = np.percentile(shown, (5, 95))
+    assert brightest - darkest > 50
+    assert 30 < shown.mean() < 225
+
+
+def test_clouds_keep_their_shapes(make_scene, make_tile, make_modality):
+    modality = make_modality("rgb", range_max=10_000)
+    make_scene(ground_scene("cloud 30 %"), modality=modality)
+    shown = pixels(render(make_tile(500_200, 7_597_700, tile_size=32), modality))
+    assert np.percentile(shown, 95) - np.percentile(shown, 5) > 20
+    assert shown.mean() > 180
+
+
+def test_colours_keep_their_order_under_a_cloud(make_scene, make_tile, make_modality):
+    modality = make_modality("rgb", range_max=10_000)
+    array = ground_scene("cloud 10 %")
+    array[1, :96, :96] += 500  # green
+    make_scene(array, modality=modality)
+    red, green, blue = pixels(render(make_tile(500_200, 7_599_700, tile_size=32), modality)).mean(axis=(0, 1))
+    assert green > red + 40
+    assert green > blue + 40
+
+
+def slump(depth):
+    """Elevation of a slope of 2 degrees with a bowl of 120 m across, on a grid of 10 m."""
+    rows, columns = np.mgrid[0:200, 0:200]
+    bowl = np.clip(1.5 - np.hypot(rows - 100, columns - 70) * 10 / 40, 0, 1)
+    return (300 + columns * 0.35 - depth * bowl).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["relative_elevation", "hillshade", "slope"])
+def test_relief_shows_a_slump_of_two_metres(make_scene, make_tile, name):
+    relief = ensure_builtin(name)
+    tile = make_tile(*INSIDE)
+    make_scene(slump(0), modality=ensure_builtin("dem"), name="flat.tif")
+    flat = pixels(render(tile, relief))
+    make_scene(slump(2), modality=Modality.objects.get(name="dem"), name="slump.tif")
+    changed = np.abs(pixels(render(tile, relief)) - flat).max(axis=2)
+    bowl = np.pi * 40**2 / 640**2  # of the tile
+    assert (changed > 20).mean() > 0.5 * bowl
+
+
+def test_relief_is_the_same_in_every_tile_and_ends_at_the_range():
+    relief = ensure_builtin("relative_elevation")
+    tones = tones_of(relief, None)
+    levels = tones.apply(np.array([[[-80, -50, -2, 0, 2, 50, 80]]], np.float32))[0, 0]
+    assert levels.tolist() == sorted(levels.tolist())
+    assert (levels[0], levels[1], levels[3], levels[-1]) == (0, 0, 128, 255)
+    assert levels[4] - levels[3] > 40
+
+
+def test_a_lead_chooses_the_stretch_and_nonsense_is_refused(make_modality):
+    even = tones_of(make_modality("even", ("a",), kind="terrain", parameters={"stretch": "range"}), None)
+    assert even.apply(np.array([[[0, 127.5, 255]]], np.float32)).ravel().tolist() == [0, 128, 255]
+    with pytest.raises(DefinitionRefused, match="stretch is one of range, scene, relief"):
+        make_modality("odd", ("a",), parameters={"stretch": "pretty"})

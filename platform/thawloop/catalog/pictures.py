@@ -19,14 +19,14 @@ from scipy.ndimage import distance_transform_edt
 
 from thawloop.catalog.chips import ChipReader
 from thawloop.catalog.colormaps import colormap
-from thawloop.catalog.contrast import picture_limits
+from thawloop.catalog.contrast import tones_of
 from thawloop.catalog.errors import PictureRefused
 from thawloop.catalog.models import Modality, Scene, Tile
 from thawloop.catalog.selectors import measured_inputs
 
 SMALLEST_SIDE = 512
 LARGEST_SIDE = 4096
-DRAWN_IN = 1  # Raise when pictures come out differently: browsers then ask again.
+DRAWN_IN = 2  # Raise when pictures come out differently: browsers then ask again.
 
 _SALT = "thawloop.catalog.pictures"
 _OUTLINE = (255, 212, 0)
@@ -111,10 +111,7 @@ def render(
 
 def _draw(array: NDArray[np.float32], modality: Modality, scene: Scene | None, side: int) -> Image.Image:
     valid = ~np.isnan(array[0])
-    low, high = picture_limits(modality, scene)
-    span = np.maximum(high - low, np.finfo(np.float32).tiny)
-    scaled = (_filled(array, valid) - low[:, None, None]) / span[:, None, None]
-    levels = np.clip(scaled * 255 + 0.5, 0, 255).astype(np.uint8)
+    levels = tones_of(modality, scene).apply(_filled(array, valid))
     shown = _shown_bands(modality)
     if len(shown) == 3:
         colors = levels[shown].transpose(1, 2, 0)

@@ -1,7 +1,9 @@
 """What the catalog can be asked."""
 
+import hashlib
 from collections.abc import Iterable
 from datetime import date
+from pathlib import Path
 
 from django.db.models import Q, QuerySet
 
@@ -41,6 +43,23 @@ def scenes_of_period(modality: Modality, start: date, end: date) -> QuerySet[Sce
     """The scenes that serve a period: those acquired in it, or all of a static modality."""
     scenes = Scene.objects.filter(modality=modality)
     return scenes if modality.is_static else scenes.filter(acquired__range=(start, end))
+
+
+# Of a scene, what its pixels do not depend on.
+_BESIDE_PIXELS = ("id", "provider", "licence", "created", "footprint", "crs")
+
+
+def scene_state(scene: Scene) -> str:
+    """Differs when a scene's pixels may: how its file is read, and the file itself, as far as a look at it tells."""
+    fields = [field.attname for field in Scene._meta.concrete_fields if field.name not in _BESIDE_PIXELS]
+    said = [scene.pk, *(getattr(scene, name) for name in fields)]
+    if not scene.uri.startswith("s3://"):
+        try:
+            found = Path(scene.uri).stat()
+            said += [found.st_mtime_ns, found.st_size]
+        except OSError as error:  # whoever reads it says so in a sentence
+            said.append(error.errno)
+    return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 def tiles_of(grid: TileGrid, regions: Iterable[Region], period: str) -> QuerySet[Tile]:

@@ -7,6 +7,7 @@ from django.db import transaction
 
 from thawloop.catalog.builtin import BUILTIN
 from thawloop.catalog.colormaps import colormap_names
+from thawloop.catalog.contrast import STRETCHES
 from thawloop.catalog.errors import DefinitionRefused
 from thawloop.catalog.expressions import parse_expression
 from thawloop.catalog.models import Modality
@@ -18,7 +19,6 @@ _PARAMETERS: dict[str, dict[str, tuple[float, float]]] = {
     Modality.Derivation.RELATIVE_ELEVATION: {"radius_m": (1.0, 5000.0)},
     Modality.Derivation.HILLSHADE: {"azimuth": (0.0, 360.0), "altitude": (0.0, 90.0), "exaggeration": (0.01, 100.0)},
 }
-_STRETCHES = ("range", "scene")
 
 
 @transaction.atomic
@@ -145,8 +145,8 @@ def _check_parameters(modality: Modality) -> None:
     allowed = _PARAMETERS.get(modality.derivation, {})
     for key, value in (modality.parameters or {}).items():
         if key == "stretch":
-            if value not in _STRETCHES:
-                raise DefinitionRefused(f"Modality `{modality.name}`: stretch is one of {', '.join(_STRETCHES)}.")
+            if value not in STRETCHES:
+                raise DefinitionRefused(f"Modality `{modality.name}`: stretch is one of {', '.join(STRETCHES)}.")
         elif key not in allowed:
             known = ", ".join([*allowed, "stretch"])
             raise DefinitionRefused(f"Modality `{modality.name}` has no parameter `{key}` (it knows {known}).")
