@@ -28,6 +28,10 @@ class Prediction(models.Model):
                 condition=Q(uncertainty__gte=0, uncertainty__lte=1), name="prediction_uncertainty_is_fraction"
             ),
         ]
+        indexes = [
+            # The map and acquisition ask for one version's uncertainty, and embeddings are large.
+            models.Index(fields=["model_version", "tile"], include=["id", "uncertainty"], name="prediction_of_version"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.tile} by {self.model_version}"
@@ -52,7 +56,10 @@ class PredictedInstance(models.Model):
             models.UniqueConstraint(fields=["prediction", "region_id"], name="instance_region_id_once"),
             models.CheckConstraint(condition=Q(score__gte=0, score__lte=1), name="instance_score_is_fraction"),
         ]
-        indexes = [GistIndex(Transform("geometry", 3413), name="instance_polar")]  # the map asks in its own projection
+        indexes = [
+            GistIndex(Transform("geometry", 3413), name="instance_polar"),  # the map asks in its own projection
+            models.Index(fields=["prediction"], include=["score"], name="instance_score"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.landform_class} {self.score:.2f}"

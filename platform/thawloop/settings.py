@@ -136,7 +136,9 @@ DATABASES = {"default": env.db_url("DATABASE_URL", "postgis://thawloop@127.0.0.1
 DATABASES["default"]["ENGINE"] = "django.contrib.gis.db.backends.postgis"
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"]["CONN_MAX_AGE"] = 60  # seconds that a thread keeps its connection
-DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = env.int("THAWLOOP_DB_CONNECT_TIMEOUT", 10)
+# Compiling a query (PostgreSQL's JIT) takes longer than any of ours, and PostGIS's high costs ask for it.
+DATABASES["default"].setdefault("OPTIONS", {}).setdefault("options", "-c jit=off")
+DATABASES["default"]["OPTIONS"]["connect_timeout"] = env.int("THAWLOOP_DB_CONNECT_TIMEOUT", 10)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:6379/0")
 GDAL_LIBRARY_PATH = env.str("GDAL_LIBRARY_PATH", "") or in_wheel("pyogrio", "libgdal")

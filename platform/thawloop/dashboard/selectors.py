@@ -127,6 +127,7 @@ def map_settings(campaign: Campaign) -> dict[str, Any]:
     return {
         "name": campaign.name,
         "extent": extent,
+        "prefix": f"{campaign.grid.name}_{campaign.period}",  # of its tiles' keys
         "step": (campaign.grid.tile_size - campaign.grid.overlap) * campaign.grid.pixel_size,
         "size": campaign.grid.tile_size * campaign.grid.pixel_size,
         "srid": campaign.grid.srid,

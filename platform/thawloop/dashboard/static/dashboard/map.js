@@ -18,10 +18,30 @@
   const line = (color, width, dash) => new ol.style.Stroke({ color, width, lineDash: dash });
   const fill = (color) => new ol.style.Fill({ color });
   const isClose = (resolution) => settings.size / resolution > 48; // pixels a tile is wide on the screen
+  // Many small shapes are one point with their number; the server joins them (vector_tiles.py).
+  const heap = (feature, color) => new ol.style.Style({
+    image: new ol.style.Circle({ radius: Math.min(3, 1 + Math.log10(feature.get("count")) / 2), fill: fill(color + "b0") }), zIndex: 5,
+  });
+  const mixed = (shares) => { // of [color, weight]
+    const total = shares.reduce((sum, [, weight]) => sum + weight, 0);
+    return [0, 1, 2].map((band) => Math.round(shares.reduce((sum, [color, weight]) => sum + color[band] * weight, 0) / total));
+  };
+  function blockStyle(feature) {
+    const tiles = feature.get("tiles"), done = feature.get("submitted") / tiles, waiting = feature.get("waiting") / tiles;
+    const uncertainty = feature.get("uncertainty") ?? 0, rest = Math.max(0, 1 - done - waiting) * uncertainty;
+    if (done + waiting + rest === 0) return new ol.style.Style({ fill: fill("rgba(255,255,255,.02)"), zIndex: 3 });
+    const [r, g, b] = mixed([[[43, 122, 61], done], [[230, 161, 92], waiting], [[68, 1, 84], rest]]);
+    return new ol.style.Style({ fill: fill(`rgba(${r},${g},${b},${(0.05 + 0.5 * Math.min(1, done + waiting + rest)).toFixed(3)})`), zIndex: 3 });
+  }
   function style(feature, resolution) {
+    const shade = feature.get("color");
     switch (feature.get("layer")) {
       case "regions": return new ol.style.Style({ stroke: line("#0f3d4c", 2), zIndex: 4 });
-      case "labels": return new ol.style.Style({ stroke: line(feature.get("color"), 2), fill: fill(feature.get("color") + "22"), zIndex: 6 });
+      case "blocks": return blockStyle(feature);
+    }
+    if (feature.get("count")) return heap(feature, shade ?? "#1f6feb");
+    switch (feature.get("layer")) {
+      case "labels": return new ol.style.Style({ stroke: line(shade, 2), fill: fill(shade + "22"), zIndex: 6 });
       case "instances": return new ol.style.Style({ stroke: line("#1f6feb", 1.5, [5, 4]), zIndex: 5 });
     }
     const state = feature.get("state"), uncertainty = feature.get("uncertainty");
@@ -45,13 +65,14 @@
   if (settings.extent) map.getView().fit(settings.extent, { padding: [20, 20, 20, 20] });
   new ResizeObserver(() => map.updateSize()).observe(element);
 
+  const keyOf = (feature) => `${settings.prefix}_c${feature.get("col")}_r${feature.get("row")}`;
   const shown = new Map();
   function showPictures() {
     const resolution = map.getView().getResolution();
     const wanted = new Map();
     if (isClose(resolution)) {
       for (const feature of vectors.getFeaturesInExtent(map.getView().calculateExtent(map.getSize()))) {
-        if (feature.get("layer") === "tiles") wanted.set(feature.get("key"), feature);
+        if (feature.get("layer") === "tiles") wanted.set(keyOf(feature), feature);
         if (wanted.size > 150) break;
       }
     }
@@ -69,7 +90,9 @@
   map.on("rendercomplete", showPictures);
   map.on("click", (event) => {
     const feature = map.getFeaturesAtPixel(event.pixel).find((f) => f.get("layer") === "tiles");
-    if (feature) htmx.ajax("GET", `${base}tiles/${feature.get("key")}/`, "#tile");
+    if (feature) htmx.ajax("GET", `${base}tiles/${keyOf(feature)}/`, "#tile");
+    const block = feature ? undefined : map.getFeaturesAtPixel(event.pixel).find((f) => f.get("layer") === "blocks");
+    if (block) map.getView().animate({ center: event.coordinate, zoom: map.getView().getZoom() + 2, duration: 250 });
   });
   map.on("pointermove", (event) => { element.style.cursor = map.hasFeatureAtPixel(event.pixel) ? "pointer" : ""; });
   element.dataset.ready = "true";
