@@ -67,6 +67,16 @@ def test_the_control_arm_is_uniform_over_all_candidates():
     assert chi_squared < 45  # 19 degrees of freedom: p < 0.001
 
 
+def test_the_control_arm_lies_anywhere_among_the_acquired():
+    """Annotators tire and hurry: an arm that always came last would be labelled otherwise."""
+    there = candidates(20)
+    hits = np.zeros(10)
+    for seed in range(1000):
+        for item in select(there, count=10, random_count=2, seed=seed):
+            hits[item.rank] += item.arm == "random"
+    assert ((hits - 200) ** 2 / 200).sum() < 28  # 9 degrees of freedom: p < 0.001
+
+
 def test_uncertainty_takes_the_most_uncertain():
     there = candidates(50)
     batch = select(there, count=5, strategy="uncertainty")

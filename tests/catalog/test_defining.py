@@ -85,6 +85,8 @@ def test_grids_are_defined_once_under_one_name():
         define_grid("g", 3413, 3, 256)
     with pytest.raises(AlreadyDefined, match="`g`"):
         define_grid("h", 3413, 3, 128)
+    (told,) = AuditEntry.objects.filter(action="catalog.define_grid")
+    assert told.object_id == str(first.pk)
 
 
 @pytest.mark.parametrize(

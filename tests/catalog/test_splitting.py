@@ -9,6 +9,7 @@ from thawloop.catalog.errors import AlreadyDefined, DefinitionRefused
 from thawloop.catalog.geometry import project, tile_bounds, to_shapely
 from thawloop.catalog.models import Region, Tile
 from thawloop.catalog.services import create_tiles, define_grid, split_region
+from thawloop.core.models import AuditEntry
 
 pytestmark = pytest.mark.django_db
 
@@ -30,6 +31,7 @@ def test_every_tile_of_the_region_is_in_exactly_one_part(grid, make_region):
     tiles = tiles_by_split(grid, split_region(region, grid))
 
     assert sum(map(len, tiles.values())) == whole
+    assert AuditEntry.objects.filter(action="catalog.split_region").count() == len(tiles)
 
 
 def test_parts_have_about_their_share_and_do_not_overlap(grid, make_region):

@@ -141,8 +141,10 @@ def test_a_queued_job_is_cancelled_at_once_and_audited() -> None:
 @pytest.mark.django_db
 def test_retrying_makes_a_new_job_and_keeps_the_old_one() -> None:
     old = cancel_job(enqueue(FUNCTION, key="k", queue="gpu", args={"a": 1}, max_attempts=5))
-    new = retry_job(old)
+    new = retry_job(old, reason="the disk has room again")
     assert new.pk != old.pk
+    (told,) = AuditEntry.objects.filter(action="core.retry_job")
+    assert (told.object_id, told.before["job"], told.reason) == (str(new.pk), str(old.pk), "the disk has room again")
     assert (new.function, new.key, new.queue, new.args, new.max_attempts) == (FUNCTION, "k", "gpu", {"a": 1}, 5)
     old.refresh_from_db()
     assert old.state == Job.State.CANCELLED

@@ -66,6 +66,14 @@ def test_first_retraining_goes_from_labels_to_a_champion_that_has_predicted_ever
     assert (point.number, point.labels, point.tiles, point.model_version) == (1, 4, 12, "site-v1")
     states = [entry.after["state"] for entry in AuditEntry.objects.filter(action="training.advance").order_by("id")]
     assert states == ["pretraining", "finetuning", "evaluating", "predicting", "done"]
+    trail = AuditEntry.objects.order_by("id")
+    assert {entry.action: entry.after for entry in trail.filter(action="releases.materialise")}
+    assert trail.filter(action="training.attach_release").count() == 2, "frozen, then with its files"
+    (plan,) = trail.filter(action="training.plan_runs")
+    assert plan.after["runs"] == ["pretrain rgb", "pretrain dem", "finetune"]
+    assert trail.filter(action="training.record_run").count() == 3
+    (verdict,) = trail.filter(action="training.decide")
+    assert (verdict.after["promoted"], verdict.object_id) == (True, str(retraining.pk))
 
 
 @pytest.mark.slow
@@ -213,6 +221,11 @@ def test_cancelled_retraining_stops_its_jobs_and_can_be_retried_where_it_stopped
     retry_retraining(retraining)
     retraining.refresh_from_db()
     assert (retraining.state, retraining.finished, retraining.error) == ("pretraining", None, "")
+    (again,) = AuditEntry.objects.filter(action="training.retry_retraining")
+    assert (again.before, again.after) == (
+        {"state": "cancelled", "error": "too early"},
+        {"state": "releasing"},
+    )
     assert [job.key.split(":", 2)[-1] for job in queued()] == ["pretrain:rgb", "pretrain:dem"]
 
 

@@ -68,6 +68,11 @@ def test_rollback_restores_the_previous_champion_and_a_second_one_goes_further_b
     assert champion(campaign) == first
     last = Promotion.objects.first()
     assert (last.kind, last.previous, last.champion) == ("rollback", second, first)
+    told = AuditEntry.objects.filter(action="training.rollback").order_by("id")
+    assert [(entry.reason, entry.before["champion"], entry.after["champion"]) for entry in told] == [
+        ("worse on the map", third.name, second.name),
+        ("still worse", second.name, first.name),
+    ]
     with pytest.raises(PromotionConflict, match="no other champion to go back to"):
         rollback(campaign, reason="x")
 
