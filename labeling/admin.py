@@ -92,7 +92,7 @@ class CampaignAdmin(LightAdmin):
         (None, {"fields": ("name", "title", "state", "classes", "grid", "period", "period_start", "period_end")}),
         ("Settings", {"fields": ("score_threshold", "acquisition", "detector")}),
         ("Releases", {"fields": ("split_buffer", "licence", "citation")}),
-        ("Label Studio", {"fields": ("ls_project_id", "ls_synced_until")}),
+        ("Label Studio", {"fields": ("ls_project_id", "ls_synced_until", "ls_stopped", "ls_removals")}),
         ("History", {"fields": ("created", "created_by")}),
     )
     _editable = EDITABLE

@@ -7,11 +7,12 @@ class LabelingConfig(AppConfig):
 
     def ready(self) -> None:
         """Register what this room checks and mends."""
-        from labeling.labelstudio.health import check_label_studio
+        from labeling.labelstudio.health import check_exchange, check_label_studio
         from labeling.services.sync import reconcile, reconcile_events
         from thawloop.core.reconciler import register_reconciler
         from thawloop.core.selectors import register_health_check
 
         register_health_check("label_studio", check_label_studio, required=False)
+        register_health_check("label_studio_exchange", check_exchange, required=False)
         register_reconciler("labeling.sync", reconcile, 30)
         register_reconciler("labeling.events", reconcile_events, 5)

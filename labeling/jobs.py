@@ -5,6 +5,7 @@ from typing import Any
 from labeling.models import Campaign
 from labeling.services import process_pending_events, push_tasks, refresh_preannotations, sync, tidy_preannotations
 from labeling.services.annotations import settle_again
+from labeling.services.sync import new_project
 from thawloop.core.jobs import JobContext
 
 
@@ -29,8 +30,12 @@ def tidy(job: JobContext) -> dict[str, Any]:
 
 
 def synchronise(job: JobContext) -> dict[str, Any]:
-    """Sync a campaign with Label Studio: args `campaign`, `full`."""
-    return vars(sync(_campaign(job), full=bool(job.args.get("full"))))
+    """Sync a campaign with Label Studio: args `campaign`, `full`, `new_project`, `accept_removals`."""
+    campaign = _campaign(job)
+    if job.args.get("new_project"):
+        new_project(campaign)
+    report = sync(campaign, full=bool(job.args.get("full")), accept_removals=job.args.get("accept_removals"))
+    return vars(report)
 
 
 def settle(job: JobContext) -> dict[str, Any]:

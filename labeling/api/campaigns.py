@@ -52,8 +52,8 @@ class CampaignSerializer(serializers.ModelSerializer[Campaign]):
         fields = [
             "id", "name", "title", "state", "grid", "period", "period_start", "period_end", "classes", "modalities",
             "regions", "acquisition", "detector", "score_threshold",
-            "split_buffer", "licence", "citation", "ls_project_id", "ls_synced_until", "tasks",
-            "created",
+            "split_buffer", "licence", "citation", "ls_project_id", "ls_synced_until",
+            "ls_stopped", "ls_removals", "tasks", "created",
         ]  # fmt: skip
         read_only_fields = [name for name in fields if name not in EDITABLE]
 
@@ -76,6 +76,12 @@ class SyncSerializer(serializers.Serializer[Any]):
     """How thoroughly to sync."""
 
     full = serializers.BooleanField(default=False, help_text="Compare every task, also those that did not change.")
+    new_project = serializers.BooleanField(
+        default=False, help_text="Leave a project that is gone, is not the campaign's or holds less than it did."
+    )
+    accept_removals = serializers.IntegerField(
+        required=False, min_value=1, max_value=10_000_000, help_text="Believe so many removals: see `ls_removals`."
+    )
 
 
 class CampaignPermissions(ModelPermissions):
@@ -121,10 +127,13 @@ class CampaignViewSet(viewsets.ReadOnlyModelViewSet[Campaign]):
         asked = SyncSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         campaign = self.get_object()
+        wanted = asked.validated_data
+        chosen = {name: wanted[name] for name in ("new_project", "accept_removals") if wanted.get(name)}
         job = enqueue(
             "labeling.jobs.synchronise",
-            key=f"sync:{campaign.pk}",
-            args={"campaign": campaign.pk, "full": asked.validated_data["full"]},
+            # What a lead has just decided is not known to a sync that runs already.
+            key=":".join(["sync", str(campaign.pk), *chosen]),
+            args={"campaign": campaign.pk, "full": wanted["full"], **chosen},
         )
         return Response(JobSerializer(job).data, status=202)
 

@@ -11,6 +11,7 @@ POLYGONS = "polygons"
 BRUSH = "brush"
 VERDICT = "verdict"
 COMMENT = "comment"
+NOTE = "thawloop_note"  # the key in a task's data under which annotators are told what was not understood
 UNCERTAIN = "uncertain"
 BAD_IMAGERY = "bad imagery"
 # With these verdicts the annotator makes no statement about the tile: it is neither labelled nor a negative.
@@ -65,7 +66,8 @@ def labeling_config(campaign: Campaign) -> str:
     """The campaign's labeling interface.
 
     The anchor modality's picture is large and carries the tools, a polygon and a brush label for each class; the
-    other shown modalities stand beside it; below are a verdict on the whole tile and a comment.
+    other shown modalities stand beside it; below are a verdict on the whole tile and a comment. Above all stands what
+    was not understood in a submission, if anything.
 
     Raises:
         LabelStudioRefused: The campaign has no class or no anchor modality.
@@ -77,6 +79,7 @@ def labeling_config(campaign: Campaign) -> str:
     to_name = picture_name(anchor)
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Style").text = _STYLE
+    ElementTree.SubElement(view, "Header", value=f"${NOTE}", size="4", style="color: #b02a30")
     tools = ElementTree.SubElement(view, "View", className="thawloop-tools")
     polygons = ElementTree.SubElement(
         tools, "PolygonLabels", name=POLYGONS, toName=to_name, strokeWidth="2", opacity="0.25", pointSize="small"

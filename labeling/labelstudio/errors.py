@@ -15,5 +15,21 @@ class LabelStudioMissing(LabelStudioRefused):
     """What was asked for does not exist in Label Studio (any more)."""
 
 
-class ProjectGone(Conflict):
-    """The campaign's project was deleted in Label Studio."""
+class ExchangeStopped(Conflict):
+    """Label Studio says something that is not believed before a lead has looked at it."""
+
+
+class ProjectGone(ExchangeStopped):
+    """There is no project of the campaign's number."""
+
+
+class ForeignProject(ExchangeStopped):
+    """The project of the campaign's number is not the campaign's."""
+
+
+class RemovalsUnconfirmed(ExchangeStopped):
+    """More would be taken back at once than is believed."""
+
+    def __init__(self, sentence: str, count: int) -> None:
+        super().__init__(sentence)
+        self.count = count

@@ -1,6 +1,6 @@
 """Who says what is where: campaigns, predictions, tasks, annotations and labels."""
 
-from labeling.models.campaigns import Campaign, CampaignModality, CampaignRegion, LandformClass, Split
+from labeling.models.campaigns import Campaign, CampaignModality, CampaignRegion, LandformClass, SecretRotation, Split
 from labeling.models.labels import Annotation, Label, LabelImport, LabelRevision
 from labeling.models.predictions import PredictedInstance, Prediction
 from labeling.models.tasks import AcquisitionBatch, AnnotationTask, Preannotation, WebhookEvent
@@ -19,6 +19,7 @@ __all__ = [
     "Preannotation",
     "PredictedInstance",
     "Prediction",
+    "SecretRotation",
     "Split",
     "WebhookEvent",
 ]

@@ -58,9 +58,24 @@ class Campaign(models.Model):
     )
     citation = models.TextField(blank=True, help_text="How users of a release should cite it.")
     ls_project_id = models.PositiveIntegerField(null=True, blank=True, unique=True)
+    ls_mark = models.CharField(
+        max_length=60, blank=True, help_text="What its project's description must hold, or it is another project."
+    )
+    ls_generation = models.PositiveIntegerField(
+        default=0, help_text="How many projects it had before this one: numbers in Label Studio belong to one of them."
+    )
+    ls_stopped = models.TextField(
+        blank=True, help_text="Why the exchange with Label Studio stopped and what a lead can do; empty: it goes on."
+    )
+    ls_removals = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many removals wait for a lead to accept them."
+    )
     ls_view_id = models.PositiveIntegerField(null=True, blank=True)
     ls_webhook_id = models.PositiveIntegerField(null=True, blank=True)
     ls_ml_backend_id = models.PositiveIntegerField(null=True, blank=True)
+    ls_connections = models.CharField(
+        max_length=32, blank=True, help_text="Digest of the addresses and secrets that its project was last told."
+    )
     ls_shown = models.CharField(
         max_length=100, blank=True, help_text="Name of the predictions that Label Studio shows: see Preannotation."
     )
@@ -133,3 +148,17 @@ class CampaignRegion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.region} ({self.split})"
+
+
+class SecretRotation(models.Model):
+    """The secrets that Label Studio uses were replaced. Append-only; how many there were decides which ones hold."""
+
+    created = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT)
+    reason = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"secrets replaced {self.created:%Y-%m-%d %H:%M}"

@@ -23,6 +23,7 @@ class Annotation(models.Model):
         DELETED = "deleted", "deleted in Label Studio"
 
     task = models.ForeignKey(AnnotationTask, on_delete=models.PROTECT, related_name="annotations")
+    ls_generation = models.PositiveIntegerField(default=0, help_text="Of which of the campaign's projects it is.")
     ls_annotation_id = models.PositiveBigIntegerField()
     ls_updated_at = models.DateTimeField()
     kind = models.CharField(max_length=10, choices=Kind)
@@ -48,8 +49,10 @@ class Annotation(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["task", "ls_annotation_id", "ls_updated_at", "kind"], name="annotation_recorded_once"
+            models.UniqueConstraint(  # together with `supersedes`: one chain of rows for each annotation
+                fields=["task", "ls_generation", "ls_annotation_id"],
+                condition=Q(supersedes__isnull=True),
+                name="annotation_begins_once",
             ),
             models.CheckConstraint(
                 condition=Q(kind__in=["submitted", "skipped", "deleted"]), name="annotation_kind_known"
@@ -117,7 +120,8 @@ class Label(models.Model):
     )
     origin = models.CharField(
         max_length=100,
-        help_text="Where it came from, once per campaign: `ls:<annotation>:<region>` or `import:<id>:<feature>`.",
+        help_text="Where it came from, once per campaign: `ls:<annotation>:<region>`, "
+        "`ls:<generation>/<annotation>:…` if not of the campaign's first project, or `import:<id>:<feature>`.",
     )
     current = models.OneToOneField("LabelRevision", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     created = models.DateTimeField(auto_now_add=True)

@@ -68,7 +68,9 @@ class AnnotationTask(models.Model):
         help_text="The pre-annotation given.",
     )
     state = models.CharField(max_length=10, choices=State, default=State.PENDING)
-    ls_task_id = models.PositiveBigIntegerField(null=True, blank=True)
+    ls_task_id = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Its number in the campaign's present project."
+    )
     created = models.DateTimeField(auto_now_add=True)
     updated = models.DateTimeField(auto_now=True)
 
@@ -123,7 +125,7 @@ class Preannotation(models.Model):
 
 
 class WebhookEvent(models.Model):
-    """A webhook body as it came, before anything is made of it. A hint: the reconciler makes things right."""
+    """A hint of Label Studio's that something changed: only numbers are kept of it, and Label Studio is asked."""
 
     campaign = models.ForeignKey(Campaign, null=True, blank=True, on_delete=models.SET_NULL)
     action = models.CharField(max_length=50)

@@ -6,9 +6,10 @@ from labeling.services.campaigns import create_campaign
 from labeling.services.preannotations import refresh_preannotations, tidy_preannotations
 from labeling.services.predictions import TilePrediction, store_prediction, store_predictions
 from labeling.services.projects import ensure_project
-from labeling.services.sync import SyncReport, sync
+from labeling.services.pull import SyncReport
+from labeling.services.sync import sync
 from labeling.services.tasks import push_tasks
-from labeling.services.webhooks import process_event, process_pending_events, receive_webhook
+from labeling.services.webhooks import process_pending_events, receive_webhook
 
 __all__ = [
     "BatchItem",
@@ -19,7 +20,6 @@ __all__ = [
     "create_campaign",
     "ensure_project",
     "next_batch_number",
-    "process_event",
     "process_pending_events",
     "push_tasks",
     "receive_webhook",

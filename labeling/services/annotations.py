@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Submission:
+class Submission:
     """What of an annotation's JSON we use."""
 
     annotation: int
@@ -44,38 +44,55 @@ class _Submission:
     annotator: int | None
     model_version: str
 
+    @property
+    def kind(self) -> Annotation.Kind:
+        """What its row is."""
+        return Annotation.Kind.SKIPPED if self.skipped else Annotation.Kind.SUBMITTED
 
-def record_annotation(task: AnnotationTask, payload: Json, *, people: Mapping[int, str] | None = None) -> Annotation:
+    def is_recorded_by(self, row: Annotation) -> bool:
+        """Whether a row says the same; times alone prove nothing."""
+        same = row.kind == self.kind and row.ls_updated_at == self.updated
+        return bool(same and row.result == self.result)
+
+    def is_older_than(self, row: Annotation) -> bool:
+        """Whether a row is of the same time or a later one, or the annotation's last."""
+        return bool(row.kind == Annotation.Kind.DELETED or row.ls_updated_at >= self.updated)
+
+
+def record_annotation(
+    task: AnnotationTask, payload: Json, *, people: Mapping[int, str] | None = None, held_now: bool = False
+) -> Annotation:
     """Record the state of an annotation as Label Studio gives it, and settle the task's labels.
 
     Any number of callers may record the same state, in any order: it becomes one row. A state older than what is
-    known, or of an annotation that was deleted, is not recorded; the row that stands is returned.
+    known, or of an annotation that was deleted, is not recorded; the row that stands is returned. Unless it is what
+    Label Studio holds now: then it counts, whatever its time.
 
     Args:
         task: The task it belongs to.
-        payload: The annotation's JSON from a webhook, a task listing or the annotation's own address.
+        payload: The annotation's JSON, of the campaign's present project.
         people: Label Studio's users, id → e-mail address, to name the annotator.
+        held_now: The caller has just read it from Label Studio, and is the only one who does so for the campaign.
 
     Raises:
         BadAnnotation: The payload has no usable id or time. Bad regions are no error: they become `problems`, and
             the row then makes no statement about the tile.
     """
-    submission = _parse(payload)
+    submission = read_submission(payload)
     with transaction.atomic():
         task = _locked(task)
         newest = _newest(task, submission.annotation)
-        if newest is not None and (
-            newest.kind == Annotation.Kind.DELETED or newest.ls_updated_at >= submission.updated
-        ):
+        if newest is not None and (submission.is_recorded_by(newest) if held_now else submission.is_older_than(newest)):
             return newest
         reading = _read(task, submission.result)
         prediction = _prediction(task, submission.model_version)
         email = _email(submission.annotator, people)
         annotation = Annotation.objects.create(
             task=task,
+            ls_generation=task.campaign.ls_generation,
             ls_annotation_id=submission.annotation,
             ls_updated_at=submission.updated,
-            kind=Annotation.Kind.SKIPPED if submission.skipped else Annotation.Kind.SUBMITTED,
+            kind=submission.kind,
             annotator=get_user_model().objects.filter(email__iexact=email).order_by("pk").first() if email else None,
             annotator_name=email[:254],
             result=submission.result,
@@ -102,6 +119,7 @@ def record_deletion(task: AnnotationTask, ls_annotation_id: int, *, reason: str 
             return newest
         tombstone = Annotation.objects.create(
             task=task,
+            ls_generation=newest.ls_generation,
             ls_annotation_id=ls_annotation_id,
             ls_updated_at=newest.ls_updated_at,
             kind=Annotation.Kind.DELETED,
@@ -123,10 +141,24 @@ def withdraw_task(task: AnnotationTask) -> None:
             return
         before = task.state
         for annotation in _standing(task):
+            if annotation.ls_generation != task.campaign.ls_generation:
+                continue
             record_deletion(task, annotation.ls_annotation_id, reason="The task was deleted in Label Studio.")
         AnnotationTask.objects.filter(pk=task.pk).update(state=AnnotationTask.State.WITHDRAWN)
         task.state = AnnotationTask.State.WITHDRAWN
         audit("labeling.withdraw_task", task, before={"state": before}, after={"state": task.state})
+
+
+def adopt_task(task: AnnotationTask, ls_task_id: int) -> None:
+    """Take note that a task is in Label Studio although we did not know (any more): annotators are given it there."""
+    with transaction.atomic():
+        task = _locked(task)
+        if task.state not in (AnnotationTask.State.WITHDRAWN, AnnotationTask.State.PENDING):
+            return
+        before, task.ls_task_id = task.state, ls_task_id
+        task.state = _state(_standing(task), task.campaign.ls_generation)
+        task.save(update_fields=["state", "ls_task_id", "updated"])
+        audit("labeling.adopt_task", task, before={"state": before}, after={"state": task.state})
 
 
 def settle_again(campaign: Campaign) -> int:
@@ -149,7 +181,9 @@ def _locked(task: AnnotationTask) -> AnnotationTask:
 
 
 def _newest(task: AnnotationTask, ls_annotation_id: int) -> Annotation | None:
-    return task.annotations.filter(ls_annotation_id=ls_annotation_id).order_by("-id").first()
+    """Its newest row in the campaign's present project: another project's annotation of that number is another one."""
+    rows = task.annotations.filter(ls_generation=task.campaign.ls_generation, ls_annotation_id=ls_annotation_id)
+    return rows.order_by("-id").first()
 
 
 def _standing(task: AnnotationTask) -> list[Annotation]:
@@ -167,7 +201,7 @@ def _settle(task: AnnotationTask, cause: Annotation, reading: Reading | None = N
     changes = settle_labels(task, holding, labels, Cause(cause, reason))
     before = task.state
     if task.state != AnnotationTask.State.WITHDRAWN:
-        task.state = _state(_standing(task))
+        task.state = _state(_standing(task), task.campaign.ls_generation)
         task.save(update_fields=["state", "updated"])
     audit(
         "labeling.record_annotation",
@@ -179,16 +213,22 @@ def _settle(task: AnnotationTask, cause: Annotation, reading: Reading | None = N
     labels_arrived.send(Annotation, campaign=task.campaign)
 
 
-def _state(standing: list[Annotation]) -> AnnotationTask.State:
-    submitted = [row for row in standing if row.kind == Annotation.Kind.SUBMITTED]
-    if any(not row.problems for row in submitted):
+def _state(standing: list[Annotation], generation: int) -> AnnotationTask.State:
+    if any(row.kind == Annotation.Kind.SUBMITTED and not row.problems for row in standing):
         return AnnotationTask.State.SUBMITTED
-    if submitted:
+    # What an earlier project left undone was given to annotators again, in this one.
+    here = [row for row in standing if row.ls_generation == generation]
+    if any(row.kind == Annotation.Kind.SUBMITTED for row in here):
         return AnnotationTask.State.RETURNED
-    return AnnotationTask.State.SKIPPED if standing else AnnotationTask.State.OPEN
+    return AnnotationTask.State.SKIPPED if here else AnnotationTask.State.OPEN
 
 
-def _parse(payload: Json) -> _Submission:
+def read_submission(payload: Json) -> Submission:
+    """Read an annotation's JSON.
+
+    Raises:
+        BadAnnotation: It has no usable id or time.
+    """
     payload = clean_json(payload)
     identifier, updated = payload.get("id"), payload.get("updated_at") or payload.get("created_at")
     if type(identifier) is not int or not 0 < identifier < 2**63:
@@ -204,7 +244,7 @@ def _parse(payload: Json) -> _Submission:
         annotator = annotator.get("id")
     prediction = payload.get("prediction")
     version = prediction.get("model_version") if isinstance(prediction, dict) else None
-    return _Submission(
+    return Submission(
         annotation=identifier,
         updated=moment if moment.tzinfo else moment.replace(tzinfo=UTC),
         skipped=payload.get("was_cancelled") is True,

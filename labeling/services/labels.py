@@ -45,10 +45,13 @@ class Changes:
         return {"drawn": len(self.drawn), "changed": len(self.changed), "retired": len(self.retired)}
 
 
-def label_origin(ls_annotation_id: int, region: str) -> str:
+def label_origin(annotation: Annotation, region: str) -> str:
     """The name of a label that comes from an annotation's region; unusable region ids are replaced by their hash."""
     plain = region.isascii() and region.isprintable() and len(region) <= 60
-    return f"ls:{ls_annotation_id}:{region if plain else sha256(region.encode()).hexdigest()[:32]}"
+    number: int | str = annotation.ls_annotation_id
+    if annotation.ls_generation:
+        number = f"{annotation.ls_generation}/{number}"
+    return f"ls:{number}:{region if plain else sha256(region.encode()).hexdigest()[:32]}"
 
 
 def settle_labels(task: AnnotationTask, holding: Annotation | None, shapes: Sequence[Shape], cause: Cause) -> Changes:
@@ -67,7 +70,7 @@ def settle_labels(task: AnnotationTask, holding: Annotation | None, shapes: Sequ
     drawn: set[str] = set()
     if holding is not None:
         for shape in shapes:
-            origin = label_origin(holding.ls_annotation_id, shape.region)
+            origin = label_origin(holding, shape.region)
             drawn.add(origin)
             _draw(task, labels.get(origin), origin, shape, classes[shape.class_name], holding, cause, changes)
     for origin, label in labels.items():

@@ -25,6 +25,7 @@ from labeling.labelstudio.preannotations import NO_MODEL, Preannotations
 from labeling.locks import exclusive
 from labeling.models import AnnotationTask, Campaign, Preannotation, PredictedInstance, Prediction
 from labeling.selectors import champion_name
+from labeling.services.identity import own_project
 from labeling.services.projects import ensure_project
 from thawloop.core.models import Job
 from thawloop.core.services import audit, enqueue
@@ -185,6 +186,9 @@ def tidy_preannotations(campaign: Campaign, *, go_on: Callable[[], bool] = lambd
 
     Returns:
         Of how many tasks some were removed.
+
+    Raises:
+        ExchangeStopped, LabelStudioUnavailable: as `own_project`.
     """
     count = 0
     with Client() as client:
@@ -193,6 +197,8 @@ def tidy_preannotations(campaign: Campaign, *, go_on: Callable[[], bool] = lambd
                 campaign.refresh_from_db()
                 tasks = _replaced(campaign).order_by("task__ls_task_id").values_list("task__ls_task_id", flat=True)
                 some = [task for task in tasks.distinct()[:REMOVED_AT_ONCE] if task is not None]
+                if some:
+                    own_project(campaign, client)  # or the numbers would be somebody else's tasks
                 for task in some:
                     _remove_replaced(campaign, task, client)
             count += len(some)

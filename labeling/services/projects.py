@@ -9,10 +9,12 @@ from django.urls import reverse
 from django.utils.crypto import salted_hmac
 
 from labeling.labelstudio.client import Client
-from labeling.labelstudio.config import labeling_config
-from labeling.labelstudio.errors import LabelStudioMissing, LabelStudioRefused, ProjectGone
+from labeling.labelstudio.config import NOTE, labeling_config
+from labeling.labelstudio.errors import ExchangeStopped, LabelStudioRefused
 from labeling.locks import exclusive
 from labeling.models import Campaign
+from labeling.services.identity import mark_of, own_project
+from labeling.services.secrets import ml_backend_secret, webhook_secret
 from thawloop.core.errors import Refused
 from thawloop.core.services import audit
 
@@ -33,6 +35,7 @@ VIEW = {"title": "In order of acquisition", "type": "list", "target": "tasks", "
 VIEW_TITLES = (VIEW["title"], "By uncertainty")  # as earlier versions called it
 # Not the name of the predictions shown: where they are the same, nothing is shown while the ML backend is down.
 ML_BACKEND_TITLE = "ThawLoop"
+CORRECTIONS_TITLE = "To be corrected"
 ML_BACKEND_USER = "label-studio"
 
 
@@ -46,7 +49,7 @@ def ensure_project(campaign: Campaign, client: Client | None = None) -> int:
 
     Raises:
         Refused: The campaign cannot be shown, or the webhook secret is not set.
-        ProjectGone: The project was deleted in Label Studio.
+        ExchangeStopped: The project is gone or somebody else's, or the exchange waits for a lead.
         LabelStudioUnavailable: Label Studio does not answer, or not to us.
     """
     if not settings.THAWLOOP_WEBHOOK_SECRET:
@@ -58,11 +61,13 @@ def ensure_project(campaign: Campaign, client: Client | None = None) -> int:
     with exclusive("project", campaign):
         campaign.refresh_from_db()
         found = _project(campaign, client, config)
+        _corrections_view(campaign, client)
         noted: dict[str, Any] = {
             "ls_view_id": _view(campaign, client),
             "ls_webhook_id": _webhook(campaign, client),
-            "ls_ml_backend_id": _ml_backend(campaign, client),
         }
+        noted["ls_ml_backend_id"], told = _ml_backend(campaign, client)
+        noted["ls_connections"] = connections() if told else ""
         noted["ls_shown"] = _shown(campaign, client)
         if any(getattr(campaign, name) != value for name, value in noted.items()):
             for name, value in noted.items():
@@ -71,29 +76,24 @@ def ensure_project(campaign: Campaign, client: Client | None = None) -> int:
     return int(found["id"])
 
 
-def _mark(campaign: Campaign) -> str:
-    """What tells this installation's project of this campaign from all others."""
-    value = f"{campaign.pk}:{campaign.name}:{campaign.created.isoformat()}"
-    return f"thawloop:{salted_hmac('labeling.project', value).hexdigest()[:24]}"
+def connections() -> str:
+    """A digest of what Label Studio must know to reach us: if it differs from a campaign's, its project is outdated."""
+    known = [settings.THAWLOOP_CALLBACK_URL, webhook_secret(), settings.ML_BACKEND_URL, ml_backend_secret()]
+    return salted_hmac("labeling.connections", "\n".join(known)).hexdigest()[:32]
 
 
 def _project(campaign: Campaign, client: Client, config: str) -> dict[str, Any]:
     if campaign.ls_project_id is None:
-        mark = _mark(campaign)
+        mark = mark_of(campaign)
         project = next((found for found in client.projects() if mark in (found.get("description") or "")), None)
         project = client.project(project["id"]) if project else client.create_project(_new_project(campaign, config))
         campaign.ls_project_id, campaign.ls_shown = project["id"], ""
         campaign.save(update_fields=["ls_project_id", "ls_shown"])
         audit("labeling.ensure_project", campaign, after={"ls_project_id": project["id"]})
     else:
-        try:
-            project = client.project(campaign.ls_project_id)
-        except LabelStudioMissing as error:
-            raise ProjectGone(
-                f"Project {campaign.ls_project_id} of campaign {campaign.name} was deleted in Label Studio. "
-                "Its annotations and labels are safe here. To go on with a new project, run "
-                f"`manage.py sync --campaign {campaign.name} --new-project`."
-            ) from error
+        project = own_project(campaign, client)
+        if campaign.ls_stopped:  # a sync asked a lead: nothing is added before there is an answer
+            raise ExchangeStopped(campaign.ls_stopped)
     if project["sampling"] != SAMPLING:
         project = client.change_project(project["id"], {"sampling": SAMPLING})
     if project["label_config"].strip() != config:
@@ -110,7 +110,7 @@ def _project(campaign: Campaign, client: Client, config: str) -> dict[str, Any]:
 def _new_project(campaign: Campaign, config: str) -> dict[str, Any]:
     return {
         "title": campaign.title[:50] if len(campaign.title) >= 3 else f"Campaign {campaign.name}",
-        "description": f"Campaign {campaign.name} ({_mark(campaign)}: ThawLoop finds its project by this)",
+        "description": f"Campaign {campaign.name} ({campaign.ls_mark}: ThawLoop knows its project by this)",
         "label_config": config,
         "maximum_annotations": 1,
         "show_collab_predictions": True,
@@ -129,11 +129,21 @@ def _view(campaign: Campaign, client: Client) -> int:
     return int(client.create_view(campaign.ls_project_id, VIEW)["id"])
 
 
+def _corrections_view(campaign: Campaign, client: Client) -> None:
+    """A tab in which annotators find the submissions that they have to correct."""
+    assert campaign.ls_project_id is not None
+    if any(view.get("data", {}).get("title") == CORRECTIONS_TITLE for view in client.views(campaign.ls_project_id)):
+        return
+    noted = {"filter": f"filter:tasks:data.{NOTE}", "operator": "empty", "type": "String", "value": False}
+    data = {"title": CORRECTIONS_TITLE, "type": "list", "target": "tasks", "ordering": ["tasks:id"]}
+    client.create_view(campaign.ls_project_id, data | {"filters": {"conjunction": "and", "items": [noted]}})
+
+
 def _webhook(campaign: Campaign, client: Client) -> int:
     assert campaign.ls_project_id is not None
     wanted = {
         "url": settings.THAWLOOP_CALLBACK_URL.rstrip("/") + reverse("labelstudio-webhook", args=[campaign.name]),
-        "headers": {SECRET_HEADER: settings.THAWLOOP_WEBHOOK_SECRET},
+        "headers": {SECRET_HEADER: webhook_secret()},
         "actions": WEBHOOK_ACTIONS,
         "send_payload": True,
         "send_for_all_actions": False,
@@ -155,8 +165,12 @@ def _webhook(campaign: Campaign, client: Client) -> int:
     return int(hook["id"])
 
 
-def _ml_backend(campaign: Campaign, client: Client) -> int | None:
-    """Connect the ML backend. None while it is not up: predictions are pushed anyway, and it is tried again."""
+def _ml_backend(campaign: Campaign, client: Client) -> tuple[int | None, bool]:
+    """Connect the ML backend. None while it is not up: predictions are pushed anyway, and it is tried again.
+
+    Returns:
+        Its number, and whether Label Studio knows its address and password.
+    """
     project = campaign.ls_project_id
     assert project is not None
     wanted = {"url": settings.ML_BACKEND_URL, "title": ML_BACKEND_TITLE}
@@ -167,14 +181,13 @@ def _ml_backend(campaign: Campaign, client: Client) -> int | None:
         if ours is None:
             description = {"description": "Stored predictions of the champion"}
             ours = client.create_ml_backend({"project": project} | wanted | description | _ml_backend_login())
-        elif any(ours[name] != value for name, value in wanted.items()):
+        elif campaign.ls_connections != connections() or any(ours[name] != value for name, value in wanted.items()):
             client.change_ml_backend(ours["id"], {"project": project} | wanted | _ml_backend_login())
     except LabelStudioRefused as error:
         log.warning("the ML backend is not connected yet", campaign=campaign.name, url=wanted["url"], why=str(error))
-    if ours is None:
-        return None
+        return (None, True) if ours is None else (int(ours["id"]), False)
     _drop_backend_webhook(project, client)
-    return int(ours["id"])
+    return int(ours["id"]), True
 
 
 def _shown(campaign: Campaign, client: Client) -> str:
@@ -194,8 +207,8 @@ def _shown(campaign: Campaign, client: Client) -> str:
 
 
 def _ml_backend_login() -> dict[str, str]:
-    """The ML backend lets in who knows the webhook secret."""
-    password = settings.THAWLOOP_WEBHOOK_SECRET
+    """The ML backend lets in who knows its secret."""
+    password = ml_backend_secret()
     return {"auth_method": "BASIC_AUTH", "basic_auth_user": ML_BACKEND_USER, "basic_auth_pass": password}
 
 

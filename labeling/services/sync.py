@@ -1,8 +1,6 @@
 """Reconciliation with Label Studio: whatever webhooks missed is found, and what waits to be pushed is pushed."""
 
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import structlog
 from django.core.cache import cache
@@ -10,62 +8,50 @@ from django.db import transaction
 from django.utils import timezone
 
 from labeling.labelstudio.client import Client
-from labeling.labelstudio.errors import LabelStudioMissing, ProjectGone
-from labeling.labelstudio.people import known_people
+from labeling.labelstudio.errors import ExchangeStopped, LabelStudioRefused, RemovalsUnconfirmed
 from labeling.locks import exclusive
-from labeling.models import Annotation, AnnotationTask, Campaign, WebhookEvent
-from labeling.services.annotations import record_annotation, record_deletion, withdraw_task
+from labeling.models import AnnotationTask, Campaign, WebhookEvent
+from labeling.services.identity import resumed
 from labeling.services.preannotations import has_outdated_preannotations, refresh_preannotations
+from labeling.services.projects import connections, ensure_project
+from labeling.services.pull import ACCEPT, OVERLAP, Pull, SyncReport, in_label_studio
 from labeling.services.tasks import push_tasks
-from labeling.services.webhooks import enqueue_processing, find_task
+from labeling.services.webhooks import enqueue_processing
 from thawloop.core.context import acting
-from thawloop.core.errors import Refused
+from thawloop.core.errors import Conflict, Refused
 from thawloop.core.services import audit
 
 log = structlog.get_logger(__name__)
-Json = dict[str, Any]
 
-# Label Studio stamps a change before it commits it: look back so far.
-OVERLAP = timedelta(seconds=60)
 # If its number of tasks is not what we think, all are compared; not more often than this.
 FULL_COMPARISON = timedelta(minutes=10)
 
 
-@dataclass
-class SyncReport:
-    """What a sync found and did."""
-
-    seen: int = 0
-    recorded: int = 0
-    deleted: int = 0
-    withdrawn: int = 0
-    pushed: int = 0
-    refreshed: int = 0
-    bad: int = 0
-
-    def __bool__(self) -> bool:
-        return any([self.recorded, self.deleted, self.withdrawn, self.pushed, self.refreshed, self.bad])
-
-
-def sync(campaign: Campaign, *, full: bool = False) -> SyncReport:
+def sync(campaign: Campaign, *, full: bool = False, accept_removals: int | None = None) -> SyncReport:
     """Make what we know of a campaign's annotations equal to what Label Studio holds; if it is active, push what waits.
 
     Annotations that changed are recorded. An annotation that is gone becomes a DELETED row and its labels are retired;
-    a task that is gone becomes WITHDRAWN, its annotations deleted; it is not pushed again.
+    a task that is gone becomes WITHDRAWN, its annotations deleted; it is not pushed again. More than a few such
+    removals at once wait for a lead, and so does everything if the project is not the campaign's own.
 
     Args:
         campaign: The campaign.
         full: Compare every task, not only those that changed since the last sync.
+        accept_removals: How many removals a lead accepts: the number that an earlier sync named.
 
     Raises:
-        ProjectGone: Its project was deleted in Label Studio.
+        ExchangeStopped: It waits for a lead; `campaign.ls_stopped` says why. What is new was recorded.
         LabelStudioUnavailable: Label Studio does not answer, or not to us. What was done until then stays done.
     """
     report = SyncReport()
+    if accept_removals is not None:
+        audit(ACCEPT, campaign, after={"removals": accept_removals})
     with acting(name="sync"):
         if campaign.ls_project_id is not None:
             with exclusive("sync", campaign), Client() as client:
-                _pull(campaign, campaign.ls_project_id, client, report, full=full)
+                _pull(campaign, client, report, full=full, accepted=accept_removals)
+            if campaign.ls_connections != connections():
+                ensure_project(campaign)
         if campaign.state == Campaign.State.ACTIVE:
             if campaign.tasks.filter(state=AnnotationTask.State.PENDING).exists():
                 report.pushed = push_tasks(campaign)
@@ -75,34 +61,36 @@ def sync(campaign: Campaign, *, full: bool = False) -> SyncReport:
 
 
 def new_project(campaign: Campaign) -> int:
-    """Forget a campaign's project that was deleted in Label Studio, so that the next push makes a new one.
+    """Leave a campaign's project, so that the next push makes a new one: it is gone, or what has its number is another.
 
-    Annotations and labels stay as they are. Tasks that waited for an annotator wait to be pushed again.
+    Also one that holds less than it did, as after its database was restored from a backup: what is new in it is
+    recorded first. Annotations and labels stay as they are; their numbers are the old project's from now on. Tasks
+    that waited for an annotator, or for a correction, wait to be pushed again.
 
     Returns:
         How many tasks wait.
 
     Raises:
-        Refused: The project is still there.
+        Conflict: The project is still there, with all that it held.
     """
     if campaign.ls_project_id is None:
         return 0
-    with exclusive("push", campaign), Client() as client:
-        try:
-            client.project(campaign.ls_project_id)
-        except LabelStudioMissing:
-            before = {"ls_project_id": campaign.ls_project_id}
-        else:
-            raise Refused(f"Project {campaign.ls_project_id} of campaign {campaign.name} is still in Label Studio.")
+    with exclusive("push", campaign), exclusive("sync", campaign), Client() as client:
+        campaign.refresh_from_db()
+        _take_leave(campaign, client)
+        before = {"ls_project_id": campaign.ls_project_id, "ls_generation": campaign.ls_generation}
+        undone = [AnnotationTask.State.OPEN, AnnotationTask.State.SKIPPED, AnnotationTask.State.RETURNED]
         with transaction.atomic():
-            waiting = campaign.tasks.filter(state__in=[AnnotationTask.State.OPEN, AnnotationTask.State.SKIPPED])
-            count = waiting.update(state=AnnotationTask.State.PENDING)
-            # Ids of the old project: looked for in the new one, they would pass for tasks that somebody deleted.
+            count = campaign.tasks.filter(state__in=undone).update(state=AnnotationTask.State.PENDING)
+            # Numbers of the old project: looked for in the new one, they would pass for tasks that somebody deleted.
             campaign.tasks.update(ls_task_id=None)
             for name in ("ls_project_id", "ls_view_id", "ls_webhook_id", "ls_ml_backend_id", "ls_synced_until"):
                 setattr(campaign, name, None)
+            campaign.ls_mark = ""
+            campaign.ls_generation += 1
             campaign.save()
             audit("labeling.new_project", campaign, before=before, after={"waiting": count})
+            resumed(campaign)
     return count
 
 
@@ -139,68 +127,46 @@ def reconcile_events() -> list[str]:
     return [f"{campaign.name}: webhooks waited to be processed" for campaign in campaigns]
 
 
-def _pull(campaign: Campaign, project: int, client: Client, report: SyncReport, *, full: bool) -> None:
+def _pull(campaign: Campaign, client: Client, report: SyncReport, *, full: bool, accepted: int | None) -> None:
+    campaign.refresh_from_db()
     try:
-        count = client.project(project)["task_number"]
-    except LabelStudioMissing as error:
-        raise ProjectGone(
-            f"Project {project} of campaign {campaign.name} was deleted in Label Studio. Its annotations and labels "
-            "are safe here. To go on with a new project, run "
-            f"`manage.py sync --campaign {campaign.name} --new-project`."
-        ) from error
-    began = client.server_time
-    known = dict(_in_label_studio(campaign).values_list("ls_task_id", "pk"))
-    full = full or campaign.ls_synced_until is None or (count != len(known) and _comparison_due(campaign))
-    since = None if full or campaign.ls_synced_until is None else campaign.ls_synced_until - OVERLAP
-    seen = set()
-    for found in client.tasks(project, changed_since=since):
-        seen.add(found["id"])
-        _take(campaign, found, client, report)
-    report.seen = len(seen)
-    if full:
-        for identifier, pk in known.items():
-            if identifier not in seen and not client.has_task(identifier):
-                withdraw_task(campaign.tasks.get(pk=pk))
-                report.withdrawn += 1
+        pull = Pull(campaign, client, report)
+    except ExchangeStopped:
+        cache.delete(_comparison_key(campaign))  # when its project is there again, everything is compared
+        raise
+    counts_differ = pull.task_count != in_label_studio(campaign).count()
+    wanted = full or accepted is not None or campaign.ls_synced_until is None
+    compare_all = wanted or ((counts_differ or bool(campaign.ls_stopped)) and _comparison_due(campaign))
+    pull.changes(None if compare_all or campaign.ls_synced_until is None else campaign.ls_synced_until - OVERLAP)
+    if compare_all:
         cache.set(_comparison_key(campaign), True, FULL_COMPARISON.total_seconds())
-    if began is not None:
-        Campaign.objects.filter(pk=campaign.pk).update(ls_synced_until=began)
-        campaign.ls_synced_until = began
+    elif campaign.ls_removals is not None:
+        raise RemovalsUnconfirmed(campaign.ls_stopped, campaign.ls_removals)
+    pull.finish(accepted)
+    resumed(campaign)
+    Campaign.objects.filter(pk=campaign.pk).update(ls_synced_until=pull.began)
+    campaign.ls_synced_until = pull.began
 
 
-def _take(campaign: Campaign, found: Json, client: Client, report: SyncReport) -> None:
-    """Record what a task in Label Studio holds, and what it does not hold any more."""
-    task = find_task(campaign, found)
-    if task is None:
+def _take_leave(campaign: Campaign, client: Client) -> None:
+    """Record what is new in the project that is left, if it is the campaign's own and holds less than it did."""
+    try:
+        pull = Pull(campaign, client, SyncReport())
+    except ExchangeStopped:
         return
-    standing = set(
-        task.annotations.filter(superseded_by__isnull=True)
-        .exclude(kind=Annotation.Kind.DELETED)
-        .values_list("ls_annotation_id", flat=True)
-    )
-    versions = {prediction["id"]: prediction.get("model_version") for prediction in found.get("predictions", [])}
-    annotations = found.get("annotations", [])
-    people = known_people(annotations, client)
-    for payload in annotations:
-        standing.discard(payload.get("id"))
-        version = versions.get(payload.get("parent_prediction"))
-        payload.setdefault("prediction", {"model_version": version})
-        before = task.annotations.count()
-        try:
-            record_annotation(task, payload, people=people)
-        except Refused as error:
-            report.bad += 1
-            log.warning("annotation not recorded", campaign=campaign.name, task=str(task.pk), why=str(error))
-        report.recorded += task.annotations.count() > before
-    for identifier in standing:
-        # The listing may be older than the annotation: ask for it by its own address.
-        if not client.has_annotation(identifier):
-            record_deletion(task, identifier)
-            report.deleted += 1
-
-
-def _in_label_studio(campaign: Campaign) -> Any:
-    return campaign.tasks.filter(ls_task_id__isnull=False).exclude(state=AnnotationTask.State.WITHDRAWN)
+    number = campaign.ls_project_id
+    with acting(name="sync"):
+        pull.changes(None)
+    if not pull.would_ask:
+        raise Conflict(
+            f"Project {number} of campaign {campaign.name} is still in Label Studio, with all that it held: the "
+            "campaign goes on in it."
+        )
+    title = f"Left: {client.project(pull.number)['title']}"[:50]
+    try:
+        client.change_project(pull.number, {"title": title})
+    except LabelStudioRefused as error:
+        log.warning("the project that was left keeps its name", project=number, why=str(error))
 
 
 def _comparison_key(campaign: Campaign) -> str:

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import BigIntegerField, Case, Min, When
 
 from labeling.labelstudio.client import Client
-from labeling.labelstudio.config import picture_name, shown_modalities
+from labeling.labelstudio.config import NOTE, picture_name, shown_modalities
 from labeling.labelstudio.errors import LabelStudioUnavailable
 from labeling.locks import exclusive
 from labeling.models import AnnotationTask, Campaign
@@ -133,6 +133,7 @@ def _data(task: AnnotationTask, modalities: Sequence[Modality]) -> Json:
     return {
         **pictures,
         TASK_ID: str(task.pk),
+        NOTE: "",
         "tile": task.tile.key,
         "batch": task.batch.number if task.batch else None,
     }

@@ -1,35 +1,42 @@
-"""Webhooks: stored as they come, made sense of later. They are hints; `sync` finds what they missed."""
+"""Webhooks are hints: their numbers are stored, and what changed is then read from Label Studio itself.
+
+Label Studio shows a webhook's headers, our secret among them, to all its users: anybody there can send a hint. It is
+never believed, only followed, and equal or many hints cost no more than one. `sync` finds what hints missed.
+"""
 
 import hmac
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 import structlog
-from django.conf import settings
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from labeling.errors import BadWebhook, WrongSecret
 from labeling.labelstudio.cleaning import clean_json
-from labeling.labelstudio.people import known_people
-from labeling.models import Annotation, AnnotationTask, Campaign, WebhookEvent
-from labeling.services.annotations import record_annotation, record_deletion, withdraw_task
+from labeling.labelstudio.client import Client
+from labeling.locks import exclusive
+from labeling.models import Annotation, Campaign, WebhookEvent
 from labeling.services.projects import SECRET_HEADER
-from labeling.services.tasks import TASK_ID
+from labeling.services.pull import OVERLAP, Pull, SyncReport
+from labeling.services.secrets import webhook_secret
 from thawloop.core.context import acting
 from thawloop.core.errors import Refused
 from thawloop.core.services import enqueue
 
 log = structlog.get_logger(__name__)
+Json = dict[str, Any]
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+MAX_NUMBERS = 10_000  # named by one hint; a sync finds the others
+MAX_WAITING = 1_000  # hints of a campaign; what more of them would say, a sync finds
+MAX_TASKS = 500  # read by their numbers; rather than more, all that changed lately are read
 ACTOR = "label studio"
 
 
 def receive_webhook(campaign: Campaign, body: bytes, headers: Mapping[str, str]) -> WebhookEvent:
-    """Store a webhook of Label Studio and have it processed soon.
+    """Store a hint of Label Studio, once while it waits, and have it followed soon.
 
     Args:
         campaign: Whose project it says it is from.
@@ -40,7 +47,7 @@ def receive_webhook(campaign: Campaign, body: bytes, headers: Mapping[str, str])
         WrongSecret: The secret is missing or wrong.
         BadWebhook: The body is no JSON object with an action.
     """
-    secret = settings.THAWLOOP_WEBHOOK_SECRET
+    secret = webhook_secret()
     if not secret or not hmac.compare_digest(headers.get(SECRET_HEADER, "").encode(), secret.encode()):
         raise WrongSecret(f"The header {SECRET_HEADER} does not hold our secret.")
     try:
@@ -50,143 +57,130 @@ def receive_webhook(campaign: Campaign, body: bytes, headers: Mapping[str, str])
     action = payload.get("action") if isinstance(payload, dict) else None
     if not isinstance(action, str) or not action:
         raise BadWebhook("The body is no object with an `action`.")
+    hint = WebhookEvent(campaign=campaign, action=action[:50], payload=_numbers(payload))
+    waiting = WebhookEvent.objects.filter(campaign=campaign, processed__isnull=True)
     with transaction.atomic():
-        event = WebhookEvent.objects.create(campaign=campaign, action=action[:50], payload=payload)
+        event = waiting.filter(action=hint.action, payload=hint.payload).first()
+        if event is None and waiting.count() >= MAX_WAITING:
+            event = waiting.first()
+        if event is None:
+            hint.save()
         enqueue_processing(campaign)
-    return event
+    return event or hint
 
 
 def enqueue_processing(campaign: Campaign) -> None:
-    """Have a worker process the campaign's stored webhooks."""
+    """Have a worker follow the campaign's stored hints."""
     enqueue("labeling.jobs.process_events", key=f"events:campaign:{campaign.pk}", args={"campaign": campaign.pk})
 
 
 def process_pending_events(campaign: Campaign, *, go_on: Callable[[], bool] = lambda: True) -> int:
-    """Process the campaign's stored webhooks in the order they came, each in its own transaction.
+    """Follow the campaign's stored hints, all that wait at once. Following one twice changes nothing.
 
-    One that fails keeps its error and does not hold up the others; the reconciler brings what it would have brought.
+    One that leads nowhere keeps the reason and does not hold up the others. While a sync reads the project, they wait.
 
     Args:
-        campaign: Whose webhooks.
-        go_on: Asked before each whether to go on.
+        campaign: Whose hints.
+        go_on: Asked before each round whether to go on.
 
     Returns:
-        How many were processed.
+        How many were followed.
     """
     count = 0
-    while go_on() and _process_next(campaign):
-        count += 1
+    while go_on():
+        with exclusive("sync", campaign, wait=False) as ours:
+            waiting = WebhookEvent.objects.filter(campaign=campaign, processed__isnull=True).order_by("id")
+            events = list(waiting[:MAX_WAITING]) if ours else []
+            if not events:
+                return count
+            _follow(campaign, events)
+            count += len(events)
     return count
 
 
-def process_event(event: WebhookEvent) -> None:
-    """Do what a stored webhook says. Doing it twice changes nothing.
-
-    Raises:
-        BadWebhook: It does not fit the campaign, or misses what its action needs.
-        BadAnnotation: An annotation in it has no usable id or time.
-    """
-    campaign, payload = event.campaign, event.payload
-    if campaign is None:
-        raise BadWebhook("The campaign it was meant for is gone.")
-    project = payload.get("project")
-    if not isinstance(project, dict) or project.get("id") != campaign.ls_project_id:
-        raise BadWebhook(f"It is from another project than {campaign.ls_project_id}, campaign {campaign.name}'s.")
-    handler = _HANDLERS.get(event.action)
-    if handler is None:
-        log.info("webhook ignored", action=event.action, campaign=campaign.name)
-        return
-    with acting(name=ACTOR):
-        handler(campaign, payload)
-
-
-def find_task(campaign: Campaign, found: dict[str, Any]) -> AnnotationTask | None:
-    """Our task of a task in Label Studio. One that a killed push had not noted yet is noted now."""
-    identifier = (found.get("data") or {}).get(TASK_ID)
-    if not isinstance(identifier, str) or type(found.get("id")) is not int:
-        return None
-    try:
-        task = campaign.tasks.filter(pk=UUID(identifier)).first()
-    except ValueError:
-        return None
-    if task is not None and task.state == AnnotationTask.State.PENDING:
-        campaign.tasks.filter(pk=task.pk, state=AnnotationTask.State.PENDING).update(
-            ls_task_id=found["id"], state=AnnotationTask.State.OPEN
-        )
-        task.refresh_from_db()
-    return task
-
-
-def _process_next(campaign: Campaign) -> bool:
-    waiting = WebhookEvent.objects.filter(campaign=campaign, processed__isnull=True).order_by("id")
-    with transaction.atomic():
-        event = waiting.select_for_update(of=("self",)).first()
-        if event is None:
-            return False
+def _follow(campaign: Campaign, events: Sequence[WebhookEvent]) -> None:
+    campaign.refresh_from_db()
+    tasks: set[int] = set()
+    leading = []
+    for event in events:
+        event.error = ""
         try:
-            with transaction.atomic():
-                process_event(event)
-        except OperationalError:
-            raise  # the database: neither the event's fault nor its end
+            named = _tasks_of(campaign, event)
         except Refused as error:
             event.error = str(error)
-        except Exception as error:
-            log.exception("a webhook could not be processed", webhook=event.pk)
-            event.error = f"{type(error).__name__}: {error}"[:2000]
+        else:
+            tasks |= named
+            leading += [event] if named else []
+    problem = _read(campaign, tasks) if tasks else ""
+    for event in leading:
+        event.error = problem
+    now = timezone.now()
+    for event in events:
+        event.processed = now
         if event.error:
-            log.warning("webhook not processed", webhook=event.pk, action=event.action, why=event.error)
-        event.processed = timezone.now()
-        event.save(update_fields=["processed", "error"])
-    return True
+            log.warning("webhook not followed", webhook=event.pk, action=event.action, why=event.error)
+    WebhookEvent.objects.bulk_update(events, ["processed", "error"], batch_size=200)
 
 
-def _annotation_changed(campaign: Campaign, payload: dict[str, Any]) -> None:
-    annotations, tasks = _as_list(payload.get("annotation")), _as_list(payload.get("task"))
-    by_id = {task.get("id"): task for task in tasks}
-    people = known_people(annotations)
-    for annotation in annotations:
-        # A single annotation comes with its task; bulk ones name theirs.
-        found = by_id.get(annotation.get("task")) or (tasks[0] if len(tasks) == 1 else None)
-        task = find_task(campaign, found) if found else _known_task(campaign, annotation.get("task"))
-        if task is None:
-            log.info("annotation of a task that is not ours", campaign=campaign.name, annotation=annotation.get("id"))
-            continue
-        record_annotation(task, annotation, people=people)
+def _read(campaign: Campaign, tasks: set[int]) -> str:
+    """Read some tasks from Label Studio; returns what went wrong. What is not read now, the next sync reads."""
+    try:
+        with acting(name=ACTOR), Client() as client:
+            pull = Pull(campaign, client, SyncReport())
+            if len(tasks) > MAX_TASKS and campaign.ls_synced_until is not None:
+                pull.changes(campaign.ls_synced_until - OVERLAP)
+            elif len(tasks) <= MAX_TASKS:
+                pull.some(tasks)
+            pull.finish()
+    except OperationalError:
+        raise  # the database: neither the hints' fault nor their end
+    except Refused as error:
+        return str(error)
+    except Exception as error:
+        log.exception("webhooks could not be followed", campaign=campaign.name)
+        return f"{type(error).__name__}: {error}"[:2000]
+    return " ".join(pull.problems)[:2000]
 
 
-def _annotations_deleted(campaign: Campaign, payload: dict[str, Any]) -> None:
-    for identifier in _ids(payload.get("annotations")):
-        known = Annotation.objects.filter(task__campaign=campaign, ls_annotation_id=identifier).select_related("task")
-        if (annotation := known.first()) is not None:
-            record_deletion(annotation.task, identifier)
+def _tasks_of(campaign: Campaign, event: WebhookEvent) -> set[int]:
+    """Numbers of the tasks that a hint is about."""
+    hint = event.payload
+    if isinstance(hint.get("project"), dict):  # stored whole, by an earlier version
+        hint = _numbers(hint)
+    if hint.get("project") != campaign.ls_project_id or campaign.ls_project_id is None:
+        raise BadWebhook(f"It is from another project than {campaign.ls_project_id}, campaign {campaign.name}'s.")
+    known = Annotation.objects.filter(
+        task__campaign=campaign,
+        task__ls_task_id__isnull=False,
+        ls_generation=campaign.ls_generation,
+        ls_annotation_id__in=hint["annotations"],
+    )
+    return {*hint["tasks"], *known.values_list("task__ls_task_id", flat=True)}
 
 
-def _tasks_deleted(campaign: Campaign, payload: dict[str, Any]) -> None:
-    for identifier in _ids(payload.get("tasks")):
-        if (task := _known_task(campaign, identifier)) is not None:
-            withdraw_task(task)
+def _numbers(payload: Json) -> Json:
+    """All that is kept of a webhook: the numbers of its project, tasks and annotations.
+
+    Label Studio puts one or several under the same singular key, and names of deleted ones only their numbers.
+    """
+    project = payload.get("project")
+    annotations = [*_objects(payload.get("annotation")), *_objects(payload.get("annotations"))]
+    tasks = [*_objects(payload.get("task")), *_objects(payload.get("tasks"))]
+    of_annotations = [annotation["task"] for annotation in annotations if _is_number(annotation.get("task"))]
+    return {
+        "project": project.get("id") if isinstance(project, dict) and _is_number(project.get("id")) else None,
+        "tasks": sorted({*_ids(tasks), *of_annotations})[:MAX_NUMBERS],
+        "annotations": sorted(set(_ids(annotations)))[:MAX_NUMBERS],
+    }
 
 
-_HANDLERS: dict[str, Callable[[Campaign, dict[str, Any]], None]] = {
-    "ANNOTATION_CREATED": _annotation_changed,
-    "ANNOTATION_UPDATED": _annotation_changed,
-    "ANNOTATIONS_CREATED": _annotation_changed,
-    "ANNOTATIONS_DELETED": _annotations_deleted,
-    "TASKS_DELETED": _tasks_deleted,
-}
+def _objects(value: Any) -> list[Json]:
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
 
 
-def _known_task(campaign: Campaign, identifier: Any) -> AnnotationTask | None:
-    return campaign.tasks.filter(ls_task_id=identifier).first() if type(identifier) is int else None
+def _ids(items: Sequence[Json]) -> list[int]:
+    return [item["id"] for item in items if _is_number(item.get("id"))]
 
 
-def _as_list(value: Any) -> list[dict[str, Any]]:
-    """Label Studio puts one or several under the same singular key."""
-    items = value if isinstance(value, list) else [value]
-    if not items or not all(isinstance(item, dict) for item in items):
-        raise BadWebhook("It names no annotation or task.")
-    return items
-
-
-def _ids(value: Any) -> list[int]:
-    return [item["id"] for item in _as_list(value) if type(item.get("id")) is int]
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**31

@@ -13,12 +13,12 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from django.conf import settings
 from django.core.signals import request_finished, request_started
 from django.db import Error as DatabaseError
 from django.db import connection
 
 from labeling.services.projects import ML_BACKEND_USER
+from labeling.services.secrets import ml_backend_secret
 from ml_backend.server import MAX_BODY_BYTES
 from ml_backend.server.predictions import known_versions, model_version, predict
 
@@ -109,15 +109,12 @@ _ROUTES: dict[str, tuple[str, Callable[[Environ], Answer], bool]] = {
 
 
 def _check_login(authorization: str) -> None:
-    secret = settings.THAWLOOP_WEBHOOK_SECRET
-    if not secret:
-        return
     kind, _, encoded = authorization.partition(" ")
     try:
         given = b64decode(encoded, validate=True) if kind.lower() == "basic" else b""
     except ValueError:
         given = b""
-    if not hmac.compare_digest(given, f"{ML_BACKEND_USER}:{secret}".encode()):
+    if not hmac.compare_digest(given, f"{ML_BACKEND_USER}:{ml_backend_secret()}".encode()):
         raise HttpProblem(HTTPStatus.UNAUTHORIZED, "Log in with the user and password that Label Studio was given.")
 
 

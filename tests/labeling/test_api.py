@@ -76,6 +76,15 @@ def test_only_leads_ask_for_the_next_tiles(client_of, campaign):
         assert lead.post("/api/batches/", asked | nonsense, format="json").status_code == 400
 
 
+@pytest.mark.parametrize("chosen", [{"accept_removals": 12}, {"new_project": True}])
+def test_what_a_lead_decides_does_not_get_lost_in_a_sync_that_waits(client_of, campaign, chosen):
+    lead = client_of("lead")
+    lead.post("/api/campaigns/peel/sync/", {}, format="json")
+    assert lead.post("/api/campaigns/peel/sync/", chosen, format="json").status_code == 202
+    arguments = [job.args for job in Job.objects.order_by("created")]
+    assert arguments == [{"campaign": campaign.pk, "full": False}, {"campaign": campaign.pk, "full": False} | chosen]
+
+
 def test_a_lead_changes_settings_and_it_is_audited(client_of, campaign):
     lead = client_of("lead")
     answer = lead.patch("/api/campaigns/peel/", {"state": "paused", "score_threshold": 0.5}, format="json")

@@ -174,6 +174,14 @@ def meet_has_task(site: SimpleNamespace) -> None:
     assert not site.client.has_task(GONE)
 
 
+def meet_change_task(site: SimpleNamespace) -> None:
+    data = site.client.task(site.tasks[0])["data"] | {"note": "draw it again"}
+    assert site.client.change_task(site.tasks[0], data)["data"] == data
+    assert site.client.task(site.tasks[0])["data"] == data
+    some = site.client.tasks(site.project, only=[site.tasks[0], GONE])
+    assert [found["data"] for found in some] == [data]
+
+
 def meet_delete_task(site: SimpleNamespace) -> None:
     site.client.delete_task(site.tasks[0])
     assert [site.client.has_task(task) for task in site.tasks] == [False, True, True]

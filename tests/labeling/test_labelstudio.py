@@ -58,7 +58,8 @@ def test_a_project_is_made_once_and_kept_as_the_campaign_wants_it(campaign, clie
     assert hook["url"].endswith("/hooks/labelstudio/peel")
     assert sorted(hook["actions"]) == sorted(WEBHOOK_ACTIONS)
     assert hook["headers"] == {SECRET_HEADER: "a-long-secret"}
-    assert len(client.views(project)) == 1
+    titles = ["In order of acquisition", "To be corrected"]
+    assert sorted(view["data"]["title"] for view in client.views(project)) == titles
 
 
 def test_a_project_that_was_made_but_not_noted_is_found_again(campaign, client):
@@ -67,7 +68,7 @@ def test_a_project_that_was_made_but_not_noted_is_found_again(campaign, client):
         ls_project_id=None, ls_view_id=None, ls_webhook_id=None, ls_ml_backend_id=None
     )
     assert ensure_project(campaign) == project
-    assert len(client.webhooks(project)) == len(client.views(project)) == 1
+    assert (len(client.webhooks(project)), len(client.views(project))) == (1, 2)
 
 
 def test_a_moved_platform_corrects_its_webhook(campaign, client, settings):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ml_backend.server.application import MAX_BODY_BYTES, application
 from tests.labeling.build import build_champion, build_prediction, build_tasks
 
-SECRET = "a-long-secret"
+SECRET, WEBHOOK_SECRET = "a-long-secret", "what-annotators-can-read"
 LOGIN = "Basic " + b64encode(f"label-studio:{SECRET}".encode()).decode()
 
 
@@ -21,7 +21,7 @@ LOGIN = "Basic " + b64encode(f"label-studio:{SECRET}".encode()).decode()
 def secret(request):
     from django.test import override_settings
 
-    with override_settings(THAWLOOP_WEBHOOK_SECRET=SECRET):
+    with override_settings(THAWLOOP_ML_BACKEND_SECRET=SECRET, THAWLOOP_WEBHOOK_SECRET=WEBHOOK_SECRET):
         yield
 
 
@@ -113,10 +113,21 @@ def test_webhooks_are_acknowledged(db):
     assert call("/webhook", {"action": "START_TRAINING"}, login="")[0] == 200
 
 
-@pytest.mark.parametrize("login", ["", "Basic", "Basic !!!", "Bearer x", "Basic " + b64encode(b"a:b").decode()])
+@pytest.mark.parametrize(
+    "login",
+    [
+        "",
+        "Basic",
+        "Basic !!!",
+        "Bearer x",
+        "Basic " + b64encode(b"a:b").decode(),
+        "Basic " + b64encode(f"label-studio:{WEBHOOK_SECRET}".encode()).decode(),
+    ],
+)
 @pytest.mark.parametrize("path", ["/predict", "/setup"])
 def test_predictions_are_given_only_with_the_login(campaign, login, path):
     assert call(path, {"tasks": [], "project": "6.1"}, login=login)[0] == 401
+    assert call(path, {"tasks": [], "project": "6.1"})[0] == 200
 
 
 @pytest.mark.parametrize(

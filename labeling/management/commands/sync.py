@@ -22,7 +22,15 @@ class Command(ThawloopCommand):
         parser.add_argument(
             "--new-project",
             action="store_true",
-            help="make a new project for a campaign whose project was deleted in Label Studio",
+            help="leave the campaign's project and make a new one: it was deleted, its number is somebody else's now, "
+            "or it holds less than it did, as after Label Studio's database was restored from a backup",
+        )
+        parser.add_argument(
+            "--accept-removals",
+            type=int,
+            metavar="N",
+            help="so many tasks and annotations were deleted in Label Studio on purpose: the number that a sync named "
+            "when it stopped to ask",
         )
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -30,4 +38,5 @@ class Command(ThawloopCommand):
         campaign = self.get_campaign(options["campaign"])
         if options["new_project"]:
             new_project(campaign)
-        return {"campaign": campaign.name, **vars(sync(campaign, full=options["full"]))}
+        report = sync(campaign, full=options["full"], accept_removals=options["accept_removals"])
+        return {"campaign": campaign.name, **vars(report)}

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from labeling.models import Campaign
 from thawloop.core.errors import Refused
 from thawloop.core.models import Job
-from thawloop.core.services import cancel_job, retry_job
+from thawloop.core.services import cancel_job, enqueue, retry_job
 from thawloop.training import services as training
 from thawloop.training.models import ModelVersion, Promotion, Retraining
 
@@ -65,7 +66,28 @@ def _retry_job(campaign: Campaign, form: Mapping[str, str]) -> str:
     return f"{retry_job(_job(campaign, form))} was queued."
 
 
+def _accept_removals(campaign: Campaign, form: Mapping[str, str]) -> str:
+    count = form.get("removals", "")
+    if not count.isdecimal() or len(count) > 9:
+        raise Refused("How many removals are accepted? Reload the page.")
+    _exchange(campaign, accept_removals=int(count))
+    return f"{count} removals are accepted; they are being taken note of."
+
+
+def _new_project(campaign: Campaign, form: Mapping[str, str]) -> str:
+    _exchange(campaign, new_project=True)
+    return "A new project in Label Studio is being made."
+
+
+def _exchange(campaign: Campaign, **options: Any) -> None:
+    """By a job of its own: one that runs already knows nothing of what a lead has just decided."""
+    key = ":".join(["sync", str(campaign.pk), *options])
+    enqueue("labeling.jobs.synchronise", key=key, args={"campaign": campaign.pk, **options})
+
+
 ACTIONS = {
+    "accept-removals": LeadAction("labeling.sync_campaign", _accept_removals),
+    "new-project": LeadAction("labeling.sync_campaign", _new_project),
     "retrain": LeadAction("training.start_retraining", _retrain),
     "cancel-retraining": LeadAction("training.start_retraining", _cancel_retraining),
     "promote": LeadAction("training.promote_modelversion", _promote),

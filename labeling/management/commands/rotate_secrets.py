@@ -1,0 +1,38 @@
+"""`manage.py rotate_secrets`: replace the secrets by which Label Studio is known to us."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from labeling.models import Campaign
+from labeling.services.projects import ensure_project
+from labeling.services.secrets import rotate_secrets
+from thawloop.core.cli import ThawloopCommand
+from thawloop.core.errors import Refused
+
+
+class Command(ThawloopCommand):
+    """Replace the secrets of webhooks and ML backend, here and in Label Studio."""
+
+    help = (
+        "Replace the secrets by which Label Studio's webhooks and its calls to the ML backend are known, and tell "
+        "every project in Label Studio the new ones. No process has to be restarted, and no work is lost: what "
+        "annotators submit in between is found by the next sync. A project that cannot be told now is told by its "
+        "next sync."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Why."""
+        parser.add_argument("--reason", default="", help="for the audit trail")
+
+    def run(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Rotate, then bring every project up to date."""
+        rotate_secrets(options["reason"])
+        rows = []
+        for campaign in Campaign.objects.filter(ls_project_id__isnull=False):
+            try:
+                ensure_project(campaign)
+                told = "told"
+            except Refused as error:
+                told = str(error)
+            rows.append({"campaign": campaign.name, "project": campaign.ls_project_id, "label_studio": told})
+        return {"secrets": "replaced", "projects": rows}
