@@ -69,12 +69,13 @@ def misunderstood_annotations(campaign: Campaign) -> QuerySet[Annotation]:
 
 
 def covering_imports(campaign: Campaign) -> QuerySet[LabelImport]:
-    """The imports that make a statement about the tile of the outer query."""
+    """The imports that make a statement about the tile of the outer query: they cover it and lost nothing there."""
     # boxes first: most tiles are nowhere near a coverage
     near = LabelImport.objects.filter(
         campaign=campaign, withdrawn__isnull=True, coverage__bboverlaps=OuterRef("geometry")
     )
-    return near.filter(coverage__covers=_Inset(OuterRef("geometry")))
+    clear = Q(unclear__isnull=True) | ~Q(unclear__intersects=_Inset(OuterRef("geometry")))
+    return near.filter(clear, coverage__covers=_Inset(OuterRef("geometry")))
 
 
 def labelled_tiles(campaign: Campaign) -> QuerySet[Tile]:
@@ -92,6 +93,14 @@ def partly_covered_tiles(campaign: Campaign) -> QuerySet[Tile]:
     reached = reached.filter(coverage__intersects=_Inset(OuterRef("geometry")))
     labelled = labelled_tiles(campaign).order_by().values("pk")
     return campaign_tiles(campaign).filter(Exists(reached)).exclude(pk__in=labelled)
+
+
+def unclear_tiles(campaign: Campaign) -> QuerySet[Tile]:
+    """Tiles on which an import lost a feature, and that are labelled by nothing else."""
+    standing = LabelImport.objects.filter(campaign=campaign, withdrawn__isnull=True)
+    lost = standing.filter(unclear__intersects=_Inset(OuterRef("geometry")))
+    labelled = labelled_tiles(campaign).order_by().values("pk")
+    return campaign_tiles(campaign).filter(Exists(lost)).exclude(pk__in=labelled)
 
 
 def unlabelled_tiles(campaign: Campaign, split: str = "train") -> QuerySet[Tile]:

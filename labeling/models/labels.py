@@ -79,6 +79,12 @@ class LabelImport(models.Model):
     )
     counts = models.JSONField(default=dict, help_text="read, created, unchanged, repaired, refused.")
     coverage = models.MultiPolygonField(srid=4326, null=True, blank=True)
+    unclear = models.MultiPolygonField(
+        srid=4326,
+        null=True,
+        blank=True,
+        help_text="Where features of the file could not be used: tiles there are not labelled by it.",
+    )
     created = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
     confirmed = models.ManyToManyField(

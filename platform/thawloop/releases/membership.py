@@ -13,11 +13,13 @@ from labeling.selectors import (
     misunderstood_annotations,
     partly_covered_tiles,
     standing_annotations,
+    unclear_tiles,
 )
 from thawloop.releases.definition import shape_of
 from thawloop.releases.models import Release
 from thawloop.releases.separation import (
     BEYOND_COVERAGE,
+    LOST_FEATURE,
     NEAR,
     NOT_ON_A_TILE,
     NOT_UNDERSTOOD,
@@ -91,6 +93,7 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
 def _left_out_tiles(campaign: Campaign, cells: list[Cell], near: set[int], sharing: set[int]) -> dict[str, str]:
     """Tiles whose labels are known in part or whole and that a release does not hold: key to reason."""
     found = dict.fromkeys(partly_covered_tiles(campaign).values_list("key", flat=True), BEYOND_COVERAGE)
+    found |= dict.fromkeys(unclear_tiles(campaign).values_list("key", flat=True), LOST_FEATURE)
     unclear = misunderstood_annotations(campaign).values_list("task__tile__key", flat=True)
     found |= dict.fromkeys(unclear, NOT_UNDERSTOOD)
     for cell in cells:

@@ -18,6 +18,7 @@ NEAR = "near_another_split"
 SHARES_OBJECT = "shares_an_object_with_another_split"
 NOT_UNDERSTOOD = "submission_not_understood"
 BEYOND_COVERAGE = "reaches_beyond_the_coverage_of_its_labels"
+LOST_FEATURE = "a_feature_of_its_labels_could_not_be_used"
 ON_LEFT_OUT_TILE = "on_a_tile_left_out"
 NOT_ON_A_TILE = "on_no_labelled_tile"
 
@@ -26,6 +27,7 @@ REASONS = {
     SHARES_OBJECT: "holds a part of an object that a tile of another split holds, too",
     NOT_UNDERSTOOD: "something in its last submission was not understood",
     BEYOND_COVERAGE: "reaches out of the area that the imported labels cover",
+    LOST_FEATURE: "a feature of the imported labels that lies there could not be used",
     ON_LEFT_OUT_TILE: "lies on tiles that were left out, only",
     NOT_ON_A_TILE: "lies on no tile that is labelled",
 }

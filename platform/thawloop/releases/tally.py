@@ -5,12 +5,17 @@ from typing import Any
 
 from shapely.geometry import MultiPolygon
 
+from thawloop.catalog.vectors.reading import Feature
+
 NAMED = 50
 
 
 @dataclass
 class Tally:
-    """Counts over one file. `refusals` and `repairs` name at most the first 50."""
+    """Counts over one file. `refusals` and `repairs` name at most the first 50.
+
+    `lost` are the features that could not be used, or only after a guess: where they lie, nothing is said of tiles.
+    """
 
     read: int
     created: int = 0
@@ -25,6 +30,7 @@ class Tally:
     sound: int = 0
     refusals: list[dict[str, str]] = field(default_factory=list)
     repairs: list[dict[str, Any]] = field(default_factory=list)
+    lost: list[Feature] = field(default_factory=list)
     bounds: tuple[float, float, float, float] | None = None
 
     def refuse(self, feature: str, reason: str, *, empty: bool = False, point: bool = False) -> None:
@@ -62,6 +68,7 @@ class Tally:
             "empty": self.empty,
             "held_back": self.held_back,
             "outside": self.outside,
+            "lost": len(self.lost),
             "refusals": self.refusals,
             "repairs": self.repairs,
         }

@@ -23,9 +23,9 @@ sys.modules.update(dict.fromkeys(("pandas", "geopandas", "pyarrow")))  # type: i
 import shapely  # noqa: E402
 
 from thawloop.catalog.errors import VectorFileRefused  # noqa: E402
-from thawloop.catalog.vectors.cleaning import Cleaned, clean_all  # noqa: E402
+from thawloop.catalog.vectors.cleaning import Cleaned, clean_all, decode, place_of  # noqa: E402
 from thawloop.catalog.vectors.layers import RawFeature, open_layer  # noqa: E402
-from thawloop.catalog.vectors.projection import projection_of  # noqa: E402
+from thawloop.catalog.vectors.projection import Projection, projection_of  # noqa: E402
 from thawloop.catalog.vectors.repairing import OPERATIONS as REPAIRS  # noqa: E402
 
 HEADER = struct.Struct(">II")
@@ -110,12 +110,22 @@ def _read(request: dict[str, Any], allow: "_Allowance") -> Iterator[Message]:
             for feature in batch:
                 yield {"next": feature.id}, b""
                 allow()
+                yield {"place": _place(feature, projection)}, b""
                 yield _frame([feature], clean_all([feature.geometry], projection, buffer_points=buffer_points))
             careful = False
         else:
             allow(BATCH_SECONDS)
             shapes = [feature.geometry for feature in batch]
             yield _frame(batch, clean_all(shapes, projection, buffer_points=buffer_points))
+
+
+def _place(feature: RawFeature, projection: Projection) -> list[float] | None:
+    """Where a feature lies that may turn out to be too costly."""
+    try:
+        geometry = decode(feature.geometry) if feature.geometry else None
+    except shapely.errors.GEOSException:
+        return None
+    return place_of(geometry, projection) if geometry is not None else None
 
 
 def _frame(features: list[RawFeature], cleaned: list[Cleaned]) -> Message:
@@ -131,6 +141,7 @@ def _frame(features: list[RawFeature], cleaned: list[Cleaned]) -> Message:
             "has_polygon": item.has_polygon and not feature.problem,
             "repaired": item.repaired,
             "area_change": item.area_change,
+            "place": item.place,
         }
         for feature, item, shape in zip(features, cleaned, wkb, strict=True)
     ]

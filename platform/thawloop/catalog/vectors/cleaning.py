@@ -1,13 +1,22 @@
 """Make one polygonal geometry of record out of whatever a feature holds, and say what was done to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import Geod
-from shapely.geometry import GeometryCollection, LineString, MultiLineString, MultiPoint, MultiPolygon, Point, Polygon
+from shapely.geometry import (
+    GeometryCollection,
+    LineString,
+    MultiLineString,
+    MultiPoint,
+    MultiPolygon,
+    Point,
+    Polygon,
+    box,
+)
 from shapely.geometry.base import BaseGeometry
 
 from thawloop.catalog.vectors.projection import NotOnEarth, Projection, polygons_of, unwrap
@@ -27,7 +36,9 @@ class Cleaned:
         polygons: Valid MultiPolygon in EPSG:4326 within ±180/±90; None if refused.
         refused: Why there is no geometry; empty otherwise.
         repaired: What had to be mended; empty for a geometry that was fine.
-        area_change: Area after repair relative to before, minus 1; 0 for a geometry that was fine.
+        area_change: Area after repair relative to before, minus 1; 0 for a geometry that was fine, 1 for an outline
+            whose parts cancelled each other out, like an 8.
+        place: Of a refused geometry: west, south, east, north in degrees; None if nothing tells where it lies.
         is_point: A point without a buffer: refused, but a whole file of them deserves its own advice.
         is_empty: It holds no geometry at all, or one that nothing can read.
         has_polygon: False for nothing, points, lines and what has no area: it never meant to be a polygon.
@@ -37,6 +48,7 @@ class Cleaned:
     refused: str = ""
     repaired: str = ""
     area_change: float = 0.0
+    place: list[float] | None = None
     is_point: bool = False
     is_empty: bool = False
     has_polygon: bool = True
@@ -59,12 +71,29 @@ def clean(raw: bytes | str, projection: Projection, *, buffer_points: float | No
         what = "broken WKT" if isinstance(raw, str) else "a broken geometry"
         return Cleaned(None, refused=f"has {what} ({str(error)[:120]})", is_empty=True)
     try:
-        return clean_geometry(geometry, projection, buffer_points=buffer_points)
+        cleaned = clean_geometry(geometry, projection, buffer_points=buffer_points)
     except NotOnEarth as error:
         return Cleaned(None, refused=str(error))
     except (shapely.errors.GEOSException, MemoryError) as error:
         reason = "too little memory" if isinstance(error, MemoryError) or "bad_alloc" in str(error) else str(error)
-        return Cleaned(None, refused=f"cannot be repaired ({reason[:120]}): simplify its outline")
+        cleaned = Cleaned(None, refused=f"cannot be repaired ({reason[:120]}): simplify its outline")
+    return cleaned if cleaned.polygons is not None else replace(cleaned, place=place_of(geometry, projection))
+
+
+def place_of(geometry: BaseGeometry, projection: Projection) -> list[float] | None:
+    """Where a geometry lies, whatever else is wrong with it: west, south, east, north in degrees.
+
+    East may be beyond 180. None for a geometry that is empty or has no place on Earth.
+    """
+    west, south, east, north = geometry.bounds if not geometry.is_empty else (np.nan,) * 4
+    speck = 1e-9 * max(1.0, abs(west), abs(south), abs(east), abs(north))
+    if not np.isfinite(speck):
+        return None
+    try:
+        around = unwrap(projection.geographic(box(west - speck, south - speck, east + speck, north + speck)))
+    except (NotOnEarth, shapely.errors.GEOSException):
+        return None
+    return [float(bound) for bound in around.bounds]
 
 
 def clean_geometry(geometry: BaseGeometry, projection: Projection, *, buffer_points: float | None = None) -> Cleaned:
@@ -164,7 +193,7 @@ def _repair(parts: Sequence[Polygon | MultiPolygon]) -> Cleaned:
         repaired = shapely.is_valid_reason(geometry).split("[")[0].strip().lower()
         before = abs(geometry.area)
         geometry = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
-        change = geometry.area / before - 1 if before > 0 else 0.0
+        change = geometry.area / before - 1 if before > 0 else float(geometry.area > 0)
     polygons = polygons_of(geometry)
     if not polygons:
         return Cleaned(None, refused="has no area", has_polygon=False)

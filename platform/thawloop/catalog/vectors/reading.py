@@ -28,7 +28,9 @@ class Feature:
         is_point: It is a point and no radius was given: refused, but a whole file of them deserves its own advice.
         has_polygon: False for nothing, points, lines and what has no area: it never meant to be a polygon.
         repaired: What had to be mended; empty for a geometry that was fine.
-        area_change: Area after repair relative to before, minus 1; 0 for a geometry that was fine.
+        area_change: Area after repair relative to before, minus 1; 0 for a geometry that was fine, 1 for an outline
+            whose parts cancelled each other out, like an 8.
+        place: Of a refused geometry: west, south, east (may be beyond 180), north in degrees; None if nothing tells.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Feature:
     has_polygon: bool = True
     repaired: str = ""
     area_change: float = 0.0
+    place: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class _Reading:
         self._facts: dict[str, Any] | None = None
         self._features: list[Feature] = []
         self._announced: str | None = None
+        self._place: list[float] | None = None
         self._refusal = ""
         self._until = time.monotonic() + settings.THAWLOOP_VECTOR_SECONDS
 
@@ -102,7 +106,8 @@ class _Reading:
                 break
             except Overrun as overrun:
                 if self._announced is not None:
-                    self._features.append(Feature(self._announced, None, refused=f"{overrun}: simplify its outline"))
+                    refused = f"{overrun}: simplify its outline"
+                    self._features.append(Feature(self._announced, None, refused=refused, place=self._place))
                     self._announced = None
                 elif self._facts is None or (careful and len(self._features) == known):
                     raise VectorFileRefused(f"{self._name} {overrun}: simplify its outlines, or split it.") from overrun
@@ -121,7 +126,9 @@ class _Reading:
         if "refused" in message:
             self._refusal = message["refused"]
         elif "next" in message:
-            self._announced = message["next"]
+            self._announced, self._place = message["next"], None
+        elif "place" in message:
+            self._place = message["place"]
         elif "features" in message:
             self._features += _features(message, blob)
             self._announced = None

@@ -25,6 +25,7 @@ from thawloop.releases.plausibility import Plausibility
 from thawloop.releases.services.label_writing import NewLabel, analyze, stage, take_over
 from thawloop.releases.study_area import StudyArea
 from thawloop.releases.tally import Tally
+from thawloop.releases.unclear import is_guess, unclear_ground, was_lost
 
 COVERAGES = ("none", "regions")
 
@@ -65,7 +66,8 @@ def import_labels(
         landform_class: What all features are; may be left out if the campaign has one class.
         class_field: Attribute that names each feature's class.
         coverage: `none`; `regions`: tiles in the chosen regions are exhaustively labelled by this file, so that tiles
-            without a label are true negatives; or a shapely geometry in EPSG:4326 with the same meaning.
+            without a label are true negatives; or a shapely geometry in EPSG:4326 with the same meaning. Where a
+            feature could not be used, or only after a repair that was a guess, nothing is said of tiles.
         splits: Take only labels in regions of these splits; the others are counted as held back. A label across the
             border belongs where its representative point is, and with a coverage wherever it reaches into.
         regions: Take only labels in these regions (names).
@@ -106,6 +108,7 @@ def import_labels(
         checksum=sha256(str(file)),
         fingerprint=_fingerprint(source, options, area, covered, max_area),
         coverage=_stored(covered) if covered is not None else None,
+        unclear=_stored(unclear) if (unclear := unclear_ground(tally.lost, covered)) is not None else None,
         created_by=current_actor().user,
     )
     return _write(found, labels, tally, options, dry_run=dry_run)
@@ -195,9 +198,11 @@ def _collect(
     for number, feature in enumerate(source.features):
         if feature.polygons is None:
             tally.refuse(feature.id, feature.refused, empty=feature.is_empty, point=feature.is_point)
+            tally.lost += [feature] if was_lost(feature) else []
             continue
         if doubt := plausibility.doubt(feature.polygons, meets_regions=bool(meets[number])):
             tally.refuse(feature.id, doubt)
+            tally.lost.append(feature)
             continue
         kind = _class_of(feature, wanted, source.name)
         key = (kind.name, rings[number])
@@ -207,6 +212,7 @@ def _collect(
         seen.add(key)
         if feature.repaired:
             tally.repair(feature.id, feature.repaired, feature.area_change)
+            tally.lost += [feature] if is_guess(feature) else []
         tally.extend(feature.polygons)
         tally.outside += not meets[number]
         if taken[number]:

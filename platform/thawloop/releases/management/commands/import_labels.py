@@ -8,7 +8,7 @@ from labeling.models import LabelImport, Split
 from thawloop.core.cli import ThawloopCommand
 from thawloop.releases.services import import_labels
 
-COUNTS = ("read", "created", "duplicate", "unchanged", "repaired", "refused", "held_back", "outside")
+COUNTS = ("read", "created", "duplicate", "unchanged", "repaired", "refused", "held_back", "outside", "lost")
 
 
 class Command(ThawloopCommand):
