@@ -48,7 +48,8 @@ def segmentation_fault(size: Size, segmentation: Any) -> Fault | None:
 
 def _ring_fault(ring: Any) -> Fault | None:
     if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2:
-        return Fault(FEW_POINTS, "needs at least three points (x, y, x, y, ...) in each polygon")
+        kind = FEW_POINTS if isinstance(ring, list) and len(ring) % 2 == 0 else COORDINATES
+        return Fault(kind, "needs at least three points (x, y, x, y, ...) in each polygon")
     if not all(type(value) in (int, float) and abs(value) < FARTHEST for value in ring):
         return Fault(COORDINATES, "has a coordinate that is not a number of pixels")
     if len(ring) > 2 * MOST_POINTS:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ml_backend.detector.chips import ChipInput, read_tile
-from ml_backend.detector.dataset import DatasetSpec, Instance, ModalitySpec, Tile
+from ml_backend.detector.dataset import DatasetSpec, Instance, ModalitySpec, Tile, read_dataset
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.outlines import segmentation_fault
 from ml_backend.detector.problems import Problem, Report, attempt, refuse
@@ -104,6 +104,21 @@ def _read_chips(
         {name: valid for chip in chips for name, valid in chip.valid.items()},
     )
     return whole, len(chips) < len(found)
+
+
+def find_problems(dataset_dir: Path | str) -> list[Problem]:
+    """Everything that is wrong with a dataset directory: its description, all annotations and all chips."""
+    problems: list[Problem] = []
+    source = Path(dataset_dir) / "dataset.json"
+    dataset = attempt(problems.append, "description", source, lambda: read_dataset(dataset_dir, problems.append))
+    if dataset is None:
+        return problems
+    if not dataset.has_split("train"):
+        file = dataset.annotation_file("train")
+        text = f"{file} is missing: give the right path, or write it (COCO annotations)."
+        problems.append(Problem("annotation file", text, file))
+    check_dataset(dataset, [modality.name for modality in dataset.modalities], dataset.splits, problems.append)
+    return problems
 
 
 def check_apart(dataset: DatasetSpec, splits: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""``python -m ml_backend.detector``: train, evaluate, predict with, compare, benchmark, export and inspect detectors.
+"""``python -m ml_backend.detector``: check data; train, evaluate, run, compare, benchmark, export, inspect detectors.
 
 Exit codes: 0 done, 1 refused or failed (one sentence on stderr), 2 wrong usage. One module per family of commands;
 each has ``add(commands)``, which declares its commands and their options.
@@ -10,11 +10,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from ml_backend.detector.commands import benchmark, compare, evaluation, export, info, prediction, training
+from ml_backend.detector.commands import benchmark, compare, datasets, evaluation, export, info, prediction, training
 from ml_backend.detector.errors import AnotherProcessFailedError, DetectorError
 
 CONTINUED = ("train", "pretrain", "finetune", "stages", "compare")
-FAMILIES = (training, evaluation, prediction, compare, export, benchmark, info)
+FAMILIES = (datasets, training, evaluation, prediction, compare, export, benchmark, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

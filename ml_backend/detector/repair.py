@@ -1,0 +1,207 @@
+"""Mending what is unambiguous in a dataset's annotations, into a new directory.
+
+An object is never turned into background: what cannot be mended stays as it is, and is told. Mended are
+
+- outlines that cross themselves, where the even-odd and the winding rule mean the same pixels (but for
+  :data:`UNCLEAR` of them): they become the RLE of those pixels;
+- parts without three points or outside of the tile, of objects that have other parts; objects that lie outside of their
+  tile or cover no pixel; annotations of images that are not listed;
+- objects without any outline but with a box: their box is ignored ground then, neither object nor background;
+- ids and sizes written as 7.0, doubled annotation ids, and categories that are numbered otherwise than dataset.json
+  lists the classes, where their names tell which is which.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ml_backend.detector.annotations import MAX_PIXELS, read_json
+from ml_backend.detector.dataset import SPLITS, read_dataset
+from ml_backend.detector.errors import ConfigError, DatasetError
+from ml_backend.detector.masks import BoolArray, encode_rle
+from ml_backend.detector.outlines import CROSSED, EMPTY, FEW_POINTS, OUTSIDE, Size, segmentation_fault, winding
+
+UNCLEAR = 0.01  # share of an outline's pixels on which both rules may differ
+REPORT = "repairs.json"
+WHOLE = ("id", "image_id", "category_id", "width", "height")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that was mended: in which file (relative to the dataset), of which annotation, and how."""
+
+    file: str
+    annotation: int | None
+    text: str
+
+
+def repair(dataset_dir: Path, out: Path) -> list[Change]:
+    """Write the dataset anew with what is unambiguous mended; ``repairs.json`` beside it has every change.
+
+    Args:
+        dataset_dir: stays as it is.
+        out: a new directory.
+
+    Raises:
+        ConfigError: ``out`` exists, or lies within the dataset.
+        DatasetError: dataset.json is unusable, or an annotation file is no COCO.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists: give the name of a new folder.")
+    if out.resolve().is_relative_to(dataset_dir.resolve()):
+        raise ConfigError(f"{out} lies within {dataset_dir}, which stays as it is: give a folder elsewhere.")
+    classes = read_dataset(dataset_dir, lambda problem: None).classes
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        draft = Path(temporary) / "dataset"
+        shutil.copytree(dataset_dir, draft)
+        changes: list[Change] = []
+        for file in (draft / "annotations" / f"{split}.json" for split in SPLITS):
+            if file.is_file():
+                data = read_json(file, "COCO annotations")
+                changes += mend(data, classes, f"annotations/{file.name}")
+                file.write_text(json.dumps(data), encoding="utf-8")
+        (draft / REPORT).write_text(json.dumps([vars(change) for change in changes], indent=2), encoding="utf-8")
+        draft.rename(out)
+    return changes
+
+
+def mend(data: Any, classes: Sequence[str], file: str) -> list[Change]:
+    """Mend COCO annotations in place.
+
+    Args:
+        data: as read from the file.
+        classes: of dataset.json, in its order.
+        file: for the changes.
+
+    Raises:
+        DatasetError: it is no COCO.
+    """
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations")):
+        raise DatasetError(f"{file} is not COCO: it needs the lists 'images' and 'annotations'.")
+    changes: list[Change] = []
+
+    def changed(annotation: Any, text: str) -> None:
+        changes.append(Change(file, annotation if type(annotation) is int else None, text))
+
+    entries = [entry for key in ("images", "annotations", "categories") for entry in data.get(key) or ()]
+    for entry in entries:
+        for key in WHOLE if isinstance(entry, dict) else ():
+            if type(value := entry.get(key)) is float and value.is_integer():
+                entry[key] = int(value)
+                changed(entry["id"], f"wrote '{key}' {value} as a whole number")
+    _renumber_classes(data, classes, changed)
+    images = {i["id"]: i for i in data["images"] if isinstance(i, dict) and type(i.get("id")) is int}
+    kept: list[Any] = []
+    seen: dict[int, dict[str, Any]] = {}
+    largest = max((a["id"] for a in data["annotations"] if isinstance(a, dict) and type(a.get("id")) is int), default=0)
+    for entry in data["annotations"]:
+        if not isinstance(entry, dict) or type(entry.get("id")) is not int or type(entry.get("image_id")) is not int:
+            kept.append(entry)
+            continue
+        if entry["image_id"] not in images:
+            changed(entry["id"], f"removed it: its image {entry['image_id']} is not listed")
+            continue
+        if entry == seen.get(entry["id"]):
+            changed(entry["id"], "removed it: it is listed twice")
+            continue
+        if entry["id"] in seen:
+            largest += 1
+            changed(entry["id"], f"gave the second annotation of this id the id {largest}")
+            entry = {**entry, "id": largest}
+        seen[entry["id"]] = entry
+        text, mended = _mended(entry, images[entry["image_id"]])
+        if text:
+            changed(entry["id"], text)
+        if mended is not None:
+            kept.append(mended)
+    data["annotations"] = kept
+    return changes
+
+
+def _renumber_classes(data: dict[str, Any], classes: Sequence[str], changed: Any) -> None:
+    """Give categories the numbers of the classes of their names, where all names are known."""
+    categories = data.get("categories")
+    entries = categories if isinstance(categories, list) else []
+    if not entries or not all(isinstance(c, dict) and type(c.get("id")) is int for c in entries):
+        return
+    names = {entry["id"]: entry.get("name") for entry in entries}
+    if len(names) < len(entries) or not set(names.values()) <= set(classes) or len(set(names.values())) < len(names):
+        return
+    number = {old: classes.index(name) + 1 for old, name in names.items()}
+    if all(old == new for old, new in number.items()):
+        return
+    for entry in entries:
+        entry["id"] = number[entry["id"]]
+    for entry in data["annotations"]:
+        if isinstance(entry, dict) and entry.get("category_id") in number:
+            entry["category_id"] = number[entry["category_id"]]
+    told = ", ".join(f"{old} is {new} ({classes[new - 1]})" for old, new in number.items())
+    changed(None, f"numbered the categories as dataset.json does: {told}")
+
+
+def _mended(entry: dict[str, Any], image: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+    """What was done to an annotation ('' for nothing), and the annotation; None where it goes."""
+    height, width = image.get("height"), image.get("width")
+    if type(height) is not int or type(width) is not int or min(height, width) < 1 or height * width > MAX_PIXELS:
+        return "", entry
+    size, outline = (height, width), entry.get("segmentation")
+    fault = segmentation_fault(size, outline)
+    if fault is None:
+        return "", entry
+    if isinstance(outline, dict):
+        return ("removed it: it covers no pixel", None) if fault.kind == EMPTY else ("", entry)
+    faults = [segmentation_fault(size, [ring]) for ring in outline] if isinstance(outline, list) else []
+    kinds = [fault.kind if fault else "" for fault in faults]
+    if kinds and set(kinds) == {OUTSIDE}:
+        return "removed it: it lies outside its tile", None
+    if set(kinds) <= {OUTSIDE, FEW_POINTS}:
+        return _boxed(entry, size)
+    rest = [ring for ring, kind in zip(outline or [], kinds, strict=True) if kind not in (OUTSIDE, FEW_POINTS)]
+    dropped = len(kinds) - len(rest)
+    text = f"left out {dropped} of its parts, outside the tile or of fewer than three points" if dropped else ""
+    left = segmentation_fault(size, rest)
+    if left is None:
+        return text, {**entry, "segmentation": rest}
+    return _uncrossed({**entry, "segmentation": rest}, size, text) if left.kind == CROSSED else ("", entry)
+
+
+def _boxed(entry: dict[str, Any], size: Size) -> tuple[str, dict[str, Any]]:
+    """An object without any outline: where it has a box, that is ignored ground."""
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or any(type(value) not in (int, float) for value in box):
+        return "", entry
+    x, y, width, height = box
+    ring = [x, y, x + width, y, x + width, y + height, x, y + height]
+    if not (width > 0 and height > 0) or segmentation_fault(size, [ring]):
+        return "", entry
+    return "had a box but no outline: the box is ignored ground now", {**entry, "segmentation": [ring], "ignore": 1}
+
+
+def _uncrossed(entry: dict[str, Any], size: Size, done: str) -> tuple[str, dict[str, Any] | None]:
+    """An object whose outline crosses itself, as the pixels it means; unmended where that is unclear."""
+    covered: BoolArray = np.zeros(size, dtype=bool)
+    unclear = 0
+    try:
+        for ring in entry["segmentation"]:
+            around = winding(ring, size)
+            covered |= around % 2 == 1
+            unclear += int(np.count_nonzero((around != 0) & (around % 2 == 0)))
+    except ValueError:
+        return done, entry
+    pixels = int(np.count_nonzero(covered))
+    if unclear > UNCLEAR * pixels:
+        return done, entry
+    if not pixels:
+        return "removed it: its outline crosses itself and covers no pixel", None
+    outline = {"size": list(size), "counts": encode_rle(covered)["counts"].decode("ascii")}
+    text = f"its outline crossed itself: it is an RLE of the {pixels} pixels in it now"
+    return "; ".join(filter(None, (done, text))), {**entry, "segmentation": outline}
