@@ -22,10 +22,12 @@ from thawloop.catalog.colormaps import colormap
 from thawloop.catalog.contrast import tones_of
 from thawloop.catalog.errors import PictureRefused
 from thawloop.catalog.models import Modality, Scene, Tile
-from thawloop.catalog.selectors import measured_inputs
+from thawloop.catalog.picture_cache import picture_cache
+from thawloop.catalog.selectors import measured_inputs, scene_state
 
 SMALLEST_SIDE = 512
 LARGEST_SIDE = 4096
+SMALL_SIDES = (64, 128, 256)  # for maps and lists; few, so that what is kept is asked for again
 DRAWN_IN = 2  # Raise when pictures come out differently: browsers then ask again.
 
 _SALT = "thawloop.catalog.pictures"
@@ -61,13 +63,29 @@ def _sign(key: str, modality: str, secret: str) -> str:
     return salted_hmac(_SALT, f"{key}/{modality}", secret=secret, algorithm="sha256").hexdigest()[:40]
 
 
-def picture_etag(tile: Tile, modality: Modality) -> str:
-    """Changes when the picture does: with its scenes, the modality's definition, and how we draw."""
+def picture_key(tile: Tile, modality: Modality, size: int) -> str:
+    """Differs when the picture does: with its scenes and their files, the modality's definition, and how we draw."""
     with ChipReader([modality], only=tile) as reader:
-        scenes = [scene.pk for source in measured_inputs(modality) for scene in reader.scenes(tile, source)]
-    definition = [getattr(modality, field.attname) for field in Modality._meta.concrete_fields]
-    said = repr((DRAWN_IN, tile.key, definition, scenes))
-    return f'"{hashlib.sha256(said.encode()).hexdigest()[:32]}"'
+        inputs = measured_inputs(modality)
+        scenes = [(source.pk, scene_state(scene)) for source in inputs for scene in reader.scenes(tile, source)]
+    definitions = [[getattr(row, field.attname) for field in row._meta.concrete_fields] for row in (modality, *inputs)]
+    grid = [getattr(tile.grid, field.attname) for field in tile.grid._meta.concrete_fields]
+    said = repr((DRAWN_IN, size, tile.key, tile.period_start, tile.period_end, grid, definitions, scenes))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def drawn(tile: Tile, modality: Modality, size: int, key: str) -> bytes:
+    """The picture of a key: kept from before, or drawn and kept.
+
+    Raises:
+        ChipUnreadable: A registered raster is gone or damaged.
+    """
+    cache = picture_cache()
+    picture = cache.get(key)
+    if picture is None:
+        picture = render(tile, modality, size=size)
+        cache.put(key, picture)
+    return picture
 
 
 def render(

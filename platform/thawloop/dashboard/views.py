@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.mixins import LoginRequiredMixin, PermissionRequiredMixin
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.functional import cached_property
 from django.views.generic import ListView, TemplateView, View
@@ -14,6 +14,7 @@ from django.views.generic import ListView, TemplateView, View
 from labeling.models import AnnotationTask, Campaign, Prediction
 from thawloop.catalog.models import Tile
 from thawloop.catalog.pictures import picture_url
+from thawloop.catalog.views import serve_picture
 from thawloop.core.errors import Refused
 from thawloop.core.selectors import people_to_ask
 from thawloop.dashboard import actions, selectors
@@ -140,12 +141,12 @@ class TilePanel(CampaignView, View):
 
 
 class TilePicture(CampaignView, View):
-    """Where the picture of a tile is, for the map: the anchor modality's."""
+    """The picture of a tile for the map: the anchor modality's, in the size that `?size=` says."""
 
-    def get(self, request: HttpRequest, name: str, key: str) -> HttpResponse:
-        tile = get_object_or_404(Tile, key=key, grid=self.campaign.grid)
-        anchor = get_object_or_404(self.campaign.campaign_modalities.select_related("modality"), is_anchor=True)
-        return redirect(picture_url(tile, anchor.modality))
+    def get(self, request: HttpRequest, name: str, key: str) -> HttpResponseBase:
+        tile = get_object_or_404(Tile.objects.select_related("grid"), key=key, grid=self.campaign.grid)
+        anchor = get_object_or_404(self.campaign.campaign_modalities.select_related("modality__source"), is_anchor=True)
+        return serve_picture(request, tile, anchor.modality, shared=False)
 
 
 class Action(CampaignView, View):

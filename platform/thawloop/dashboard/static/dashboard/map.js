@@ -66,13 +66,18 @@
   new ResizeObserver(() => map.updateSize()).observe(element);
 
   const keyOf = (feature) => `${settings.prefix}_c${feature.get("col")}_r${feature.get("row")}`;
+  // as small as it will be seen; the map keeps a picture until the tile leaves the screen
+  const sizeFor = (resolution) => {
+    const side = [64, 128, 256].find((size) => size >= (settings.size / resolution) * window.devicePixelRatio);
+    return side ? `?size=${side}` : "";
+  };
   const shown = new Map();
   function showPictures() {
     const resolution = map.getView().getResolution();
-    const wanted = new Map();
+    const wanted = new Map(), size = sizeFor(resolution);
     if (isClose(resolution)) {
       for (const feature of vectors.getFeaturesInExtent(map.getView().calculateExtent(map.getSize()))) {
-        if (feature.get("layer") === "tiles") wanted.set(keyOf(feature), feature);
+        if (feature.get("layer") === "tiles") wanted.set(`${keyOf(feature)}/picture/${size}`, feature);
         if (wanted.size > 150) break;
       }
     }
@@ -81,7 +86,7 @@
       if (shown.has(key)) continue;
       const x = feature.get("col") * settings.step, y = feature.get("row") * settings.step;
       const layer = new ol.layer.Image({ source: new ol.source.ImageStatic({
-        url: `${base}tiles/${key}/picture/`, imageExtent: [x, y, x + settings.size, y + settings.size], projection: `EPSG:${settings.srid}`, interpolate: false,
+        url: `${base}tiles/${key}`, imageExtent: [x, y, x + settings.size, y + settings.size], projection: `EPSG:${settings.srid}`, interpolate: false,
       }) });
       pictures.getLayers().push(layer);
       shown.set(key, layer);
