@@ -25,6 +25,7 @@ from labeling.models import (
     Prediction,
     WebhookEvent,
 )
+from labeling.services import review_label
 from labeling.services.editing import EDITABLE, change_campaign
 from labeling.services.imports import withdraw_import
 from labeling.services.webhooks import enqueue_processing
@@ -197,6 +198,29 @@ class LabelAdmin(LookOnlyAdmin):
     list_select_related = ("campaign", "tile", "current__landform_class")
     search_fields = ("id", "origin", "tile__key")
     inlines = (LabelRevisionInline,)
+    actions = ("retire", "bring_back")
+
+    @admin.action(description="Retire the selected labels", permissions=["review"])
+    def retire(self, request: HttpRequest, queryset: QuerySet[Label]) -> None:
+        self._review(request, queryset, LabelRevision.State.RETIRED, "retired")
+
+    @admin.action(description="Bring the selected labels back", permissions=["review"])
+    def bring_back(self, request: HttpRequest, queryset: QuerySet[Label]) -> None:
+        self._review(request, queryset, LabelRevision.State.PRESENT, "brought back")
+
+    def has_review_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("labeling.change_label")
+
+    def _review(self, request: HttpRequest, queryset: QuerySet[Label], state: str, done: str) -> None:
+        count = 0
+        for label in queryset:
+            try:
+                review_label(label, state=state, reason=f"{done} in the admin")
+                count += 1
+            except Refused as refusal:
+                self.message_user(request, str(refusal), messages.ERROR)
+        if count:
+            self.message_user(request, f"{count} labels {done}.", messages.SUCCESS)
 
     @display(description="class")
     def shown_class(self, label: Label) -> str:

@@ -27,3 +27,7 @@ class AlreadyWithdrawn(Conflict):
 
 class BadCampaign(Refused):
     """A campaign cannot be as it is asked for."""
+
+
+class BadReview(Refused):
+    """A reviewer's decision that changes nothing or cannot be."""

@@ -15,7 +15,8 @@ from rest_framework_gis.fields import GeometryField
 from rest_framework_gis.serializers import GeoFeatureModelSerializer
 
 from labeling.api.tasks import NewestFirst
-from labeling.models import Label, LabelImport, LabelRevision, Split
+from labeling.models import Label, LabelImport, LabelRevision, LandformClass, Split
+from labeling.services import review_label
 from labeling.services.imports import withdraw_import
 from thawloop.catalog.api import BoxFilter
 from thawloop.core.permissions import ModelPermissions
@@ -72,6 +73,22 @@ class LabelSchema(GeoFeatureModelSerializerExtension):  # type: ignore[no-untype
         return super().map_geo_feature_model_serializer(stand_in, base_schema)
 
 
+class ReviewSerializer(serializers.Serializer[Any]):
+    """What a reviewer decides about a label, and why."""
+
+    state = serializers.ChoiceField(choices=LabelRevision.State.choices, required=False)
+    landform_class = serializers.SlugRelatedField(
+        "name", queryset=LandformClass.objects.all(), required=False, help_text="One of the campaign's classes."
+    )
+    reason = serializers.CharField(max_length=280)
+
+
+class LabelPermissions(ModelPermissions):
+    """A review changes a label; nobody makes one from nothing."""
+
+    perms_map = {**ModelPermissions.perms_map, "POST": ["labeling.change_label"]}
+
+
 class LabelFilter(django_filters.FilterSet):
     campaign = django_filters.CharFilter(field_name="campaign__name")
     tile = django_filters.CharFilter(field_name="tile__key")
@@ -94,6 +111,7 @@ class LabelViewSet(viewsets.ReadOnlyModelViewSet[Label]):
 
     queryset = Label.objects.filter(current__isnull=False).select_related("campaign", "tile", "current__landform_class")
     serializer_class = LabelSerializer
+    permission_classes = [LabelPermissions]
     pagination_class = NewestFirst
     filterset_class = LabelFilter
     related_bulk = ("current__geometry", "current__properties")
@@ -111,6 +129,15 @@ class LabelViewSet(viewsets.ReadOnlyModelViewSet[Label]):
         """Every state the label ever had, oldest first."""
         rows = self.get_object().revisions.select_related("landform_class")
         return Response(LabelRevisionSerializer(rows, many=True).data)
+
+    @extend_schema(request=ReviewSerializer, responses=LabelSerializer)
+    @action(detail=True, methods=["post"])
+    def review(self, request: Request, pk: str) -> Response:
+        """Retire a label, bring it back, or change its class; it stands until its tile is submitted anew."""
+        asked = ReviewSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        review_label(self.get_object(), **asked.validated_data)
+        return Response(self.get_serializer(self.get_object()).data)
 
 
 class LabelImportSerializer(serializers.ModelSerializer[LabelImport]):

@@ -7,6 +7,7 @@ from labeling.services.preannotations import refresh_preannotations, tidy_preann
 from labeling.services.predictions import TilePrediction, store_prediction, store_predictions
 from labeling.services.projects import ensure_project
 from labeling.services.pull import SyncReport
+from labeling.services.reviewing import review_label
 from labeling.services.sync import sync
 from labeling.services.tasks import push_tasks
 from labeling.services.webhooks import process_pending_events, receive_webhook
@@ -27,6 +28,7 @@ __all__ = [
     "record_batch",
     "record_deletion",
     "refresh_preannotations",
+    "review_label",
     "store_prediction",
     "store_predictions",
     "sync",

@@ -17,6 +17,7 @@ from thawloop.core.context import current_actor
 
 # Vertices that moved by less (degrees; 0.1 mm) did not move: browsers do not keep the last digits.
 SAME_PLACE = 1e-9
+REVIEWED = "review: "  # how the reason of a reviewer's revision begins
 _REASONS = {
     Annotation.Kind.SUBMITTED: "annotation {id} does not draw it",
     Annotation.Kind.SKIPPED: "annotation {id} was skipped",
@@ -97,6 +98,8 @@ def _draw(
 ) -> None:
     geometry = geographic(task.tile, shape.geometry)
     current = label.current if label else None
+    if current is not None and current.annotation_id == holding.pk and current.reason.startswith(REVIEWED):
+        return  # a reviewer has decided about this very submission
     if current is not None and current.state == LabelRevision.State.PRESENT:
         same_place = to_shapely(current.geometry).normalize().equals_exact(geometry.normalize(), SAME_PLACE)
         if same_place and current.landform_class_id == landform_class.pk:
@@ -114,7 +117,7 @@ def _draw(
     )
     if holding.pk != cause.annotation.pk:
         new.reason = f"holds again: {_why(cause)}"[:300]
-    (changes.drawn if current is None else changes.changed).append(_revise(label, new))
+    (changes.drawn if current is None else changes.changed).append(revise(label, new))
 
 
 def _retire(label: Label, holding: Annotation | None, cause: Cause, changes: Changes) -> None:
@@ -133,7 +136,7 @@ def _retire(label: Label, holding: Annotation | None, cause: Cause, changes: Cha
         author_name=row.annotator_name or current_actor().name,
         reason=_why(cause)[:300],
     )
-    changes.retired.append(_revise(label, new))
+    changes.retired.append(revise(label, new))
 
 
 def _why(cause: Cause) -> str:
@@ -144,7 +147,8 @@ def _why(cause: Cause) -> str:
     return f"{sentence}. {cause.reason}" if cause.reason else sentence
 
 
-def _revise(label: Label, revision: LabelRevision) -> LabelRevision:
+def revise(label: Label, revision: LabelRevision) -> LabelRevision:
+    """Make a revision the label's current one; call inside a transaction."""
     revision.number = label.current.number + 1 if label.current else 1
     revision.save()
     label.current = revision
