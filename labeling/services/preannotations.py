@@ -9,14 +9,14 @@ What was replaced is removed much later, and task by task: Label Studio refuses 
 prediction that is gone, deletes slowly, and passes over tasks that it is busy with when it serves the next one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 import structlog
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, Prefetch, QuerySet, Subquery
 from django.utils import timezone
 
 from labeling.labelstudio.client import Client
@@ -62,7 +62,7 @@ def refresh_preannotations(campaign: Campaign) -> int:
         return 0
     with exclusive("push", campaign), Client() as client:
         ensure_project(campaign, client)
-        if not campaign.ls_shown or _outdated(campaign).exists():
+        if not campaign.ls_shown or _count_spoken(campaign)[1]:
             count = _give_anew(campaign, client)
         else:
             count = fill_in(campaign, client)
@@ -80,12 +80,11 @@ def has_outdated_preannotations(campaign: Campaign) -> bool:
         return False
     if not campaign.ls_shown:
         return _waiting(campaign).exists()
-    outdated = _outdated(campaign).count()
+    waiting = _waiting(campaign).count()
+    spoken, outdated = _count_spoken(campaign)
     if not outdated:
         return _missing(campaign).exists()
-    if _waiting(campaign).count() <= FEW or not _is_predicting(campaign):
-        return True
-    return outdated >= _waiting(campaign).filter(~Exists(_champions_prediction(campaign))).count()
+    return waiting <= FEW or not _is_predicting(campaign) or outdated >= waiting - spoken
 
 
 def shown_name(campaign: Campaign) -> str:
@@ -167,10 +166,10 @@ def predictions_of(campaign: Campaign, tasks: Sequence[AnnotationTask], name: st
 
 def to_be_shown(tasks: "QuerySet[AnnotationTask]", campaign: Campaign) -> list[AnnotationTask]:
     """Tasks with the `prediction` that they should have, not saved: the champion's, else the one they had."""
-    spoken = Subquery(_champions_prediction(campaign).values("pk")[:1])
-    found: list[AnnotationTask] = list(tasks.annotate(champions=spoken).select_related("tile__grid", "batch"))
+    found = list(tasks.select_related("tile__grid", "batch").defer("tile__geometry"))
+    spoken = _champions_predictions(campaign, [task.tile_id for task in found])
     for task in found:
-        task.prediction_id = getattr(task, "champions", None) or task.prediction_id
+        task.prediction_id = spoken.get(task.tile_id, task.prediction_id)
     return found
 
 
@@ -241,19 +240,18 @@ def _waiting(campaign: Campaign) -> "QuerySet[AnnotationTask]":
     return campaign.tasks.filter(state__in=WAITING, ls_task_id__isnull=False).order_by("ls_task_id")
 
 
-def _outdated(campaign: Campaign) -> "QuerySet[AnnotationTask]":
-    """Waiting tasks that have another prediction although the champion has spoken about their tile."""
-    spoken = Subquery(_champions_prediction(campaign).values("pk")[:1])
-    return (
-        _waiting(campaign).annotate(champions=spoken).filter(champions__isnull=False).exclude(prediction=F("champions"))
-    )
+def _count_spoken(campaign: Campaign) -> tuple[int, int]:
+    """About how many waiting tasks' tiles the champion has spoken, and how many of them have another prediction."""
+    shown = dict(_waiting(campaign).values_list("tile", "prediction"))
+    spoken = _champions_predictions(campaign, shown)
+    return len(spoken), sum(shown[tile] != prediction for tile, prediction in spoken.items())
 
 
-def _champions_prediction(campaign: Campaign) -> "QuerySet[Prediction]":
-    """Within a query for tasks: what the champion said about the task's tile."""
-    return Prediction.objects.filter(
-        tile=OuterRef("tile"), model_version__aliases__alias="champion", model_version__aliases__campaign=campaign
-    )
+def _champions_predictions(campaign: Campaign, tiles: Collection[int]) -> dict[int, int]:
+    """What the champion said about tiles: tile → prediction. Joined here, for the plan is then always a good one."""
+    version = campaign.aliases.filter(alias="champion").values_list("model_version", flat=True).first()
+    spoken = Prediction.objects.filter(model_version=version, tile__in=list(tiles)) if version and tiles else None
+    return dict(spoken.values_list("tile", "pk")) if spoken is not None else {}
 
 
 def _missing(campaign: Campaign) -> "QuerySet[AnnotationTask]":

@@ -85,7 +85,10 @@ class Command(ThawloopCommand):
         console = Console(file=self.stdout, highlight=False, soft_wrap=True)  # type: ignore[arg-type]  # is file-like
         console.print()
         console.print(table_of(result["rounds"]))
-        console.print(f"model {result['model_version']}, release {result['release']}", markup=False)
+        if result["model_version"]:
+            console.print(f"model {result['model_version']}, release {result['release']}", markup=False)
+        else:
+            console.print("no model yet", markup=False)
         console.print(f"the loop took {result['seconds']:.0f} s", markup=False)
 
     def _campaign_file(self, given: Path | None, root: Path, screen: Screen) -> Path:
