@@ -249,9 +249,8 @@ def _count_spoken(campaign: Campaign) -> tuple[int, int]:
 
 def _champions_predictions(campaign: Campaign, tiles: Collection[int]) -> dict[int, int]:
     """What the champion said about tiles: tile → prediction. Joined here, for the plan is then always a good one."""
-    version = campaign.aliases.filter(alias="champion").values_list("model_version", flat=True).first()
-    spoken = Prediction.objects.filter(model_version=version, tile__in=list(tiles)) if version and tiles else None
-    return dict(spoken.values_list("tile", "pk")) if spoken is not None else {}
+    champion = campaign.aliases.filter(alias="champion").values("model_version")
+    return dict(Prediction.objects.filter(model_version__in=champion, tile__in=list(tiles)).values_list("tile", "pk"))
 
 
 def _missing(campaign: Campaign) -> "QuerySet[AnnotationTask]":
