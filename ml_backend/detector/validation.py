@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def check_dataset(
     split_of: dict[str, str] = {}
     for split in splits:
         source = dataset.annotation_file(split)
-        tiles = attempt(report, "annotation file", source, lambda name=split: dataset.tiles(name, report)) or ()
+        tiles = attempt(report, "annotation file", source, partial(dataset.tiles, split, report)) or ()
         _keep_apart(dataset, split, tiles, split_of, report)
         usable: list[Tile] = []
         for tile in tiles:
@@ -95,7 +96,7 @@ def _read_chips(
 ) -> tuple[ChipInput, bool]:
     """The tile's chips, and whether some are there that cannot be read."""
     found = [
-        attempt(report, "unreadable chip", dataset.path, lambda s=spec: read_tile(dataset, [s], tile), tile.file_name)
+        attempt(report, "unreadable chip", dataset.path, partial(read_tile, dataset, [spec], tile), tile.file_name)
         for spec in specs
     ]
     chips = [chip for chip in found if chip]

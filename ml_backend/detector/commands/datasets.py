@@ -1,19 +1,22 @@
-"""``check``."""
+"""``check``, ``import-dataset``."""
 
 from __future__ import annotations
 
+import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ml_backend.detector.commands.options import Arguments, add_command, json_option
+from ml_backend.detector.commands.options import Arguments, add_command, json_option, whole_number
+from ml_backend.detector.commands.paths import by_modality, modality_path
 from ml_backend.detector.errors import DatasetError
 
 SHOWN = 20  # sentences of each kind
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
+    """Declare the commands."""
     checked = add_command(
         commands,
         "check",
@@ -28,6 +31,55 @@ def add(commands: Any) -> None:
         help="write the dataset anew to this folder with what is unambiguous mended, tell every change, and check that",
     )
     json_option(checked)
+    _import_options(
+        add_command(
+            commands,
+            "import-dataset",
+            _import,
+            "Write a dataset directory from COCO, LabelMe or VIA JSON beside images, or from numpy archives (.npz).",
+        )
+    )
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", type=Path, metavar="SOURCE", help="a JSON file, an archive, or a folder of them")
+    add("--out", type=Path, required=True, metavar="DIR", help="dataset directory to write; must not exist")
+    add("--format", choices=("coco", "labelme", "via", "npz"), default="", help="default: by the files' content")
+    add("--images", type=Path, metavar="DIR", help="folder of the images (default: SOURCE's)")
+    add("--modality", default="rgb", metavar="M", help="what images become (default: rgb)")
+    add("--class-attribute", default="", metavar="A", help="VIA: attribute of regions that is their class")
+    add("--array", action="append", type=modality_path("KEY"), metavar="M=KEY", help="npz: array of a modality; repeat")
+    add("--labels", default="", metavar="KEY", help="npz: array of labels (default: masks, mask, labels, ...)")
+    add("--classes", nargs="+", default=["object"], metavar="C", help="npz: names of the classes (default: object)")
+    add("--semantic", action="store_true", help="npz: numbers are classes; by default each is an object")
+    add("--val", type=float, default=0.15, help="share of tiles, where the source has no splits (default: 0.15)")
+    add("--test", type=float, default=0.15, help="likewise (default: 0.15)")
+    add("--seed", type=whole_number(0), default=0, help="of that choice (default: 0)")
+    json_option(parser)
+
+
+def _import(arguments: Arguments) -> None:
+    from ml_backend.detector.importing import Reading, import_dataset
+    from ml_backend.detector.problems import counted
+    from ml_backend.detector.validation import find_problems
+
+    names = ("format", "images", "modality", "labels", "semantic", "classes", "class_attribute", "val", "test", "seed")
+    arrays = {name: str(key) for name, key in by_modality(arguments.array or [], "--array").items()}
+    reading = Reading(arrays=arrays, **{name: getattr(arguments, name) for name in names})
+    found = import_dataset(arguments.source, arguments.out, reading)
+    problems = find_problems(arguments.out)
+    if arguments.json:
+        print(json.dumps({**asdict(found), "dataset": str(arguments.out), "problems": counted(problems)}, indent=2))
+        return
+    classes = ", ".join(found.classes)
+    print(f"{arguments.out}: {found.objects} objects ({classes}) on {found.tiles} tiles ({found.format})")
+    for reason in found.left_out[:SHOWN]:
+        print(f"left out  {reason}")
+    if len(found.left_out) > SHOWN:
+        print(f"left out  {len(found.left_out) - SHOWN} more (--json has all)")
+    if problems:
+        print(f"{len(problems)} things are wrong with it: list and mend them with 'check {arguments.out} --repair OUT'")
 
 
 def _check(arguments: Arguments) -> None:

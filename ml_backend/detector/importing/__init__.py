@@ -1,0 +1,134 @@
+"""Others' labelled data as a dataset directory: COCO, LabelMe and VIA JSON beside images, and numpy archives."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ml_backend.detector.dataset import MODALITY_NAME
+from ml_backend.detector.errors import ConfigError, DatasetError
+from ml_backend.detector.importing.annotated import Images, coco, labelme, read_labels, via
+from ml_backend.detector.importing.draft import Draft, Labelled
+from ml_backend.detector.importing.stacks import stack
+
+FORMATS = ("coco", "labelme", "via", "npz")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source is read.
+
+    Attributes:
+        format: one of :data:`FORMATS`; empty finds out by the files' content.
+        images: folder of the images, where it is not the source's.
+        modality: that images become.
+        arrays: key of the array of each modality, in archives.
+        labels: key of the array of labels, in archives.
+        semantic: whether numbers of labels in archives are classes, not objects.
+        classes: names of the classes in archives.
+        class_attribute: attribute of VIA's regions that is their class.
+        val, test: shares of the tiles, where the source has no splits.
+        seed: of that choice.
+    """
+
+    format: str = ""
+    images: Path | None = None
+    modality: str = "rgb"
+    arrays: Mapping[str, str] = field(default_factory=dict)
+    labels: str = ""
+    semantic: bool = False
+    classes: Sequence[str] = ("object",)
+    class_attribute: str = ""
+    val: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came in: the format, how many tiles and objects, and what was left out and why."""
+
+    format: str
+    tiles: int
+    objects: int
+    classes: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def import_dataset(source: Path, out: Path, reading: Reading) -> Imported:
+    """Write a dataset directory from a file or folder of labels.
+
+    A tile of which something cannot be read is left out, since it would make a statement that nobody made.
+
+    Args:
+        source: a JSON file, an archive, or a folder of them.
+        out: a new directory.
+        reading: how.
+
+    Raises:
+        ConfigError: ``out`` exists, or a setting makes no sense.
+        DatasetError: nothing could be read.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists: give the name of a new folder.")
+    for name in (reading.modality, *reading.arrays):
+        if not MODALITY_NAME.fullmatch(name):
+            raise ConfigError(f"The modality name '{name}' is unusable: use lower-case letters, digits, '_' and '-'.")
+    if not (0 <= reading.val < 1 and 0 <= reading.test < 1 and reading.val + reading.test < 1):
+        raise ConfigError("The shares of val and test make no sense: give shares of together less than 1.")
+    if not source.exists():
+        raise DatasetError(f"{source} does not exist: check the path.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        draft = Draft(Path(temporary) / "dataset", reading.modality)
+        draft.root.mkdir()
+        found = ""
+        for kind, tile in _tiles(source, reading, draft.left_out):
+            draft.add(tile)
+            found = kind
+        draft.finish(out.name, (reading.val, reading.test), reading.seed)
+        draft.root.rename(out)
+    objects = sum(len(tile.objects) for tile, _, _ in draft.tiles)
+    return Imported(found, len(draft.tiles), objects, tuple(draft.classes), tuple(draft.left_out))
+
+
+def _tiles(source: Path, reading: Reading, left: list[str]) -> Iterator[tuple[str, Labelled]]:
+    folder = source if source.is_dir() else source.parent
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    if reading.format in ("", "npz"):
+        for file in files:
+            if file.suffix.lower() == ".npz":
+                keys = (reading.arrays, reading.labels, reading.classes, reading.semantic, left)
+                yield from (("npz", tile) for tile in stack(file, *keys))
+    if reading.format == "npz":
+        return
+    images = Images([*([reading.images] if reading.images else []), folder])
+    for file in files:
+        if file.suffix.lower() != ".json":
+            continue
+        data = read_labels(file)
+        kind = _kind(data)
+        if kind == "" or reading.format not in ("", kind):
+            continue
+        if kind == "via":
+            tiles = via(file, data, images, left, reading.class_attribute)
+        else:
+            tiles = (coco if kind == "coco" else labelme)(file, data, images, left)
+        yield from ((kind, tile) for tile in tiles)
+
+
+def _kind(data: Any) -> str:
+    """The format of a JSON file of labels; empty where it is none that is known."""
+    if not isinstance(data, dict):
+        return ""
+    if isinstance(data.get("images"), list) and isinstance(data.get("annotations"), list):
+        return "coco"
+    if isinstance(data.get("shapes"), list) and "imagePath" in data:
+        return "labelme"
+    entries = data.get("_via_img_metadata", data)
+    members = entries.values() if isinstance(entries, dict) else ()
+    is_via = any(isinstance(entry, dict) and "filename" in entry and "regions" in entry for entry in members)
+    return "via" if is_via else ""
