@@ -46,7 +46,7 @@ def test_first_retraining_goes_from_labels_to_a_champion_that_has_predicted_ever
         retraining.release,
     )
     assert version.card["config"]["modalities"] == ["rgb", "dem"]
-    assert sorted(path.name for path in artifact(version.path).iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in artifact(version.path).iterdir()) == ["log", "model.json", "model.safetensors"]
     evaluation = version.evaluations.get()
     assert evaluation.ap50 is not None
     assert evaluation.metrics["n_instances"] == 2
