@@ -131,7 +131,9 @@ def count_labelled(campaign: Campaign, release: Dated | None) -> tuple[dict[str,
         newer = Q(created__gt=release.created)
         annotated = standing_annotations(campaign).filter(newer, task__tile=OuterRef("pk"))
         is_new = Q(Exists(annotated) | Exists(covering_imports(campaign).filter(newer)))
-    counts = tiles.values("split").annotate(tiles=Count("pk"), new=Count("pk", filter=is_new))
+    counts = tiles.values("split").annotate(  # type: ignore[misc]  # `split` is annotated
+        tiles=Count("pk"), new=Count("pk", filter=is_new)
+    )
     rows = list(counts.values_list("split", "tiles", "new"))
     return {split: count for split, count, _ in rows}, sum(new for split, _, new in rows if split != Split.TEST)
 

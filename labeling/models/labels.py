@@ -1,6 +1,7 @@
 """What people say: annotations as submitted, and the labels of record made from them."""
 
 import uuid
+from typing import Any
 
 from django.conf import settings
 from django.contrib.gis.db import models
@@ -87,7 +88,7 @@ class LabelImport(models.Model):
     )
     created = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
-    confirmed = models.ManyToManyField(
+    confirmed: "models.ManyToManyField[Label, Any]" = models.ManyToManyField(
         "Label", blank=True, related_name="confirmed_by", help_text="Labels that it says, too, but others said before."
     )
     withdrawn = models.DateTimeField(null=True, blank=True, help_text="Since when it counts no longer.")
