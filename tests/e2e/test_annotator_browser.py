@@ -246,3 +246,60 @@ def test_label_studio_takes_predictions_from_our_ml_backend(site, ml_backend):
     assert prediction["model_version"] == "peel-v1"
     assert [region["type"] for region in prediction["result"]] == ["polygonlabels", "brushlabels"]
     assert [prediction["result"] for prediction in strange["predictions"]] in ([], [[]])
+
+
+def test_rotated_secrets_reach_label_studio_and_what_was_missed_meanwhile_is_found(site, ml_backend):
+    from django.core.management import call_command
+
+    from labeling.labelstudio.client import Client
+    from labeling.models import Annotation
+    from labeling.services import push_tasks, sync
+    from labeling.services.projects import SECRET_HEADER
+    from labeling.services.secrets import ml_backend_secret, rotate_secrets, webhook_secret
+    from tests.labeling.build import SQUARE, build_champion, build_prediction, build_tasks, polygon
+
+    first, second = build_tasks(site, 2)
+    champion = build_champion(site)
+    build_prediction(second.tile, champion)
+    site.tasks.filter(pk=second.pk).update(state="withdrawn")
+    push_tasks(site)
+    first.refresh_from_db()
+    site.refresh_from_db()
+    before = {webhook_secret(), ml_backend_secret()}
+    with Client() as client:
+        rotate_secrets("as if the command had been killed here")
+        body = {"result": [polygon(SQUARE)], "lead_time": 2}
+        client._object("POST", f"/api/tasks/{first.ls_task_id}/annotations/", content=body)
+        assert not Annotation.objects.exists()  # its webhook still brought the old secret
+        assert sync(site).recorded == 1  # and told Label Studio the new ones
+        call_command("rotate_secrets", reason="somebody left")
+        assert not before & {webhook_secret(), ml_backend_secret()}
+        (hook,) = client.webhooks(site.ls_project_id)
+        assert hook["headers"] == {SECRET_HEADER: webhook_secret()}
+        data = {"picture_rgb": "x", "picture_ndvi": "x", "platform_task_uuid": str(second.pk)}
+        (number,) = client.import_tasks(site.ls_project_id, [{"data": data}])["task_ids"]
+        (prediction,) = client.task(number)["predictions"]  # Label Studio logs in to the ML backend
+    assert [region["type"] for region in prediction["result"]] == ["polygonlabels", "brushlabels"]
+
+
+def test_an_annotator_sees_above_the_pictures_what_was_not_understood(site, annotator, labelstudio):
+    from labeling.labelstudio.client import Client
+    from labeling.services import push_tasks, sync
+    from tests.labeling.build import build_tasks, polygon
+
+    wrong, fine = build_tasks(site, 2)
+    push_tasks(site)
+    for task in (wrong, fine):
+        task.refresh_from_db()
+    with Client() as client:
+        eight = polygon([(10, 10), (50, 50), (50, 10), (10, 50)])
+        client._object("POST", f"/api/tasks/{wrong.ls_task_id}/annotations/", content={"result": [eight]})
+    sync(site)
+    address = f"{labelstudio.url}/projects/{site.ls_project_id}/data?task="
+    annotator.goto(f"{address}{wrong.ls_task_id}")
+    told = annotator.get_by_role("heading", name="its outline crosses itself")
+    expect(told).to_be_visible(timeout=PATIENCE_SECONDS * 1000)
+    annotator.goto(f"{address}{fine.ls_task_id}")
+    annotator.get_by_role("button", name="Submit").wait_for()
+    expect(annotator.get_by_role("heading", name="does not count yet")).to_have_count(0)
+    expect(annotator.get_by_role("heading", name="thawloop_note")).to_have_count(0)
