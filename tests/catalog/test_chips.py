@@ -1,5 +1,6 @@
 """The pixels of tiles."""
 
+import os
 from datetime import date
 from pathlib import Path
 
@@ -332,6 +333,57 @@ def test_a_file_that_is_gone_is_named_with_the_tile(make_scene, make_tile, tmp_p
 
     with pytest.raises(ChipUnreadable, match=tile.key):
         read_chip(tile, [scene.modality])
+
+
+def test_what_was_read_before_is_not_decoded_again(make_scene, make_tile):
+    """GDAL keeps blocks, and the next reader gets the same open file: what changes behind its back goes unseen."""
+    scene = make_scene(hills(600, 600), tiled=True, blockxsize=256, blockysize=256)
+    tile = make_tile(500_700, 7_599_000)
+    first = read_chip(tile, [scene.modality]).arrays["m1"]
+    status = Path(scene.uri).stat()
+    with open(scene.uri, "r+b") as file:
+        file.seek(1500)
+        file.write(bytes(status.st_size - 1500))
+    os.utime(scene.uri, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    np.testing.assert_array_equal(read_chip(tile, [scene.modality]).arrays["m1"], first)
+    os.utime(scene.uri)
+    assert not np.array_equal(read_chip(tile, [scene.modality]).arrays["m1"], first)
+
+
+def test_a_file_that_changed_between_two_readers_is_opened_anew(make_scene, make_tile, write_raster):
+    scene = make_scene(np.full((200, 200), 10, np.uint8))
+    tile = make_tile(500_700, 7_599_000)
+    assert read_chip(tile, [scene.modality]).arrays["m1"].max() == 10
+
+    Path(scene.uri).unlink()
+    write_raster(np.full((200, 200), 20, np.uint8))
+    assert read_chip(tile, [scene.modality]).arrays["m1"].max() == 20
+
+    Path(scene.uri).unlink()
+    with pytest.raises(ChipUnreadable):
+        read_chip(tile, [scene.modality])
+
+
+def test_files_stay_below_their_roots_though_they_are_open(make_scene, make_tile, settings, tmp_path):
+    scene = make_scene(np.full((200, 200), 10, np.uint8))
+    tile = make_tile(500_700, 7_599_000)
+    read_chip(tile, [scene.modality])
+    settings.THAWLOOP_DATA_ROOTS = [str(tmp_path / "elsewhere")]
+
+    with pytest.raises(ChipUnreadable):
+        read_chip(tile, [scene.modality])
+
+
+def test_readers_at_the_same_time_do_not_share_an_open_file(make_scene, make_tile):
+    scene = make_scene(hills(200, 200))
+    tile = make_tile(500_700, 7_599_000)
+
+    with ChipReader([scene.modality]) as one, ChipReader([scene.modality]) as other:
+        one.read(tile), other.read(tile)
+        files = [reader._files._open[scene.uri].dataset for reader in (one, other)]
+
+    assert files[0] is not files[1]
 
 
 def test_a_file_that_was_swapped_for_another_is_refused(make_scene, make_tile, write_raster):

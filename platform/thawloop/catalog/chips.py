@@ -3,7 +3,6 @@
 A chip is deterministic: it depends on the tile, the modalities and the registered scenes, not on what was read before.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader
 from shapely import STRtree
 
 from thawloop.catalog.errors import ChipUnreadable
@@ -26,15 +24,15 @@ from thawloop.catalog.expressions import parse_expression
 from thawloop.catalog.gdal import gdal_environment
 from thawloop.catalog.geometry import ground_pixel_size, tile_transform, to_shapely
 from thawloop.catalog.models import Modality, Scene, Tile
-from thawloop.catalog.placement import Placement, Target, place
-from thawloop.catalog.rasters import one_line, open_checked
+from thawloop.catalog.open_files import OpenFiles
+from thawloop.catalog.placement import Target
+from thawloop.catalog.rasters import one_line
 from thawloop.catalog.resampling import read_scene
 from thawloop.catalog.selectors import direct_inputs, scenes_of_period
 from thawloop.catalog.terrain import derive_terrain, halo_of
 from thawloop.core.errors import Refused
 
 Array = NDArray[np.float32]
-_OPEN_FILES = 32
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class ChipReader:
     def __init__(self, modalities: Sequence[Modality], *, only: Tile | None = None) -> None:
         self.modalities = list(modalities)
         self._only = only
-        self._files = _OpenFiles()
+        self._files = OpenFiles()
         self._scenes: dict[tuple[Any, ...], _SceneIndex] = {}
         self._inputs: dict[int, list[Modality]] = {}
         self._stack = ExitStack()
@@ -229,39 +227,6 @@ class _SceneIndex:
     def meeting(self, tile: Tile) -> list[Scene]:
         """The scenes whose footprint meets the tile, best first."""
         return [self.scenes[i] for i in sorted(self.tree.query(to_shapely(tile.geometry), predicate="intersects"))]
-
-
-class _OpenFiles:
-    """The most recently used raster files, open, with how each lies to the grid in use."""
-
-    def __init__(self) -> None:
-        self._open: OrderedDict[str, DatasetReader] = OrderedDict()
-        self._places: dict[tuple[str, int, float], Placement] = {}
-
-    def open(self, scene: Scene, srid: int, pixel_size: float) -> tuple[DatasetReader, Placement]:
-        dataset = self._open.pop(scene.uri, None)
-        if dataset is None:
-            dataset = open_checked(scene.uri)
-            if (dataset.width, dataset.height) != (scene.width, scene.height) or (
-                max(scene.band_indexes) > dataset.count
-            ):
-                dataset.close()
-                raise ChipUnreadable("the file is not the one that was registered: its size or bands changed")
-            self._forget_oldest()
-        self._open[scene.uri] = dataset
-        key = (scene.uri, srid, pixel_size)
-        if key not in self._places:
-            self._places[key] = place(dataset, srid, pixel_size)
-        return dataset, self._places[key]
-
-    def _forget_oldest(self) -> None:
-        while len(self._open) >= _OPEN_FILES:
-            self._open.popitem(last=False)[1].close()
-
-    def close(self) -> None:
-        for dataset in self._open.values():
-            dataset.close()
-        self._open.clear()
 
 
 def _crs(srid: int) -> CRS:

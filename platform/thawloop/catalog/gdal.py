@@ -25,7 +25,8 @@ SETTINGS: dict[str, Any] = {
     "GDAL_VRT_ENABLE_PYTHON": "NO",
     "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO",
     "VRT_SHARED_SOURCE": 0,
-    "GDAL_CACHEMAX": 256,
+    # In bytes: GDAL itself takes small numbers for megabytes, rasterio hands them on as bytes, and nothing is kept.
+    "GDAL_CACHEMAX": 256 * 1024 * 1024,
     "GDAL_MAX_DATASET_POOL_SIZE": 100,
     "GDAL_PAM_ENABLED": "YES",
     "GTIFF_IGNORE_READ_ERRORS": "NO",
