@@ -1,18 +1,18 @@
-"""A release's labels as plain features: geometry and attributes that are safe to open anywhere."""
+"""A release's labels as plain columns: geometry and attributes that are safe to open anywhere."""
 
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import shapely
+from django.db import connection
 from django.utils.crypto import salted_hmac
-from shapely.geometry.base import BaseGeometry
+from numpy.typing import NDArray
 
-from labeling.models import LabelRevision
-from thawloop.catalog.geometry import WGS84, geodesic_area, to_shapely
-from thawloop.core.bulk import without_bulk
-from thawloop.releases.membership import frozen_members, frozen_revisions_on
+from thawloop.catalog.measures import measures
 from thawloop.releases.models import Release
 
 # Attribute names and the types GeoPackage columns get.
@@ -29,50 +29,82 @@ FIELDS: dict[str, type] = {
     "source": str,
     "release": str,
 }
-BATCH = 1_000
+BATCH = 20_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+_HELD = """
+    SELECT revision.id, label.id::text, revision.number, landform.name, revision.author_name, revision.created,
+        import.file_name, ST_AsBinary(revision.geometry)
+    FROM releases_releaselabel AS held
+    JOIN labeling_labelrevision AS revision ON revision.id = held.revision_id
+    JOIN labeling_label AS label ON label.id = revision.label_id
+    JOIN labeling_landformclass AS landform ON landform.id = revision.landform_class_id
+    LEFT JOIN labeling_labelimport AS import ON import.id = revision.label_import_id
+    WHERE held.release_id = %s ORDER BY label.id
+"""
+
+
 @dataclass(frozen=True)
-class LabelFeature:
-    """A label of a release: geometry in EPSG:4326, attributes named by `FIELDS`."""
+class LabelTable:
+    """Labels of a release, column by column.
 
-    geometry: BaseGeometry
-    attributes: dict[str, Any]
+    Attributes:
+        shapes: [N] MultiPolygons in EPSG:4326.
+        columns: [N] values of each of `FIELDS`.
+    """
 
+    shapes: NDArray[np.object_]
+    columns: dict[str, Sequence[Any]]
 
-def label_features(release: Release) -> Iterator[LabelFeature]:
-    """Every label of a release, by label id, with the regions and splits of the tiles it lies on."""
-    tiles = frozen_members(release).tiles
-    regions = dict(release.release_tiles.values_list("tile_id", "tile__region__name"))
-    places: dict[int, tuple[set[str], set[str]]] = {}
-    for tile, revisions in frozen_revisions_on(release, tiles).items():
-        for revision_id in revisions:
-            where = places.setdefault(revision_id, (set(), set()))
-            where[0].add(regions[tile])
-            where[1].add(tiles[tile][0])
-    held = LabelRevision.objects.filter(releaselabel__release=release).order_by("label_id")
-    for revision in without_bulk(held.select_related("landform_class", "label_import")).iterator(chunk_size=BATCH):
-        names, splits = places.get(revision.pk, (set(), set()))
-        yield LabelFeature(to_shapely(revision.geometry), _attributes(release, revision, names, splits))
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The attributes, label by label."""
+        for values in zip(*self.columns.values(), strict=True):
+            yield dict(zip(self.columns, values, strict=True))
 
 
-def _attributes(release: Release, revision: LabelRevision, regions: set[str], splits: set[str]) -> dict[str, Any]:
-    shape = to_shapely(revision.geometry)
-    source = f"import of {revision.label_import.file_name}" if revision.label_import else "Label Studio"
-    return {
-        "label": str(revision.label_id),
-        "revision": revision.number,
-        "class": safe_text(revision.landform_class.name),
-        "area_m2": finite(geodesic_area(shape)),
-        "perimeter_m": finite(abs(float(WGS84.geometry_length(shape)))),
-        "region": safe_text(", ".join(sorted(regions))),
-        "split": ", ".join(sorted(splits)),
-        "author": pseudonym(revision.author_name),
-        "created": revision.created.isoformat(timespec="seconds"),
-        "source": safe_text(source),
-        "release": f"{release.campaign.name} {release.version}",
-    }
+def label_tables(release: Release, on_tiles: Mapping[int, set[int]]) -> Iterator[LabelTable]:
+    """Every label of a release, by label id, some thousands at a time.
+
+    Args:
+        release: The release.
+        on_tiles: Tile id to the revision ids on it: labels lie in the regions and splits of these tiles.
+    """
+    regions, splits = _places(release, on_tiles)
+    named = f"{release.campaign.name} {release.version}"
+    safe, author = lru_cache(maxsize=4096)(safe_text), lru_cache(maxsize=4096)(pseudonym)
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD, [release.pk])
+        while rows := cursor.fetchmany(BATCH):
+            revisions, labels, numbers, classes, authors, created, files, wkb = zip(*rows, strict=True)
+            shapes = shapely.from_wkb(np.array([bytes(one) for one in wkb], dtype=object))
+            areas, perimeters = measures(shapes)
+            values: tuple[Sequence[Any], ...] = (
+                labels,
+                numbers,
+                [safe(name) for name in classes],
+                areas.round(2).tolist(),
+                perimeters.round(2).tolist(),
+                [safe(", ".join(sorted(regions.get(revision, ())))) for revision in revisions],
+                [", ".join(sorted(splits.get(revision, ()))) for revision in revisions],
+                [author(name) for name in authors],
+                [moment.isoformat(timespec="seconds") for moment in created],
+                [safe(f"import of {name}" if name else "Label Studio") for name in files],
+                [named] * len(rows),
+            )
+            yield LabelTable(shapes, dict(zip(FIELDS, values, strict=True)))
+
+
+def _places(release: Release, on_tiles: Mapping[int, set[int]]) -> tuple[dict[int, set[str]], dict[int, set[str]]]:
+    """Revision id to the names of the regions, and to the splits, of the tiles it lies on."""
+    rows = release.release_tiles.values_list("tile_id", "tile__region__name", "split")
+    regions: dict[int, set[str]] = {}
+    splits: dict[int, set[str]] = {}
+    for tile, region, split in rows:
+        for revision in on_tiles.get(tile, ()):
+            regions.setdefault(revision, set()).add(region)
+            splits.setdefault(revision, set()).add(split)
+    return regions, splits
 
 
 def pseudonym(author: str) -> str:
@@ -84,8 +116,3 @@ def safe_text(text: str) -> str:
     """Text without control characters that no spreadsheet takes for a formula."""
     text = _CONTROL.sub(" ", text)
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
-
-
-def finite(value: float) -> float:
-    """Rounded to centimetres (squared); 0 where it is no number."""
-    return round(value, 2) if math.isfinite(value) else 0.0

@@ -1,7 +1,7 @@
 """A release's tiles: where people looked, and so where there is nothing if no label says otherwise."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,8 @@ class TileFeature:
     attributes: dict[str, Any]
 
 
-def tile_features(release: Release) -> Iterator[TileFeature]:
-    """Every tile of a release, by key."""
-    on_tiles = frozen_revisions_on(release, frozen_members(release).tiles)
+def tile_features(release: Release, on_tiles: Mapping[int, set[int]]) -> Iterator[TileFeature]:
+    """Every tile of a release, by key; `on_tiles`: tile id to the revision ids on it."""
     rows = release.release_tiles.select_related("tile__region").order_by("tile__key")
     for row in rows.defer("tile__region__geometry").iterator(chunk_size=BATCH):
         attributes = {
@@ -50,7 +49,7 @@ def write_tiles(release: Release, target: Path, dataset: Callable[[], Path]) -> 
     with target.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
-        for feature in tile_features(release):
+        for feature in tile_features(release, frozen_revisions_on(release, frozen_members(release).tiles)):
             shape = shapely.orient_polygons(as_multipolygon(feature.geometry))
             row = {
                 "type": "Feature",
@@ -63,12 +62,12 @@ def write_tiles(release: Release, target: Path, dataset: Callable[[], Path]) -> 
         file.write("\n]}\n")
 
 
-def add_tile_layer(release: Release, target: Path) -> None:
-    """Add the layer `tiles`, in the release's grid CRS, to a GeoPackage."""
+def add_tile_layer(release: Release, target: Path, on_tiles: Mapping[int, set[int]]) -> None:
+    """Add the layer `tiles`, in the release's grid CRS, to a GeoPackage; `on_tiles` as for `tile_features`."""
     import pyogrio.raw  # imported late: pyogrio brings pandas, two seconds that every process would pay
 
     srid = release.definition["grid"]["srid"]
-    features = list(tile_features(release))
+    features = list(tile_features(release, on_tiles))
     shapes = [shapely.convex_hull(project(feature.geometry, 4326, srid)) for feature in features]  # tiles are squares
     pyogrio.raw.write(
         str(target),

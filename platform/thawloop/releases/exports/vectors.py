@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import shapely
-from shapely.geometry import MultiPolygon, mapping
+from numpy.typing import NDArray
 
-from thawloop.catalog.geometry import as_multipolygon, project
-from thawloop.releases.exports.features import FIELDS, label_features
+from thawloop.catalog.geometry import as_multipolygon, transformer
+from thawloop.releases.exports.features import FIELDS, label_tables
 from thawloop.releases.exports.tiles import add_tile_layer
+from thawloop.releases.membership import frozen_members, frozen_revisions_on
 from thawloop.releases.models import Release
 
 # 1e-7 degrees are a centimetre.
@@ -22,25 +23,17 @@ def write_geojson(release: Release, target: Path, dataset: Callable[[], Path]) -
     with target.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
-        for feature in label_features(release):
-            shape = as_multipolygon(shapely.orient_polygons(feature.geometry))
-            geometry = {"type": "MultiPolygon", "coordinates": _rounded(shape)}
-            row = {
-                "type": "Feature",
-                "id": feature.attributes["label"],
-                "geometry": geometry,
-                "properties": feature.attributes,
-            }
-            file.write(separator + json.dumps(row, ensure_ascii=False, allow_nan=False))
-            separator = ",\n"
+        for table in label_tables(release, _on_tiles(release)):
+            turned = shapely.orient_polygons(table.shapes)
+            rounded = shapely.to_geojson(shapely.transform(turned, lambda xy: xy.round(COORDINATE_DECIMALS)))
+            for geometry, row in zip(rounded, table.rows(), strict=True):
+                identity, attributes = json.dumps(row["label"]), json.dumps(row, ensure_ascii=False, allow_nan=False)
+                file.write(
+                    f'{separator}{{"type": "Feature", "id": {identity}, "geometry": {geometry}, '
+                    f'"properties": {attributes}}}'
+                )
+                separator = ",\n"
         file.write("\n]}\n")
-
-
-def _rounded(shape: MultiPolygon) -> list[list[list[list[float]]]]:
-    return [
-        [[[round(x, COORDINATE_DECIMALS), round(y, COORDINATE_DECIMALS)] for x, y in ring] for ring in polygon]
-        for polygon in mapping(shape)["coordinates"]
-    ]
 
 
 def write_gpkg(release: Release, target: Path, dataset: Callable[[], Path]) -> None:
@@ -48,29 +41,38 @@ def write_gpkg(release: Release, target: Path, dataset: Callable[[], Path]) -> N
     import pyogrio.raw  # imported late: pyogrio brings pandas, two seconds that every process would pay
 
     srid = release.definition["grid"]["srid"]
-    features = list(label_features(release))
-    shapes = [_in_grid(as_multipolygon(feature.geometry), srid) for feature in features]
-    columns: list[np.ndarray] = [
-        np.array([feature.attributes[name] for feature in features], dtype=object if kind is str else kind)
-        for name, kind in FIELDS.items()
-    ]
+    on_tiles = _on_tiles(release)
+    tables = list(label_tables(release, on_tiles))
+    encoded = [shapely.to_wkb(_in_grid(table.shapes, srid)) for table in tables]
     pyogrio.raw.write(
         str(target),
-        geometry=np.array([shapely.to_wkb(shape) for shape in shapes], dtype=object),
-        field_data=columns,
+        geometry=np.concatenate([np.zeros(0, dtype=object), *encoded]),
+        field_data=[
+            np.array(
+                [value for table in tables for value in table.columns[name]], dtype=object if kind is str else kind
+            )
+            for name, kind in FIELDS.items()
+        ],
         fields=list(FIELDS),
         layer="labels",
         driver="GPKG",
         geometry_type="MultiPolygon",
         crs=f"EPSG:{srid}",
     )
-    add_tile_layer(release, target)
+    add_tile_layer(release, target, on_tiles)
 
 
-def _in_grid(shape: MultiPolygon, srid: int) -> MultiPolygon:
-    moved = project(shape, 4326, srid)
-    west, _, east, _ = shape.bounds
-    if west <= -180 + 1e-9 and east >= 180 - 1e-9:
+def _on_tiles(release: Release) -> dict[int, set[int]]:
+    return frozen_revisions_on(release, frozen_members(release).tiles)
+
+
+def _in_grid(shapes: NDArray[np.object_], srid: int) -> NDArray[np.object_]:
+    """MultiPolygons [N] of EPSG:4326 in the grid's CRS."""
+    move = transformer(4326, srid).transform
+    moved: NDArray[np.object_] = shapely.transform(shapes, lambda xy: np.column_stack(move(xy[:, 0], xy[:, 1])))
+    west, _, east, _ = shapely.bounds(shapes).T
+    for index in np.flatnonzero((west <= -180 + 1e-9) & (east >= 180 - 1e-9)):
         # The two halves of a shape cut at ±180° meet along one line here: a millimetre closes it.
-        moved = shapely.union_all(shapely.set_precision(list(moved.geoms), 1e-3))
-    return as_multipolygon(moved)
+        closed = shapely.union_all(shapely.set_precision(list(moved[index].geoms), 1e-3))
+        moved[index] = as_multipolygon(closed)
+    return moved
