@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import rasterio
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window as WindowOfRaster
 
 from contracts.pixels import (
     declared_valid,
@@ -44,6 +48,9 @@ SIGNATURES = {
     b"\x89PNG": "PNG",
     b"\xff\xd8\xff": "JPEG",
 }
+
+
+SAMPLE = 1024  # pixels per side that are looked at to tell what an alpha band of a large raster is
 
 
 @dataclass(frozen=True)
@@ -74,33 +81,109 @@ def read_chip(file: Path, modality: ModalitySpec, size: tuple[int, int] | None =
         DatasetError: the file cannot be read, or has another size or number of bands.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # PNG and JPEG have no place on Earth
-            # without its shortcut for whole images, which gives a truncated PNG whatever was in the memory
-            with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"), rasterio.open(file, driver=chip_driver(file)) as raster:
-                bands, turned = measured_bands(raster), orientation(raster, file)
-                _check_shape(file, raster, modality, size, bands=bands, turned=turned)
-                array, valid = _pixels(raster, bands, modality)
+        with chip_environment(), OpenChip(file, modality, size) as chip:
+            return chip.read()
     except (RasterioError, OSError, MemoryError) as error:
         raise unreadable(file, error) from None
-    return oriented(array, turned), oriented(valid, turned)
 
 
-def _pixels(raster: Any, bands: Sequence[int], modality: ModalitySpec) -> tuple[FloatArray, BoolArray]:
-    raw = raster.read(bands)
-    masked = modality.nodata is None and has_own_mask(raster, bands)
-    own = declared_valid(raster, bands, raw, nodata=modality.nodata)
-    if masked and has_alpha(raster, bands) and hides_imagery(raw, own):
-        own = declared_valid(raster, bands, raw, own_mask=False)
-    scales = [(raster.scales[band - 1], raster.offsets[band - 1]) for band in bands]
-    pairs = [measurements(raw[i : i + 1], *scale) for i, scale in enumerate(scales)]
-    array: FloatArray = np.concatenate([values for values, _ in pairs])
-    valid: BoolArray = np.logical_and.reduce([own, *(finite for _, finite in pairs)])
-    return array, valid
+@contextmanager
+def chip_environment(**settings: Any) -> Iterator[None]:
+    """How GDAL reads chips in this thread, with more of its settings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # PNG and JPEG have no place on Earth
+        # without its shortcut for whole images, which gives a truncated PNG whatever was in the memory
+        with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO", **settings):
+            yield
+
+
+class OpenChip:
+    """The file of a chip, open: what its pixels mean is decided once, whichever part of it is read.
+
+    To be opened and read in :func:`chip_environment`.
+
+    Attributes:
+        raster: the file; ``size``: (H, W) as people see it.
+    """
+
+    def __init__(
+        self, file: Path, modality: ModalitySpec, size: tuple[int, int] | None = None, most: int = MAX_PIXELS
+    ) -> None:
+        """Open it and look at all but its pixels; see :func:`read_chip`.
+
+        Args:
+            file: see :func:`read_chip`, as ``modality`` and ``size``.
+            most: how many pixels it may have.
+
+        Raises:
+            DatasetError: see :func:`read_chip`.
+            RasterioError, OSError: it cannot be opened.
+        """
+        self._modality = modality
+        self.raster: DatasetReader = rasterio.open(file, driver=chip_driver(file))
+        try:
+            self._bands, self._turned = measured_bands(self.raster), orientation(self.raster, file)
+            _check_shape(file, self.raster, modality, size, bands=self._bands, turned=self._turned, most=most)
+        except BaseException:
+            self.raster.close()
+            raise
+        self.size: tuple[int, int] = self.raster.shape if self._turned < 5 else self.raster.shape[::-1]
+        self._own_mask: bool | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.raster.close()
+
+    def read(self, rows: slice | None = None, columns: slice | None = None) -> tuple[FloatArray, BoolArray]:
+        """All of it or a window, as :func:`read_chip` gives it.
+
+        Raises:
+            RasterioError, OSError, MemoryError: it cannot be read.
+        """
+        window = None if rows is None or columns is None else self._stored(rows, columns)
+        raw = self.raster.read(self._bands, window=window)
+        if self._own_mask is None:
+            self._own_mask = self._believes_its_mask(raw if window is None else None)
+        own = declared_valid(
+            self.raster, self._bands, raw, nodata=self._modality.nodata, own_mask=self._own_mask, window=window
+        )
+        scales = [(self.raster.scales[band - 1], self.raster.offsets[band - 1]) for band in self._bands]
+        pairs = [measurements(raw[i : i + 1], *scale) for i, scale in enumerate(scales)]
+        array: FloatArray = np.concatenate([values for values, _ in pairs])
+        valid: BoolArray = np.logical_and.reduce([own, *(finite for _, finite in pairs)])
+        return oriented(array, self._turned), oriented(valid, self._turned)
+
+    def _believes_its_mask(self, raw: NDArray[Any] | None) -> bool:
+        """Whether what the file says by alpha is validity; seen on all its pixels, or on a sample of them."""
+        masked = self._modality.nodata is None and has_own_mask(self.raster, self._bands)
+        if not masked or not has_alpha(self.raster, self._bands):
+            return True
+        if raw is None:
+            shape = tuple(min(side, SAMPLE) for side in self.raster.shape)
+            raw = self.raster.read(self._bands, out_shape=(len(self._bands), *shape))
+        return not hides_imagery(raw, declared_valid(self.raster, self._bands, raw))
+
+    def _stored(self, rows: slice, columns: slice) -> WindowOfRaster:
+        """Where the file has what people see in some rows and columns."""
+        height, width = self.size
+        if self._turned in (3, 4, 7, 8):
+            rows = slice(height - rows.stop, height - rows.start)
+        if self._turned in (2, 3, 6, 7):
+            columns = slice(width - columns.stop, width - columns.start)
+        return WindowOfRaster.from_slices(*((rows, columns) if self._turned < 5 else (columns, rows)))
 
 
 def _check_shape(
-    file: Path, raster: Any, modality: ModalitySpec, size: tuple[int, int] | None, *, bands: Sequence[int], turned: int
+    file: Path,
+    raster: Any,
+    modality: ModalitySpec,
+    size: tuple[int, int] | None,
+    *,
+    bands: Sequence[int],
+    turned: int,
+    most: int,
 ) -> None:
     """Before any pixel is read: a small file may claim to be huge."""
     if len(bands) != len(modality.bands):
@@ -120,8 +203,8 @@ def _check_shape(
             f"{file} is {width} x {height} pixels, but its tile is declared as {size[1]} x {size[0]}: "
             "resample the chip to the tile's grid or correct the annotation file."
         )
-    if width * height > MAX_PIXELS:
-        raise DatasetError(f"{file} is {width} x {height} pixels: cut it into tiles of at most {MAX_PIXELS:,} pixels.")
+    if width * height > most:
+        raise DatasetError(f"{file} is {width} x {height} pixels: cut it into tiles of at most {most:,} pixels.")
     if any(np.dtype(kind).kind == "c" for kind in raster.dtypes):
         raise DatasetError(f"{file} holds complex numbers: export amplitude or phase as bands of their own.")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from ml_backend.detector.commands import benchmark, compare, datasets, evaluation, export, info, prediction, training
 from ml_backend.detector.errors import AnotherProcessFailedError, DetectorError
 
-CONTINUED = ("train", "pretrain", "finetune", "stages", "compare")
+CONTINUED = ("train", "pretrain", "finetune", "stages", "compare", "predict")
 FAMILIES = (datasets, training, evaluation, prediction, compare, export, benchmark, info)
 
 

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command, common_options, search_options
-from ml_backend.detector.commands.paths import by_modality, make_room_for_files, modality_path, write
+from ml_backend.detector.commands.paths import by_modality, make_room_for_files, modality_path
 from ml_backend.detector.commands.progress import Bar
 from ml_backend.detector.dataset import SPLITS, Tile, read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError, PromptError
 
 if TYPE_CHECKING:
-    from ml_backend.detector.chips import ChipInput
-    from ml_backend.detector.inference import Detection, Detector
-    from ml_backend.detector.inference.rasters import Place
+    from ml_backend.detector.inference import Detector
+    from ml_backend.detector.inference.journal import Journal
+    from ml_backend.detector.inference.outputs import Placed
+    from ml_backend.detector.inference.scanning import Source
 
 DEFAULT_SPLIT = "test"
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is predicted: its name, a file that says where it lies, and its pixels, read when their turn comes."""
-
-    name: str
-    file: Path
-    read: Callable[[], ChipInput]
-
-
-Answer = tuple[Source, dict[str, Any], "Sequence[Detection]"]
+OUTPUTS = ("out", "gpkg", "geojson")
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    found = add_command(commands, "predict", _predict, "Find instances on tiles or rasters and write them as JSON.")
+    found = add_command(commands, "predict", _predict, "Find instances on tiles or rasters of any size.")
     add = found.add_argument
     add("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint folder, or what 'export' wrote")
     source = found.add_mutually_exclusive_group(required=True)
@@ -60,13 +49,23 @@ def add(commands: Any) -> None:
         help="say what is in this box of the tile or raster instead of searching it (pixels; repeatable); "
         "write --box=-5,... where it begins with a minus",
     )
-    add("--out", type=Path, required=True, metavar="FILE", help="JSON file to write")
-    add("--geojson", type=Path, metavar="FILE", help="also write the outlines in the world's coordinates (EPSG:4326)")
+    add("--out", type=Path, metavar="FILE", help="JSON file to write: outlines in pixels, and a tile's embedding")
+    add("--gpkg", type=Path, metavar="FILE", help="GeoPackage to write: outlines in the rasters' own coordinates")
+    add(
+        "--geojson", type=Path, metavar="FILE", help="GeoJSON to write: outlines in the world's coordinates (EPSG:4326)"
+    )
     add("--score-threshold", type=float, default=0.05, help="leave out less certain ones (default: 0.05)")
     add("--min-pixels", type=int, default=10, help="leave out smaller ones (default: 10)")
     add("--tolerance", type=float, default=0.5, help="pixels an outline may be simplified by (default: 0.5)")
     search_options(found)
+    add(
+        "--max-overlap",
+        type=float,
+        metavar="SHARE",
+        help="of two finds that share more of the smaller one keep the surer (default: what validation chose)",
+    )
     add("--batch-size", type=int, default=8, help="tiles that go through the network together (default: 8)")
+    add("--no-resume", action="store_true", help="discard what an interrupted prediction has left")
     common_options(found)
 
 
@@ -80,7 +79,9 @@ def _box(text: str) -> tuple[float, ...]:
 def _predict(arguments: Arguments) -> None:
     _check(arguments)
     sources = _sources(arguments)
-    places = {source.file: _place(source.file) for source in sources} if arguments.geojson else {}
+    if arguments.geojson or arguments.gpkg:
+        for source in sources:
+            _require_place(source)
     from ml_backend.detector.inference import load
 
     detector = load(arguments.checkpoint, arguments.device)
@@ -88,34 +89,23 @@ def _predict(arguments: Arguments) -> None:
         from ml_backend.detector.evaluation import check_fits
 
         check_fits(detector, read_dataset(arguments.dataset), arguments.checkpoint)
-    progress = Bar(arguments.json)
-    answers, placed = [], []
-    for source, answer, detections in (_answer_boxes if arguments.box else _search)(
-        detector, sources, arguments, progress
-    ):
-        answers.append(
-            {"file_name": source.name, **answer, "detections": [detection.to_json() for detection in detections]}
-        )
-        if arguments.geojson:
-            placed.append((source.name, places[source.file], detections))
-    progress.close()
-    write(arguments.out, json.dumps({"tiles": answers}))
-    if arguments.geojson:
-        from ml_backend.detector.inference.rasters import feature_collection
-
-        write(arguments.geojson, json.dumps(feature_collection(placed)))
-    found = sum(len(answer["detections"]) for answer in answers)
-    summary = {"file": str(arguments.out), "tiles": len(answers), "instances": found}
-    print(json.dumps(summary) if arguments.json else f"{arguments.out}: {found} instances on {len(answers)} tiles")
+    found = (_answer_boxes if arguments.box else _search)(detector, sources, arguments)
+    first = next(file for name in OUTPUTS if (file := getattr(arguments, name)))
+    summary = {"file": str(first), "tiles": len(sources), "instances": found}
+    print(json.dumps(summary) if arguments.json else f"{first}: {found} instances on {len(sources)} tiles")
 
 
 def _check(arguments: Arguments) -> None:
     """Refuse options that make no sense, alone or together, before anything is read."""
     from ml_backend.detector.inference.limits import check_limits
 
-    make_room_for_files(out=arguments.out, geojson=arguments.geojson)
+    files = {name: getattr(arguments, name) for name in OUTPUTS}
+    if not any(files.values()):
+        raise ConfigError("Nothing would be written: give --gpkg, --geojson or --out.")
+    make_room_for_files(**files)
     check_limits(
         score_threshold=arguments.score_threshold,
+        max_overlap=1.0 if arguments.max_overlap is None else arguments.max_overlap,
         min_pixels=arguments.min_pixels,
         tolerance=arguments.tolerance,
         batch_size=arguments.batch_size,
@@ -128,49 +118,94 @@ def _check(arguments: Arguments) -> None:
         raise PromptError("A box needs to know its tile: name one with --tile, or give a raster with --chip.")
 
 
-def _search(
-    detector: Detector, sources: Sequence[Source], arguments: Arguments, progress: Callable[[float, str], None]
-) -> Iterator[Answer]:
-    """Predict tile by tile, as many at once as go through the network together."""
-    options = {
-        name: getattr(arguments, name)
-        for name in ("score_threshold", "min_pixels", "tolerance", "window", "overlap", "tta", "batch_size")
+def _search(detector: Detector, sources: Sequence[Source], arguments: Arguments) -> int:
+    """Look at all windows, then write what was found; the number of finds."""
+    from ml_backend.detector.inference.journal import Journal
+    from ml_backend.detector.inference.scanning import conclude, scan
+
+    looking = {name: getattr(arguments, name) for name in ("window", "overlap", "tta", "batch_size")}
+    limits = {name: getattr(arguments, name) for name in ("score_threshold", "min_pixels", "max_overlap", "tolerance")}
+    for source in sources:  # before anything is kept of other windows
+        detector.windows(source.pixels.size, arguments.window, arguments.overlap)
+    first = next(file for name in OUTPUTS if (file := getattr(arguments, name)))
+    journal_file = first.with_name(first.name + ".unfinished")
+    progress = Bar(arguments.json)
+    with Journal(journal_file, _identity(sources, arguments, looking), resume=not arguments.no_resume) as journal:
+        scan(detector, sources, journal, progress=progress, **looking)
+        progress.close()
+        conclude(detector, sources, journal, **limits)
+        _write(sources, journal, arguments)
+        found = journal.count()
+        journal.discard()
+    return found
+
+
+def _identity(sources: Sequence[Source], arguments: Arguments, looking: dict[str, Any]) -> dict[str, Any]:
+    """All that decides what a window shows."""
+    from ml_backend.detector.inference.journal import fingerprint
+
+    return {
+        "checkpoint": dict(open_checkpoint(arguments.checkpoint).card),
+        "tiles": [source.name for source in sources],
+        "files": fingerprint([file for source in sources for file in source.files]),
+        **looking,
     }
-    total = len(sources)
-    for done in range(0, total, arguments.batch_size):
-        batch = sources[done : done + arguments.batch_size]
-
-        def report(share: float, text: str, done: int = done, count: int = len(batch)) -> None:
-            progress((done + share * count) / total, text if total == 1 else f"tile {done + count}/{total}")
-
-        results = detector.predict([source.read() for source in batch], progress=report, **options)
-        for source, result in zip(batch, results, strict=True):
-            yield (
-                source,
-                {"embedding": result.embedding.tolist(), "seconds": result.seconds},
-                result.detections,
-            )
 
 
-def _answer_boxes(
-    detector: Detector, sources: Sequence[Source], arguments: Arguments, progress: Callable[[float, str], None]
-) -> Iterator[Answer]:
-    """What is in the boxes of one tile."""
+def _write(sources: Sequence[Source], journal: Journal, arguments: Arguments) -> None:
+    """Every file that was asked for."""
+    from ml_backend.detector.inference.detector import mean_embedding
+    from ml_backend.detector.inference.outputs import GEOGRAPHIC, write_geojson, write_geopackage, write_json
+
+    def placed() -> Iterator[Placed]:
+        for tile, source in enumerate(sources):
+            if source.place is not None:
+                for find in journal.finds(tile):
+                    yield source.name, source.place, find
+
+    def tiles() -> Iterator[tuple[dict[str, Any], Iterator[dict[str, Any]]]]:
+        for tile, source in enumerate(sources):
+            embedding = mean_embedding(journal.seen(tile)).tolist()
+            seconds = sum(seen.seconds for seen in journal.seen(tile))
+            yield {"file_name": source.name, "embedding": embedding, "seconds": seconds}, journal.finds(tile)
+
+    if arguments.out:
+        write_json(arguments.out, tiles())
+    if arguments.geojson:
+        write_geojson(arguments.geojson, placed())
+    if arguments.gpkg:
+        systems = {source.place.crs for source in sources if source.place is not None}
+        write_geopackage(arguments.gpkg, placed(), systems.pop() if len(systems) == 1 else GEOGRAPHIC)
+
+
+def _answer_boxes(detector: Detector, sources: Sequence[Source], arguments: Arguments) -> int:
+    """What is in the boxes of one tile; the number of answers."""
+    from ml_backend.detector.inference.outputs import write_geojson, write_geopackage, write_json
+
     (source,) = sources
-    options = {"tolerance": arguments.tolerance, "tta": arguments.tta}
-    yield source, {"boxes": arguments.box}, detector.segment(source.read(), arguments.box, **options)
+    detections = detector.segment(source.pixels, arguments.box, tolerance=arguments.tolerance, tta=arguments.tta)
+    finds = [detection.to_json() for detection in detections]
+    if arguments.out:
+        write_json(arguments.out, [({"file_name": source.name, "boxes": arguments.box}, finds)])
+    if source.place is not None:
+        placed = [(source.name, source.place, find) for find in finds]
+        if arguments.geojson:
+            write_geojson(arguments.geojson, placed)
+        if arguments.gpkg:
+            write_geopackage(arguments.gpkg, placed, source.place.crs)
+    return len(finds)
 
 
 def _sources(arguments: Arguments) -> list[Source]:
     """What is to be predicted."""
-    from ml_backend.detector.chips import read_tile
-    from ml_backend.detector.inference.rasters import read_stack
+    from ml_backend.detector.inference.rasters import RasterStack, place_of
+    from ml_backend.detector.inference.scanning import Source, TileReader
 
     modalities = open_checkpoint(arguments.checkpoint).modalities
     if arguments.chip:
         files = by_modality(arguments.chip, "--chip")
-        chip, first = read_stack(files, modalities), next(iter(files.values()))
-        return [Source(first.name, first, lambda: chip)]
+        stack = RasterStack(files, modalities)
+        return [Source(next(iter(files.values())).name, tuple(files.values()), stack, stack.place)]
     dataset, split = read_dataset(arguments.dataset).with_modalities(modalities), arguments.split or DEFAULT_SPLIT
     tiles = dataset.usable_tiles(split)
     if arguments.tile:
@@ -180,18 +215,17 @@ def _sources(arguments: Arguments) -> list[Source]:
                 f"{dataset.annotation_file(split)} has no usable tile '{arguments.tile}': give its file_name and "
                 "--split."
             )
+    reader, located = TileReader(dataset, modalities), arguments.geojson or arguments.gpkg
 
     def source(tile: Tile) -> Source:
-        file = next(f for m in modalities if (f := dataset.chip_file(m.name, tile)))
-        return Source(tile.file_name, file, lambda: read_tile(dataset, modalities, tile))
+        files = tuple(file for m in modalities if (file := dataset.chip_file(m.name, tile)))
+        return Source(tile.file_name, files, reader.pixels(tile), place_of(files[0]) if located else None)
 
     return [source(tile) for tile in tiles]
 
 
-def _place(file: Path) -> Place:
-    from ml_backend.detector.inference.rasters import place_of
-
-    place = place_of(file)
-    if place is None:
-        raise DatasetError(f"{file} does not say where it lies: leave out --geojson or georeference it.")
-    return place
+def _require_place(source: Source) -> None:
+    if source.place is None:
+        raise DatasetError(
+            f"{source.files[0]} does not say where it lies: leave out --geojson and --gpkg or georeference it."
+        )

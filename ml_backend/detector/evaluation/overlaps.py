@@ -23,11 +23,12 @@ def best_max_overlap(findings: Findings) -> float:
     Args:
         findings: made without suppressing any (``Search(max_overlap=1.0)``).
     """
-    reached = {share: _best_f1(suppressed(findings, share)) for share in CANDIDATES}
+    reached = {share: best_f1(suppressed(findings, share)) for share in CANDIDATES}
     return max(CANDIDATES, key=lambda share: (reached[share], -share))
 
 
-def _best_f1(findings: Findings) -> float:
+def best_f1(findings: Findings) -> float:
+    """The best F1 (IoU .5) over score thresholds; 0 where nothing right was found."""
     matches, _ = match(findings.truth, findings.predictions, findings.max_detections)
     return float(np.nan_to_num(counts_at(matches, best_threshold(matches)).total().f1))
 

@@ -1,27 +1,26 @@
-"""Rasters outside any dataset: read as one chip, and answers written in the world's coordinates."""
+"""Rasters outside any dataset, of any size: read a window at a time."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import rasterio
-import shapely
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.warp import transform_geom
-from shapely.affinity import affine_transform
+from rasterio.io import DatasetReader
 
-from ml_backend.detector.chips import ChipInput, chip_driver, read_chip, unreadable
+from ml_backend.detector.chips import ChipInput, OpenChip, chip_driver, chip_environment, unreadable
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.errors import DatasetError
-from ml_backend.detector.inference.results import Detection
+from ml_backend.detector.inference.windows import Window
 
-PRECISION = 7  # decimals of degrees: a centimetre
+CACHE_MB = 256  # of unpacked blocks: a row of windows over 30,000 pixels
+MOST_PIXELS = 10**10  # beyond, a file's header is more likely wrong than its raster so large
 
 
 @dataclass(frozen=True)
@@ -32,27 +31,72 @@ class Place:
     crs: CRS
 
 
-def read_stack(files: Mapping[str, Path], modalities: Sequence[ModalitySpec]) -> ChipInput:
-    """Read co-registered rasters, one per modality, as one chip; modalities without a file are missing.
+class RasterStack:
+    """Co-registered rasters, one per modality, kept open and read a window at a time; a modality may be missing.
 
-    Raises:
-        DatasetError: a modality is unknown, a file cannot be read, or the files are not on one grid.
+    To be read from one thread, in the order of the windows: what GDAL has unpacked it keeps for the next ones, up to
+    :data:`CACHE_MB`.
+
+    Attributes:
+        size: (height, width).
+        place: where it lies; None when the first raster does not say.
     """
-    known = {modality.name: modality for modality in modalities}
-    arrays, valid = {}, {}
-    first, grid = None, None
-    for name, file in files.items():
-        if name not in known:
+
+    def __init__(self, files: Mapping[str, Path], modalities: Sequence[ModalitySpec]) -> None:
+        """Open them.
+
+        Raises:
+            DatasetError: a modality is unknown, a file cannot be read or only as a whole, or the files are not on one
+                grid.
+        """
+        known = {modality.name: modality for modality in modalities}
+        self._open: dict[str, tuple[Path, OpenChip]] = {}
+        first, grid = None, None
+        for name, file in files.items():
+            if name not in known:
+                raise DatasetError(
+                    f"{file} is given as '{name}', but the model takes {', '.join(known)}: name one of those."
+                )
+            chip = _open_raster(file, known[name])
+            self._open[name] = (file, chip)
+            own = (chip.size, _place(chip.raster))
+            if first is None:
+                first, grid = file, own
+            elif own != grid:
+                raise DatasetError(f"{file} is not on the grid of {first}: resample all rasters to one grid.")
+        assert grid is not None, "there is at least one file"
+        self.size: tuple[int, int] = grid[0]
+        self.place: Place | None = grid[1]
+
+    def read(self, window: Window) -> ChipInput:
+        """The pixels of a window.
+
+        Raises:
+            DatasetError: a file cannot be read.
+        """
+        arrays, valid = {}, {}
+        for name, (file, chip) in self._open.items():
+            try:
+                with chip_environment(GDAL_CACHEMAX=CACHE_MB):
+                    arrays[name], valid[name] = chip.read(*window.slices)
+            except (RasterioError, OSError, MemoryError) as error:
+                raise unreadable(file, error) from None
+        return ChipInput(arrays, valid)
+
+
+def _open_raster(file: Path, modality: ModalitySpec) -> OpenChip:
+    try:
+        with chip_environment():
+            chip = OpenChip(file, modality, most=MOST_PIXELS)
+    except (RasterioError, OSError, MemoryError) as error:
+        raise unreadable(file, error) from None
+    for (height, width), kind in zip(chip.raster.block_shapes, chip.raster.dtypes, strict=True):
+        if height * width * np.dtype(kind).itemsize > CACHE_MB << 20:
             raise DatasetError(
-                f"{file} is given as '{name}', but the model takes {', '.join(known)}: name one of those."
+                f"{file} cannot be read in pieces, as it is stored in blocks of {width} x {height} pixels: "
+                "write it in tiles (gdal_translate -co TILED=YES)."
             )
-        arrays[name], valid[name] = read_chip(file, known[name])
-        own = (valid[name].shape, place_of(file))
-        if first is None:
-            first, grid = file, own
-        elif own != grid:
-            raise DatasetError(f"{file} is not on the grid of {first}: resample all rasters to one grid.")
-    return ChipInput(arrays, valid)
+    return chip
 
 
 def place_of(file: Path) -> Place | None:
@@ -65,37 +109,10 @@ def place_of(file: Path) -> Place | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(file, driver=chip_driver(file)) as raster:
-                return Place(raster.transform, raster.crs) if raster.crs else None
+                return _place(raster)
     except (RasterioError, OSError) as error:
         raise unreadable(file, error) from None
 
 
-def feature_collection(found: Iterable[tuple[str, Place, Sequence[Detection]]]) -> dict[str, Any]:
-    """Detections per tile (name, place) as GeoJSON (RFC 7946): EPSG:4326, holes kept, cut at the antimeridian."""
-    features = [
-        {
-            "type": "Feature",
-            "geometry": _geometry(detection, place),
-            "properties": {
-                "tile": name,
-                "class": detection.class_name,
-                "score": detection.score,
-                "stage_scores": list(detection.stage_scores),
-                "mask_entropy": detection.mask_entropy,
-                "class_entropy": detection.class_entropy,
-            },
-        }
-        for name, place, detections in found
-        for detection in detections
-        if detection.rings
-    ]
-    return {"type": "FeatureCollection", "features": features}
-
-
-def _geometry(detection: Detection, place: Place) -> dict[str, Any]:
-    pixels = shapely.Polygon(detection.rings[0], detection.rings[1:])
-    there = shapely.geometry.mapping(affine_transform(pixels, place.transform.to_shapely()))
-    world = transform_geom(place.crs, "EPSG:4326", there, antimeridian_cutting=True, precision=PRECISION)
-    outward = shapely.orient_polygons(shapely.geometry.shape(world))
-    geometry: dict[str, Any] = shapely.geometry.mapping(outward)
-    return geometry
+def _place(raster: DatasetReader) -> Place | None:
+    return Place(raster.transform, raster.crs) if raster.crs else None

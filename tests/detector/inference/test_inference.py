@@ -95,10 +95,10 @@ def test_tiles_of_different_sizes_do_not_disturb_each_other(detector: Detector, 
 
 
 def test_thresholds_leave_out(detector: Detector, chips: list[ChipInput]) -> None:
-    (everything,) = detector.predict(chips[:1])
+    (everything,) = detector.predict(chips[:1], max_overlap=1.0)
     assert len(everything.detections) > 2
     cut = everything.detections[1].score
-    (certain,) = detector.predict(chips[:1], score_threshold=cut)
+    (certain,) = detector.predict(chips[:1], score_threshold=cut, max_overlap=1.0)
     assert [d.score for d in certain.detections] == [d.score for d in everything.detections if d.score >= cut]
     assert len(detector.predict(chips[:1], max_detections=1)[0].detections) == 1
     assert detector.predict(chips[:1], min_pixels=64 * 64 + 1)[0].detections == ()

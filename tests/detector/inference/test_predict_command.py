@@ -15,8 +15,10 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform_geom
 
 from ml_backend.detector import ChipInput, DatasetError, Detection, Detector, TrainResult, inference
-from ml_backend.detector.commands import main, paths
-from ml_backend.detector.inference.rasters import Place, feature_collection, place_of
+from ml_backend.detector.commands import main
+from ml_backend.detector.inference import outputs
+from ml_backend.detector.inference.outputs import features
+from ml_backend.detector.inference.rasters import Place, place_of
 
 UTM = {"crs": "EPSG:32608", "transform": from_origin(500_000, 7_600_000, 3, 3)}
 
@@ -58,12 +60,13 @@ def test_a_raster_outside_any_dataset_is_predicted_in_windows(
     (result,) = detector.predict([mosaic], window=96, overlap=24, min_pixels=4, batch_size=2)
     assert tile["file_name"] == "rgb.tif"
     assert tile["detections"] == json.loads(json.dumps([d.to_json() for d in result.detections]))
-    features = json.loads((tmp_path / "out.geojson").read_text())["features"]
-    assert len(features) == len(result.detections)
-    for feature, detection in zip(features, result.detections, strict=True):
+    found = json.loads((tmp_path / "out.geojson").read_text())["features"]
+    assert len(found) == len(result.detections)
+    for feature, detection in zip(found, result.detections, strict=True):
         back = shapely.geometry.shape(transform_geom("EPSG:4326", "EPSG:32608", feature["geometry"]))
         assert back.area == pytest.approx(9 * shapely.Polygon(detection.rings[0], detection.rings[1:]).area, rel=1e-3)
         assert feature["properties"]["score"] == detection.score
+        assert feature["properties"]["probability"] == detection.probability
 
 
 def test_holes_are_kept_and_corners_lie_where_the_pixels_lie() -> None:
@@ -71,7 +74,7 @@ def test_holes_are_kept_and_corners_lie_where_the_pixels_lie() -> None:
     hole = square * np.float32(0.2) + np.float32(4)
     detection = Detection([square, hole], "RTS", 0.9, (0.9,) * 3, np.zeros((3, 4), np.float32), 0.1, 0.1)
     place = Place(from_origin(-135, 69, 0.001, 0.001), rasterio.CRS.from_epsg(4326))
-    (feature,) = feature_collection([("tile", place, [detection])])["features"]
+    (feature,) = features([("tile", place, detection.to_json())])
     polygon = shapely.geometry.shape(feature["geometry"])
     assert polygon.bounds == pytest.approx((-135, 68.99, -134.99, 69))
     assert len(polygon.interiors) == 1
@@ -131,6 +134,9 @@ def test_what_cannot_be_done_is_refused_before_the_model_is_loaded(
         ([*chip, "--out", below], f"--out {below} cannot be written"),
         ([*chip, "--geojson", folder], f"--geojson {folder} is a folder"),
         ([*chip, "--out", file, "--geojson", file], "--out and --geojson both name"),
+        ([*chip, "--gpkg", file, "--geojson", file], "--gpkg and --geojson both name"),
+        (["--chip", f"rgb={nowhere}", "--gpkg", file], "nowhere.tif does not say where it lies"),
+        ([*chip, "--max-overlap", "2"], "largest overlap of 2.0"),
         (["--chip", f"rgb={nowhere}", "--geojson", file], "nowhere.tif does not say where it lies"),
         ([*chip, "--tolerance", "nan"], "tolerance of nan"),
         ([*chip, "--score-threshold", "nan"], "score threshold of nan"),
@@ -166,12 +172,13 @@ def test_a_full_disk_is_told_of_the_file_that_was_asked_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def full(file: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(file.with_name(f".{file.name}.1")))
+    def full(stream: Any, items: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(paths, "replace_file", full)
+    monkeypatch.setattr(outputs, "_write_list", full)
     assert main([*common, *stack, "--box", "4,4,40,40"]) == 1
     assert f"error: {tmp_path / 'out.json'}: No space left" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*out.json*"))
 
 
 def test_a_raster_that_is_another_format_by_content_has_no_place(tmp_path: Path) -> None:

@@ -1,0 +1,168 @@
+"""What windows showed, kept on disk until all of it is written: an interrupted prediction goes on where it stopped.
+
+One SQLite file. What a batch of windows showed is one transaction, so a process that dies, whenever it does, leaves
+whole batches behind. The file says what it was made of; with other rasters, settings or weights it is refused. It is
+held by one process at a time, however that ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from ml_backend.detector.errors import CannotResumeError, FolderInUseError
+from ml_backend.detector.inference.results import Detection
+from ml_backend.detector.inference.seen import Seen
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS origin (identity TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (number INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS seen (tile INTEGER, window INTEGER, shown BLOB NOT NULL, PRIMARY KEY (tile, window));
+CREATE TABLE IF NOT EXISTS finds (tile INTEGER, score REAL, find TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS best_first ON finds (tile, score DESC);
+"""
+
+
+class Journal:
+    """The file, open. Batches, tiles and windows are numbers that the caller gives."""
+
+    def __init__(self, file: Path, identity: Mapping[str, Any], *, resume: bool = True) -> None:
+        """Open it, or make it.
+
+        Args:
+            file: where it lies.
+            identity: all that decides what windows show, as JSON.
+            resume: False discards what it holds.
+
+        Raises:
+            FolderInUseError: another process is writing it.
+            CannotResumeError: it is damaged, or of another prediction.
+        """
+        self.file = file
+        self._identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self._rows = sqlite3.connect(file, timeout=0, isolation_level=None)
+        try:
+            with self._sound():
+                self._open(resume)
+        except BaseException:
+            self._rows.close()
+            raise
+
+    def _open(self, resume: bool) -> None:
+        self._rows.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._rows.execute("PRAGMA journal_mode = WAL")
+        self._rows.execute("PRAGMA synchronous = NORMAL")
+        self._rows.execute("BEGIN EXCLUSIVE")
+        if not resume:
+            for (table,) in self._rows.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                self._rows.execute(f'DROP TABLE "{table}"')
+        for statement in TABLES.split(";"):
+            self._rows.execute(statement)
+        known = [identity for (identity,) in self._rows.execute("SELECT identity FROM origin")]
+        if known not in ([], [self._identity]):
+            raise CannotResumeError(
+                f"{self.file} holds an unfinished prediction of other rasters, settings or weights: run its command "
+                "again to finish it, or add --no-resume to discard it."
+            )
+        if not known:
+            self._rows.execute("INSERT INTO origin VALUES (?)", [self._identity])
+        self._rows.execute("COMMIT")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._rows.close()
+
+    def discard(self) -> None:
+        """Remove the file: all of it is written elsewhere."""
+        self._rows.close()
+        for suffix in ("", "-wal", "-shm"):
+            self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
+
+    def batches(self) -> set[int]:
+        """The batches that are known."""
+        return {number for (number,) in self._rows.execute("SELECT number FROM batches")}
+
+    def keep(self, batch: int, shown: Iterable[tuple[int, int, Seen]]) -> None:
+        """Keep what a batch showed: tile, window and what was seen there."""
+        with self._transaction():
+            rows = [(tile, window, seen.to_bytes()) for tile, window, seen in shown]
+            self._rows.executemany("INSERT INTO seen VALUES (?, ?, ?)", rows)
+            self._rows.execute("INSERT INTO batches VALUES (?)", [batch])
+
+    def tiles(self) -> set[int]:
+        """The tiles of which some window is known."""
+        return {tile for (tile,) in self._rows.execute("SELECT DISTINCT tile FROM seen")}
+
+    def seen(self, tile: int) -> Iterator[Seen]:
+        """What a tile's windows showed, in the order of their numbers."""
+        with self._sound():
+            for (shown,) in self._rows.execute("SELECT shown FROM seen WHERE tile = ? ORDER BY window", [tile]):
+                try:
+                    yield Seen.from_bytes(shown)
+                except (ValueError, KeyError, EOFError) as error:
+                    raise self._damaged() from error
+
+    def conclude(self, found: Iterable[tuple[int, Detection]]) -> None:
+        """Keep the finds of tiles, in place of any kept before."""
+        with self._transaction():
+            self._rows.execute("DELETE FROM finds")
+            for tile, find in found:
+                self._rows.execute("INSERT INTO finds VALUES (?, ?, ?)", [tile, find.score, json.dumps(find.to_json())])
+
+    def finds(self, tile: int) -> Iterator[dict[str, Any]]:
+        """A tile's finds, best first, as :meth:`.Detection.to_json` gives them."""
+        with self._sound():
+            rows = self._rows.execute("SELECT find FROM finds WHERE tile = ? ORDER BY score DESC, rowid", [tile])
+            for (find,) in rows:
+                yield json.loads(find)
+
+    def count(self) -> int:
+        """How many finds there are."""
+        return int(self._rows.execute("SELECT count(*) FROM finds").fetchone()[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._sound():
+            self._rows.execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                if self._rows.in_transaction:
+                    self._rows.execute("ROLLBACK")
+                raise
+            self._rows.execute("COMMIT")
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Say in a sentence what SQLite finds wrong."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise OSError(28, "No space left on device", str(self.file)) from None
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise FolderInUseError(
+                    f"{self.file} is being written by another prediction: wait for it, or give another output."
+                ) from None
+            raise self._damaged() from error
+        except sqlite3.DatabaseError as error:
+            raise self._damaged() from error
+
+    def _damaged(self) -> CannotResumeError:
+        return CannotResumeError(f"{self.file} is damaged and cannot be resumed: add --no-resume to start again.")
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """What tells these files from others and from changed ones: names, sizes and times of their last change."""
+    digest = hashlib.sha256()
+    for file in files:
+        state = file.stat()
+        digest.update(json.dumps([str(file.resolve()), state.st_size, state.st_mtime_ns]).encode())
+    return digest.hexdigest()
