@@ -13,6 +13,7 @@ from thawloop.catalog.geometry import (
     tile_bounds,
     tile_transform,
     to_geographic,
+    to_geographic_all,
     to_geos,
     to_pixels,
     to_shapely,
@@ -106,6 +107,19 @@ def test_an_edge_across_the_antimeridian_stays_straight_in_pixels():
 
     assert len(shape.geoms) == 2
     assert to_pixels(tile, shape).symmetric_difference(Polygon(ring)).area < 1e-3
+
+
+def test_many_shapes_at_once_lie_where_each_lies_alone():
+    tile = at(TileGrid(srid=3413, pixel_size=10, tile_size=512, overlap=0), -1_402_000, 1_402_000)
+    ring, hole = [(10, 10), (500, 10), (500, 500), (10, 500)], [(200, 200), (300, 200), (250, 300), (200, 200)]
+    aside = [(400, 20), (420, 20), (420, 40)]
+
+    outlines = [[aside], [ring, hole], [ring]]
+
+    together = to_geographic_all(tile, outlines)
+    assert [shape.geom_type for shape in together] == ["Polygon", "MultiPolygon", "MultiPolygon"]
+    assert all(shape.equals_exact(to_geographic(tile, one)) for shape, one in zip(together, outlines, strict=True))
+    assert to_geographic_all(tile, []) == []
 
 
 def test_geometries_travel_between_shapely_and_django_unchanged():

@@ -7,8 +7,9 @@ import pytest
 
 from labeling.models import CampaignRegion, Prediction
 from tests.releases.site import PERIOD, Site, tiles
-from thawloop.catalog.models import Scene
-from thawloop.catalog.services import create_tiles, define_region
+from thawloop.catalog.chips import ChipReader
+from thawloop.catalog.models import Modality, Scene
+from thawloop.catalog.services import create_tiles, define_modality, define_region, ensure_builtin
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry, Job
 from thawloop.training.models import ModelVersion
@@ -109,3 +110,43 @@ def test_champions_new_predictions_are_shown_to_annotators(campaign: "Campaign",
     promote(network, reason="x", request_predictions_now=False)
     predict(campaign, network, tiles=[tiles(campaign, "train")[1].pk])
     assert Job.objects.filter(function="labeling.jobs.refresh").count() == 1
+
+
+def test_a_prepared_reader_asks_the_database_nothing(campaign: "Campaign", django_assert_num_queries: Any) -> None:
+    """Chips are read in a thread of its own, which has no business with the database."""
+    derived = [ensure_builtin("relative_elevation"), ensure_builtin("slope")]
+    redness = define_modality(
+        "redness",
+        bands=["redness"],
+        range_min=0,
+        range_max=9,
+        derivation="expression",
+        expression="rgb.red / rgb.green",
+    )
+    with ChipReader([*Modality.objects.filter(name__in=["rgb", "dem"]), *derived, redness]) as reader:
+        seen = tiles(campaign, "train")[:2]
+        reader.prepare(seen)
+        with django_assert_num_queries(0):
+            chips = [reader.read(tile) for tile in seen]
+    assert set(chips[0].arrays) == {"rgb", "dem", "relative_elevation", "slope", "redness"}
+
+
+def test_what_the_network_cannot_do_ends_the_job_with_its_sentence(
+    campaign: "Campaign", network: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It happens in another thread, while a further batch is being read."""
+    from ml_backend.detector import DeviceError
+    from ml_backend.detector.inference import network as inference
+
+    looked, find = [], inference.find
+
+    def full(*arguments: Any) -> Any:
+        looked.append(1)
+        if len(looked) > 1:
+            raise DeviceError("The GPU's memory does not hold a single tile: predict on the CPU.")
+        return find(*arguments)
+
+    monkeypatch.setattr(inference, "find", full)
+    job = predict(campaign, network)
+    assert (job.state, job.error) == ("failed", "The GPU's memory does not hold a single tile: predict on the CPU.")
+    assert Prediction.objects.count() in (0, 8)  # whole batches only

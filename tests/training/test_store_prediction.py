@@ -1,16 +1,18 @@
 """What a model said about a tile is kept once, with valid outlines in the right place."""
 
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import shapely
+from django.db import connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labeling.models import PredictedInstance, Prediction
-from labeling.services import store_prediction
+from labeling.services import TilePrediction, store_prediction, store_predictions
 from labeling.services.predictions import PredictionError, embedding_of
 from tests.releases.site import PIXEL, tiles
 from tests.training.world import make_model
@@ -116,3 +118,44 @@ def test_whatever_the_ring_only_valid_polygons_are_kept(campaign: "Campaign", ri
     for instance in store(campaign, Found([ring]), version=version).instances.all():
         assert instance.geometry.valid
         assert to_shapely(instance.geometry).area > 0
+
+
+def test_tiles_are_stored_together_in_as_many_queries_as_one(
+    campaign: "Campaign", django_assert_max_num_queries: Any
+) -> None:
+    version = make_model(campaign, 1)
+    some = tiles(campaign, "train")[:6]
+    said = [TilePrediction(tile, [Found([SQUARE]), Found([HOLE])], [1.0], 0.5, {}) for tile in some]
+    kept = store_predictions(version.pk, said[2:3])
+    with django_assert_max_num_queries(7):
+        stored = store_predictions(version.pk, said)
+    assert [prediction.tile for prediction in stored] == some
+    assert stored[2] == kept[0]
+    assert PredictedInstance.objects.count() == 12
+    assert set(PredictedInstance.objects.values_list("prediction", flat=True)) == {one.pk for one in stored}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_attempts_at_the_same_tiles_keep_one_prediction_of_each(campaign: "Campaign") -> None:
+    """One that lost its lease may still be storing when the next does."""
+    version, some = make_model(campaign, 1), tiles(campaign, "train")[:4]
+    said = [TilePrediction(tile, [Found([SQUARE])], [1.0], 0.5, {}) for tile in some]
+    second: list[Any] = []
+
+    def store_too() -> None:
+        try:
+            second.append(store_predictions(version.pk, said[::-1]))
+        except Exception as error:
+            second.append(error)
+        finally:
+            connection.close()
+
+    other = threading.Thread(target=store_too)
+    with transaction.atomic():
+        first = store_predictions(version.pk, said)
+        other.start()
+        other.join(timeout=0.5)
+        assert other.is_alive(), "it must wait for the first to end"
+    other.join()
+    assert second == [first[::-1]]
+    assert PredictedInstance.objects.count() == 4
