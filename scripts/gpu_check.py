@@ -121,9 +121,11 @@ def run(
     try:
         out, err = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
         return Result(section.name, "failed", time.monotonic() - started, f"it took longer than {limit:.0f} s")
+    finally:  # also when this is interrupted
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     seconds = time.monotonic() - started
     try:
         values = json.loads(out[out.index("{") :] if process.returncode == 0 else "")
@@ -319,12 +321,13 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Fill the GPU's memory, train with more tiles at once than the rest holds: it must go on in smaller passes."""
     import torch
 
-    from ml_backend.detector import DetectorConfig, train
     from ml_backend.detector.devices import choose_device
 
     device = choose_device(options.device)
     if device.type != "cuda":
         return {"skipped": "it needs a GPU whose memory can be filled"}
+    from ml_backend.detector import DetectorConfig, train
+
     make_dataset(options.work / "many", 512, {"train": 32})
     free, _ = torch.cuda.mem_get_info(device)
     filled = torch.empty(max(0, free - (FREE_MB << 20)), dtype=torch.uint8, device=device)

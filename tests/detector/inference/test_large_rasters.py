@@ -225,7 +225,7 @@ def test_memory_grows_with_a_row_of_windows_and_every_object_is_found_once(
         return array, valid
 
     monkeypatch.setattr(OpenChip, "read", noted)
-    side, step = 1024, 40
+    side, step = 1000, 40
     count = scene(tmp_path / "ids.tif", side, step)
     stack = RasterStack({"ids": tmp_path / "ids.tif"}, [IDS])
     sources = [Source("ids.tif", (tmp_path / "ids.tif",), stack, stack.place)]
@@ -242,10 +242,12 @@ def test_memory_grows_with_a_row_of_windows_and_every_object_is_found_once(
 
 
 def test_a_raster_that_can_only_be_read_whole_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write_raster(tmp_path / "ids.tif", np.zeros((1, 600, 600), dtype=np.float32), blockysize=600, **UTM)
+    file = write_raster(
+        tmp_path / "ids.tif", np.zeros((1, 600, 600)), tiled=True, blockxsize=608, blockysize=608, **UTM
+    )
     assert RasterStack({"ids": file}, [IDS]).read(Window(580, 580, 600, 600)).arrays["ids"].shape == (1, 20, 20)
     monkeypatch.setattr(rasters, "CACHE_MB", 1)
-    with pytest.raises(DatasetError, match=r"stored in blocks of 600 x 600 pixels: write it in tiles"):
+    with pytest.raises(DatasetError, match=r"stored in blocks of 608 x 608 pixels: write it in tiles"):
         RasterStack({"ids": file}, [IDS])
 
 

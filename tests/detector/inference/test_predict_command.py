@@ -112,7 +112,7 @@ def test_tiles_go_through_in_batches_and_come_out_in_order(
     tiles = written(tmp_path)
     assert [tile["file_name"] for tile in tiles] == [f"train_{number:04d}.tif" for number in range(8)]
     assert all(d["score"] >= 0.4 for tile in tiles for d in tile["detections"])
-    assert "100% tile 8/8" in capsys.readouterr().err
+    assert "100% window 8/8" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_is_refused_before_the_model_is_loaded(
