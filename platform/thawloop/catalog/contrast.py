@@ -61,7 +61,8 @@ class Tones:
     def apply(self, values: Array) -> NDArray[np.uint8]:
         """Levels 0-255 of values [C, H, W] without NaN."""
         places = (values - self.offset[:, None, None]) / self.scale[:, None, None]
-        return (np.interp(places, self.places, self.levels) * 255 + 0.5).astype(np.uint8)
+        levels: NDArray[np.uint8] = (np.interp(places, self.places, self.levels) * 255 + 0.5).astype(np.uint8)
+        return levels
 
 
 def tones_of(modality: Modality, scene: Scene | None) -> Tones:
@@ -73,7 +74,7 @@ def tones_of(modality: Modality, scene: Scene | None) -> Tones:
             return found
     bands = len(modality.bands)
     low, high = modality.range_min, modality.range_max
-    places = np.linspace(low, high, 65) if stretch == "relief" else np.array([low, high])
+    places = np.linspace(low, high, 65 if stretch == "relief" else 2, dtype=np.float64)
     levels = _relief(modality, places) if stretch == "relief" else np.array([0.0, 1.0])
     return Tones(np.zeros(bands, np.float32), np.ones(bands, np.float32), places, levels)
 
