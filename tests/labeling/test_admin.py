@@ -50,7 +50,8 @@ def test_history_can_only_be_looked_at(admin_client, everything, name):
 def test_a_campaign_is_edited_through_its_service(admin_client, everything):
     campaign = everything.campaign
     address = reverse("admin:labeling_campaign_change", args=[campaign.pk])
-    fields = {"title": "Peel", "state": "paused", "score_threshold": "0.4", "acquisition": "{}", "detector": "{}"}
+    fields = {"title": "Peel", "state": "paused", "score_threshold": "0.4", "split_buffer": "0"}
+    fields |= {"acquisition": "{}", "detector": "{}"}
     inlines = {}
     for prefix in ("campaign_modalities", "campaign_regions"):
         inlines |= {f"{prefix}-{name}": "0" for name in ("TOTAL_FORMS", "INITIAL_FORMS", "MIN_NUM_FORMS")}
