@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
-from labeling.models import Campaign, Prediction
+from labeling.models import Campaign, PredictedInstance, Prediction
 from labeling.selectors import campaign_tiles, drawn_on
 from labeling.services import TilePrediction, store_predictions
 from ml_backend.acquisition import uncertainty
@@ -21,6 +21,7 @@ from thawloop.catalog.errors import ChipUnreadable
 from thawloop.catalog.gdal import gdal_environment
 from thawloop.catalog.models import Modality, Tile
 from thawloop.core.jobs import JobContext
+from thawloop.core.planner import renew_statistics
 from thawloop.core.services import audit
 from thawloop.core.storage import artifact
 from thawloop.training.models import ModelVersion, Retraining
@@ -70,6 +71,7 @@ def predict(job: JobContext) -> dict[str, Any]:
         raise DetectorRefused(f"None of {tally.failed} tiles could be read. {next(iter(tally.problems.values()))}")
     with transaction.atomic():
         if tally.stored:
+            renew_statistics(tally.stored, Prediction, PredictedInstance)
             audit("training.predict", version, after={"campaign": campaign.name, **tally.to_json()})
         if retraining := job.args.get("retraining"):
             finish_predicting(Retraining.objects.get(pk=retraining))

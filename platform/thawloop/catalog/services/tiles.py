@@ -10,6 +10,7 @@ from thawloop.catalog.errors import TilesRefused
 from thawloop.catalog.geometry import grid_step, transformer
 from thawloop.catalog.models import NAME, Modality, Region, Tile, TileGrid
 from thawloop.catalog.selectors import measured_inputs
+from thawloop.core.planner import renew_statistics
 from thawloop.core.services import audit
 
 MOST_TILES = 5_000_000
@@ -137,6 +138,7 @@ def create_tiles(
     if made:
         after = {"grid": grid.name, "period": period, "tiles": made}
         audit("catalog.create_tiles", region, after=after)
+        renew_statistics(made, Tile)
     return made
 
 

@@ -8,6 +8,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 
 from labeling.models import Campaign, Split
 from thawloop.core.context import current_actor
+from thawloop.core.planner import renew_statistics
 from thawloop.core.services import audit
 from thawloop.releases.definition import define
 from thawloop.releases.errors import ReleaseConflict, ReleaseRefused
@@ -128,3 +129,4 @@ def _write_members(release: Release, members: Members) -> None:
         (ReleaseLabel(release=release, revision_id=revision) for revision in members.labels.values()),
         batch_size=BATCH,
     )
+    renew_statistics(len(members.tiles) + len(members.labels), ReleaseTile, ReleaseLabel)

@@ -14,15 +14,17 @@ from django.db import IntegrityError, transaction
 from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
-from labeling.models import Campaign, LabelImport, LandformClass
+from labeling.models import Campaign, Label, LabelImport, LabelRevision, LandformClass
+from labeling.signals import labels_arrived
 from thawloop.catalog.geometry import to_geos, to_shapely
 from thawloop.catalog.vectors.reading import Feature, VectorFile, read_vector_file
 from thawloop.core.context import current_actor
+from thawloop.core.planner import renew_statistics
 from thawloop.core.services import audit
 from thawloop.core.storage import checked_uri, sha256
 from thawloop.releases.errors import LabelFileRefused, ReleaseConflict
 from thawloop.releases.plausibility import Plausibility
-from thawloop.releases.services.label_writing import NewLabel, analyze, stage, take_over
+from thawloop.releases.services.label_writing import NewLabel, stage, take_over
 from thawloop.releases.study_area import StudyArea
 from thawloop.releases.tally import Tally
 from thawloop.releases.unclear import is_guess, unclear_ground, was_lost
@@ -280,7 +282,8 @@ def _write(
             take_over(found)
             counts = {key: value for key, value in found.counts.items() if isinstance(value, int)}
             audit("labels.import", found, after={"file": found.file_name, "checksum": found.checksum, **counts})
-            analyze(tally.created)
+            renew_statistics(tally.created, Label, LabelRevision)
+            labels_arrived.send(LabelImport, campaign=found.campaign)
     except IntegrityError as error:
         if "import_once" not in str(error):
             raise

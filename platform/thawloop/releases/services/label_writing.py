@@ -13,7 +13,6 @@ from labeling.models import LabelImport, LandformClass
 from thawloop.core.context import current_actor
 
 # Autovacuum comes minutes after the rows; until then plans rest on guesses, which has made queries take minutes.
-ANALYZE_FROM = 1_000
 
 _INCOMING = """
     DROP TABLE IF EXISTS incoming;
@@ -106,10 +105,3 @@ def take_over(found: LabelImport) -> None:
         # Labels name their revisions before these are there: the constraint is checked at the end of the transaction.
         for statement in (_LABELS, _REVISIONS, _CONFIRMED):
             cursor.execute(statement, arguments)
-
-
-def analyze(count: int) -> None:
-    """Let the planner know of many new labels at once."""
-    if count >= ANALYZE_FROM:
-        with connection.cursor() as cursor:
-            cursor.execute("ANALYZE labeling_label, labeling_labelrevision")
