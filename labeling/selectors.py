@@ -89,8 +89,10 @@ def labelled_tiles(campaign: Campaign) -> QuerySet[Tile]:
 
 def partly_covered_tiles(campaign: Campaign) -> QuerySet[Tile]:
     """Tiles that an import's coverage reaches without covering them, and that are labelled by nothing else."""
-    reached = LabelImport.objects.filter(campaign=campaign, coverage__bboverlaps=OuterRef("geometry"))
-    reached = reached.filter(coverage__intersects=_Inset(OuterRef("geometry")))
+    near = LabelImport.objects.filter(
+        campaign=campaign, withdrawn__isnull=True, coverage__bboverlaps=OuterRef("geometry")
+    )
+    reached = near.filter(coverage__intersects=_Inset(OuterRef("geometry")))
     labelled = labelled_tiles(campaign).order_by().values("pk")
     return campaign_tiles(campaign).filter(Exists(reached)).exclude(pk__in=labelled)
 

@@ -4,7 +4,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from labeling.errors import AlreadyWithdrawn, BadWithdrawal
-from labeling.models import LabelImport
+from labeling.models import Campaign, LabelImport
 from thawloop.core.context import current_actor
 from thawloop.core.services import audit
 
@@ -57,6 +57,8 @@ def withdraw_import(found: LabelImport, *, reason: str) -> LabelImport:
         raise BadWithdrawal(f"Say why import {found.pk} is withdrawn: its labels keep the reason.")
     actor = current_actor()
     with transaction.atomic():
+        # After an import under way, which may say the same.
+        Campaign.objects.select_for_update(of=("self",)).get(pk=found.campaign_id)
         row = LabelImport.objects.select_for_update(of=("self",)).select_related("campaign").get(pk=found.pk)
         if row.withdrawn is not None:
             raise AlreadyWithdrawn(f"Import {row.pk} ({row.file_name}) was withdrawn on {row.withdrawn:%Y-%m-%d}.")

@@ -1,6 +1,8 @@
 """The same file again, edited files, and imports that are taken back."""
 
 import sqlite3
+import threading
+import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -12,6 +14,7 @@ import shapely
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
+from django.db import connection
 from rest_framework.test import APIClient
 from shapely.geometry.base import BaseGeometry
 
@@ -23,7 +26,7 @@ from tests.releases.site import Site
 from thawloop.catalog.geometry import project, to_shapely
 from thawloop.core.context import acting
 from thawloop.core.models import AuditEntry
-from thawloop.releases.services import import_labels
+from thawloop.releases.services import import_labels, label_import
 
 pytestmark = pytest.mark.django_db
 Write = Callable[..., Path]
@@ -187,6 +190,47 @@ def test_what_another_import_says_as_well_stays_until_that_is_withdrawn(
         left.append(len(current_labels(campaign)))
 
     assert left == [3, 2, 0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_an_import_under_way_says_as_well_stays(
+    make_campaign: Callable[..., Campaign], site: Site, label_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Withdrawn between what the other import found in the database and what it wrote."""
+    campaign = make_campaign()
+    first = import_labels(campaign, label_file(site.square(0, 0), name="a.geojson"))
+    withdrawing = threading.Thread(target=alone, args=[lambda: withdraw_import(first, reason="wrong")])
+    take_over = label_import.take_over
+
+    def slow(found: LabelImport) -> None:
+        withdrawing.start()
+        while withdrawing.is_alive() and not somebody_waits():
+            time.sleep(0.01)
+        take_over(found)
+
+    monkeypatch.setattr(label_import, "take_over", slow)
+    second = import_labels(campaign, label_file(site.square(0, 0), site.square(1, 0), name="b.geojson"))
+    withdrawing.join()
+
+    assert (second.counts["created"], second.counts["unchanged"]) == (1, 1)
+    first.refresh_from_db()
+    assert first.withdrawn is not None
+    assert len(current_labels(campaign)) == 2
+
+
+def alone(work: Callable[[], object]) -> None:
+    """In a thread, with a connection of its own."""
+    try:
+        work()
+    finally:
+        connection.close()
+
+
+def somebody_waits() -> bool:
+    """Whether a transaction waits for another one's lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
 
 
 def test_withdrawing_needs_a_reason_and_the_permission(campaign: Campaign, site: Site, label_file: Write) -> None:

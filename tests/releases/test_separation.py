@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from labeling.models import Campaign, CampaignRegion
+from labeling.selectors import partly_covered_tiles
+from labeling.services.imports import withdraw_import
 from tests.releases.site import PERIOD, Site, annotate
 from thawloop.catalog.models import Tile
 from thawloop.catalog.services import create_tiles, define_region
@@ -118,6 +120,14 @@ def test_everything_that_is_left_out_has_a_reason(campaign: Campaign, site: Site
     assert found["tiles"] == {BEYOND_COVERAGE: [at(site, 1, 0).key], NOT_UNDERSTOOD: [at(site, 2, 0).key]}
     assert {why: len(labels) for why, labels in found["labels"].items()} == {NOT_ON_A_TILE: 1}
     assert [sentence.split(":")[0] for sentence in in_words(found)] == ["1 tiles", "1 tiles", "1 labels"]
+
+
+def test_a_withdrawn_import_leaves_nothing_out(campaign: Campaign, site: Site, label_file: Write) -> None:
+    half = site.on_tile(1, 0, [(0, 0), (30, 0), (30, 64), (0, 64)]).buffer(0)
+    found = import_labels(campaign, label_file(site.square(0, 0)), coverage=half)
+    assert [tile.key for tile in partly_covered_tiles(campaign)] == [at(site, 1, 0).key]
+    withdraw_import(found, reason="the wrong place")
+    assert not partly_covered_tiles(campaign)
 
 
 def test_the_data_card_tells_terms_and_what_is_left_out(campaign: Campaign, site: Site, label_file: Write) -> None:
