@@ -205,8 +205,8 @@ def _shapes(tile: Tile, detections: Sequence[DetectedInstance]) -> list[_Shape |
             geometry = _largest(shapely.make_valid(geometry))
         if outline and geometry is None:
             log.warning("predicted outline dropped: no area on the globe", tile=tile.key, score=float(found.score))
-        rings: list[list[list[float]]] = [ring.tolist() for ring in outline]
-        shapes.append(_Shape(rings, to_geos(geometry)) if geometry is not None else None)
+        pixels = [ring.tolist() for ring in outline]
+        shapes.append(_Shape(pixels, to_geos(geometry)) if geometry is not None else None)
     return shapes
 
 
