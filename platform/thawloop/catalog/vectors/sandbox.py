@@ -23,8 +23,9 @@ from django.conf import settings
 
 HEADER = struct.Struct(">II")
 SOURCES = Path(__file__).resolve().parents[3]
-# Without a sign of life for so many times the processor time that a step may take, the machine is not just busy.
-PATIENCE = 6
+# Without a sign of life for so many times the processor time that a step may take, the machine is not just busy: the
+# kernel ends what computes, this what hangs.
+PATIENCE = 30
 KEEP_SECONDS = 60
 KEEP_BYTES = 400 * 1024 * 1024
 # What a child needs of the environment; passwords are not among it.
