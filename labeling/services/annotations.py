@@ -162,16 +162,42 @@ def adopt_task(task: AnnotationTask, ls_task_id: int) -> None:
 
 
 def settle_again(campaign: Campaign) -> int:
-    """Settle the tasks anew that have a submission which was not understood in full; returns how many.
+    """Read the submissions anew that were not understood in full, and settle their tasks; returns how many tasks.
 
-    For rows of before such submissions made no statement: a migration has it done once. Doing it again changes nothing.
+    For rows of before they made a statement all the same, and some of them are understood by now (with an arrow
+    between two shapes): a migration has it done once. Doing it again changes nothing.
     """
-    rows = misunderstood_annotations(campaign).select_related("task").order_by("id")
-    newest = {row.task_id: row for row in rows}
-    for row in newest.values():
+    waiting = misunderstood_annotations(campaign)
+    tasks = list(AnnotationTask.objects.filter(pk__in=waiting.values("task")).order_by("pk"))
+    for task in tasks:
         with transaction.atomic():
-            _settle(_locked(row.task), row, reason="Such submissions make no statement about their tile.")
-    return len(newest)
+            task = _locked(task)
+            rows = [_read_anew(task, row) for row in waiting.filter(task=task).order_by("id")]
+            if rows:
+                _settle(task, rows[-1], reason="What is not understood in full makes no statement about its tile.")
+    return len(tasks)
+
+
+def _read_anew(task: AnnotationTask, row: Annotation) -> Annotation:
+    """The row, or the one that supersedes it if this version understands what an earlier one did not."""
+    reading = _read(task, row.result)
+    if reading.problems:
+        return row
+    return Annotation.objects.create(
+        task=task,
+        ls_generation=row.ls_generation,
+        ls_annotation_id=row.ls_annotation_id,
+        ls_updated_at=row.ls_updated_at,
+        kind=row.kind,
+        annotator=row.annotator,
+        annotator_name=row.annotator_name,
+        result=row.result,
+        lead_time=row.lead_time,
+        prediction=row.prediction,
+        correction_iou=_correction(task, row.prediction, reading),
+        mended=reading.mended,
+        supersedes=row,
+    )
 
 
 def _locked(task: AnnotationTask) -> AnnotationTask:

@@ -241,6 +241,22 @@ def test_labels_of_before_such_submissions_made_no_statement_are_settled_anew(ta
     assert LabelRevision.objects.count() == 5
 
 
+def test_what_an_earlier_version_did_not_understand_and_this_one_does_is_recorded_anew(task):
+    """An arrow between two regions was a problem once; nobody has to submit anything again for it."""
+    arrow = {"type": "relation", "from_id": "r1", "to_id": "r2", "direction": "right"}
+    fields = {"task": task, "kind": "submitted", "ls_annotation_id": 7, "annotator_name": "ann@example.org"}
+    payload = annotation(7, polygon(SQUARE), arrow)
+    before = Annotation.objects.create(
+        **fields, ls_updated_at=payload["updated_at"], result=payload["result"], problems=["Region 2: unclear."]
+    )
+    assert settle_again(task.campaign) == 1
+    revision = current_labels(task.campaign).get()
+    assert (revision.annotation.supersedes, revision.author_name) == (before, "ann@example.org")
+    assert list(labelled_tiles(task.campaign)) == [task.tile]
+    assert record_annotation(task, payload, held_now=True) == revision.annotation
+    assert settle_again(task.campaign) == 0
+
+
 @pytest.mark.parametrize(
     "changes", [{"id": None}, {"id": -1}, {"id": 2**70}, {"updated_at": "soon"}, {"updated_at": None, "created_at": 7}]
 )

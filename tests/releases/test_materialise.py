@@ -205,6 +205,21 @@ def test_files_can_be_made_again(release: Release) -> None:
     assert verify(release) == []
 
 
+def test_the_card_of_a_release_of_before_terms_keeps_the_words_of_its_time(release: Release) -> None:
+    """Its checksum is in the manifest, so other words would forbid to make the files again."""
+    for added in ("licence", "citation"):
+        release.definition["provenance"].pop(added)
+    release.definition["provenance"]["left_out"] = []
+    release.save()
+    card = (materialise(release) / "README.md").read_text()
+    assert card.split("\n\n")[3:5] == [
+        "Splits are spatial: a tile belongs to the split of its region, and no train or val tile shares ground with a "
+        "test tile.",
+        "## Classes",
+    ]
+    assert "## Use" not in card
+
+
 def test_files_that_would_differ_are_refused(release: Release) -> None:
     folder = materialise(release)
     folder.rename(folder.with_name("away"))

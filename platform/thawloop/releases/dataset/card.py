@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from thawloop.releases.separation import NEAR, in_words
+from thawloop.releases.separation import in_words
 
 
 def data_card(dataset: dict[str, Any], counts: dict[str, Any], classes: dict[str, int]) -> str:
     """README.md of a dataset directory.
+
+    A release's files can be made again, byte for byte: one that was frozen before 0.2 keeps the words of its time.
 
     Args:
         dataset: What dataset.json holds.
@@ -15,6 +17,7 @@ def data_card(dataset: dict[str, Any], counts: dict[str, Any], classes: dict[str
     """
     provenance, grid = dataset["provenance"], dataset["grid"]
     side = grid["tile_size"] * grid["pixel_size"]
+    before_terms = "licence" not in provenance  # frozen before 0.2
     lines = [
         f"# {dataset['name']} {dataset['version']}",
         "",
@@ -24,10 +27,8 @@ def data_card(dataset: dict[str, Any], counts: dict[str, Any], classes: dict[str
         "|---|---|---|",
         *(f"| {split} | {row['tiles']} | {row['annotations']} |" for split, row in counts.items()),
         "",
-        "Splits are spatial: a tile belongs to the split of its region. No train or val tile shares ground or an "
-        "object with a test tile, nor a train tile with a val tile.",
+        *(_SEPARATION_BEFORE if before_terms else _separation(provenance["left_out"])),
         "",
-        *_left_out(provenance["left_out"]),
         "## Classes",
         "",
         *(f"- {name}: {number} annotations" for name, number in classes.items()),
@@ -41,11 +42,7 @@ def data_card(dataset: dict[str, Any], counts: dict[str, Any], classes: dict[str
         "|---|---|---|---|",
         *(_modality_row(item, provenance["coverage"]) for item in dataset["modalities"]),
         "",
-        "## Use",
-        "",
-        f"Licence of the labels: {provenance.get('licence') or 'not stated; ask who made them before publishing'}.",
-        *([f"Please cite: {provenance['citation']}"] if provenance.get("citation") else []),
-        "",
+        *([] if before_terms else _use(provenance)),
         "## Imagery and licences",
         "",
         *_scene_lines(provenance["scenes"]),
@@ -60,11 +57,30 @@ def data_card(dataset: dict[str, Any], counts: dict[str, Any], classes: dict[str
     return "\n".join(lines) + "\n"
 
 
-def _left_out(left_out: Any) -> list[str]:
-    if isinstance(left_out, list):  # releases before 0.2 left out tiles for one reason only
-        left_out = {"tiles": {NEAR: left_out}} if left_out else {}
+_SEPARATION_BEFORE = [
+    "Splits are spatial: a tile belongs to the split of its region, and no train or val tile shares ground with a "
+    "test tile."
+]
+
+
+def _separation(left_out: dict[str, Any]) -> list[str]:
+    lines = [
+        "Splits are spatial: a tile belongs to the split of its region. No train or val tile shares ground or an "
+        "object with a test tile, nor a train tile with a val tile."
+    ]
     sentences = in_words(left_out)
-    return ["Left out (`dataset.json` names each):", "", *(f"- {text}" for text in sentences), ""] if sentences else []
+    named = ["", "Left out (`dataset.json` names each):", "", *(f"- {text}" for text in sentences)]
+    return lines + named if sentences else lines
+
+
+def _use(provenance: dict[str, Any]) -> list[str]:
+    return [
+        "## Use",
+        "",
+        f"Licence of the labels: {provenance['licence'] or 'not stated; ask who made them before publishing'}.",
+        *([f"Please cite: {provenance['citation']}"] if provenance["citation"] else []),
+        "",
+    ]
 
 
 def _modality_row(item: dict[str, Any], coverage: dict[str, int]) -> str:

@@ -71,8 +71,8 @@ def verify(release: Release) -> list[str]:
 def _check_same(release: Release, checksum: str) -> None:
     if release.manifest_checksum and checksum != release.manifest_checksum:
         raise ReleaseRefused(
-            f"{release} would no longer have the same files: a scene or a modality changed since it was made. Freeze a "
-            "new release instead."
+            f"{release} would no longer have the same files: a scene, a modality or what writes them changed since it "
+            "was made. Freeze a new release instead."
         )
 
 
