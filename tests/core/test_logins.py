@@ -118,6 +118,8 @@ def test_a_token_for_reading_changes_nothing(boss: User) -> None:
     refused = ask(reading, "post", cancel)
     assert (refused.status_code, "for reading only" in refused.json()["detail"]) == (403, True)
     assert ask(writing, "post", cancel).status_code == 200
+    assert ask(reading, "delete", "/api/token/").status_code == 204  # whoever finds that it leaked may end it
+    assert ask(reading).status_code == 401
 
 
 def test_tokens_made_before_there_were_scopes_go_on_working(boss: User) -> None:
@@ -143,6 +145,14 @@ def test_guessing_tokens_is_slowed_down_but_good_tokens_are_not(boss: User) -> N
         assert ask("0" * 40).status_code == 401
     assert ask("0" * 40).status_code == 429
     assert ask(key).status_code == 200
+
+
+def test_a_program_whose_token_expired_keeps_nobody_else_at_its_address_out(boss: User) -> None:
+    for _ in range(25):
+        later(seconds=1000)
+        assert ask("0" * 40).status_code == 401
+    assert ask("0" * 40).status_code == 429
+    assert succeeded(log_in("/login/", "boss", PASSWORD, address="127.0.0.1"))
 
 
 @pytest.mark.parametrize("days", [0, 367])

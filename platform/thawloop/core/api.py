@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
-from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.permissions import SAFE_METHODS, AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -150,6 +150,8 @@ class TokenSerializer(serializers.Serializer[Any]):
 
 class TokenView(APIView):
     """Tokens for programs: `Authorization: Token KEY`."""
+
+    reading_methods = (*SAFE_METHODS, "DELETE")  # a token that leaked can be ended by whoever has it
 
     def get_permissions(self) -> list[Any]:
         """Whoever has a password may ask; whoever has a token may end it."""

@@ -13,6 +13,7 @@ from thawloop.core.services.logins import check_may_try, forget_failures, record
 from thawloop.core.services.tokens import find_token
 
 _NO_NAME = "a token"  # the name under which failures with tokens are counted: none of an account
+_TOKENS_FROM = "tokens from {}"  # their address: a program whose token expired must not keep its neighbours out
 
 
 class GuardedBackend(ModelBackend):
@@ -49,12 +50,12 @@ class TokenAuthentication(authentication.TokenAuthentication):
         try:
             found = super().authenticate(request)
         except exceptions.AuthenticationFailed:
-            address = address_of(request)
+            address = _TOKENS_FROM.format(address_of(request))
             check_may_try(_NO_NAME, address)
             record_failure(_NO_NAME, address)
             raise
         if found is not None and isinstance(found[1], ApiToken):
-            self._check_scope(request, found[1])
+            _check_scope(request, found[1])
         return found
 
     def authenticate_credentials(self, key: str) -> tuple[Any, Any]:
@@ -66,9 +67,11 @@ class TokenAuthentication(authentication.TokenAuthentication):
             raise exceptions.AuthenticationFailed("This account is not active.")
         return token.user, token
 
-    def _check_scope(self, request: Request, token: ApiToken) -> None:
-        if token.scope == ApiToken.Scope.READ and request.method not in SAFE_METHODS:
-            raise exceptions.PermissionDenied("This token is for reading only: make one with scope `write`.")
+
+def _check_scope(request: Request, token: ApiToken) -> None:
+    view = (request.parser_context or {}).get("view")
+    if token.scope == ApiToken.Scope.READ and request.method not in getattr(view, "reading_methods", SAFE_METHODS):
+        raise exceptions.PermissionDenied("This token is for reading only: make one with scope `write`.")
 
 
 def address_of(request: Any) -> str:

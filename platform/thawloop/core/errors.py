@@ -37,10 +37,8 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> "Respons
         wait = getattr(error, "wait", None)
         headers = {"Retry-After": str(wait)} if wait else None
         return Response({"detail": str(error)}, status=error.status_code, headers=headers)
-    if isinstance(error, RecursionError):
+    if isinstance(error, RecursionError):  # JSON within JSON within JSON
         return Response({"detail": "What was sent is nested too deeply."}, status=status.HTTP_400_BAD_REQUEST)
     if isinstance(error, DataError):  # NUL in a name, a number out of range: nothing was written
         return Response({"detail": f"A value cannot be used: {error}."}, status=status.HTTP_400_BAD_REQUEST)
-    if isinstance(error, RecursionError):  # JSON within JSON within JSON
-        return Response({"detail": "The request is nested too deeply."}, status=status.HTTP_400_BAD_REQUEST)
     return exception_handler(error, context)
