@@ -2,6 +2,8 @@
 
 import csv
 import os
+import struct
+import tracemalloc
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -250,6 +252,25 @@ def test_archive_members_cannot_leave_the_folder(tmp_path: Path) -> None:
         archive.writestr("../../escaped.geojson", '{"type": "FeatureCollection", "features": []}')
     assert read_vector_file(path).features == []
     assert not (tmp_path.parent / "escaped.geojson").exists()
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+def test_an_archive_of_countless_members_is_refused_before_they_are_listed(tmp_path: Path, zip64: bool) -> None:
+    path, count = tmp_path / "x.zip", 30_000
+    member = b"PK\x01\x02" + struct.pack("<6H3I5H2I", 20, 20, 0, 0, 0, 33, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    size = len(member) * count
+    end = b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, 1, 1, 0 if zip64 else size, 0, 0)
+    if zip64:  # a record that counts, whatever the last one says
+        record = b"PK\x06\x06" + struct.pack("<Q2H2I4Q", 44, 45, 45, 0, 0, count, count, size, 0)
+        end = record + b"PK\x06\x07" + struct.pack("<IQI", 0, size, 1) + end
+    path.write_bytes(member * count + end)
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.infolist()) == count
+    tracemalloc.start()
+    with pytest.raises(VectorFileRefused, match="more than 2,000 files"):
+        read_vector_file(path)
+    assert tracemalloc.get_traced_memory()[1] < 3 << 20
+    tracemalloc.stop()
 
 
 def test_table_of_wkt_is_read_in_any_dialect(tmp_path: Path) -> None:

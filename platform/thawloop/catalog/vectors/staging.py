@@ -4,6 +4,7 @@ GDAL gives meaning to names (`!`, `/vsizip/`, `http:`) and to contents (an OGR V
 here a name is only a name, and a file must look like what its ending says.
 """
 
+import io
 import os
 import stat
 import tempfile
@@ -29,6 +30,8 @@ ARCHIVES = (".zip", ".kmz")
 KNOWN = ", ".join([*FORMATS, *ARCHIVES])
 SIDECARS = (".shx", ".dbf", ".prj", ".cpg", ".dat", ".map", ".id", ".ind")
 MAX_MEMBERS = 2_000
+# Of an archive at a time, its table of contents included: half a kilobyte for each member.
+MAX_READ = 1 << 20
 MAX_RATIO = 200
 _MAGIC = {
     ".gpkg": (b"SQLite format 3\x00",),
@@ -130,7 +133,7 @@ def _check_content(path: Path, name: str) -> None:
 
 def _unpack(path: Path, folder: Path, max_bytes: int, layer: str | None) -> Path:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Sparing(path.open("rb", buffering=0)) as file, zipfile.ZipFile(file) as archive:
             members = _safe_members(archive, path.name, max_bytes)
             chosen = _choose(members, path.name, layer)
             ending = PurePosixPath(chosen.filename).suffix.lower()
@@ -147,6 +150,17 @@ def _unpack(path: Path, folder: Path, max_bytes: int, layer: str | None) -> Path
         raise VectorFileRefused(f"{chosen.filename} in {path.name} has no .shx beside it: zip all of its parts.")
     _check_content(target, f"{chosen.filename} in {path.name}")
     return target
+
+
+class _Sparing(io.BufferedReader):
+    """A file read little by little: `zipfile` would read a table of contents whole, and count members afterwards."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_READ:
+            raise VectorFileRefused(
+                f"{Path(self.name).name} holds more than {MAX_MEMBERS:,} files: zip only the labels."
+            )
+        return super().read(size)
 
 
 def _safe_members(archive: zipfile.ZipFile, name: str, max_bytes: int) -> list[zipfile.ZipInfo]:
@@ -185,7 +199,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, li
     """Write one member, counting what really comes out: headers lie."""
     written = 0
     with archive.open(member) as source, target.open("wb") as sink:
-        while block := source.read(1 << 20):
+        while block := source.read(MAX_READ):
             written += len(block)
             if written > limit:
                 raise VectorFileRefused(f"{name} unpacks to more than is allowed: unzip it yourself first.")
