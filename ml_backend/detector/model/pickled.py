@@ -2,8 +2,8 @@
 
 Python's unpickler runs whatever a file names. This one knows no name but those that numpy gives arrays, dtypes and
 numbers, and puts functions of its own in their place; it takes no operation but those that build numbers, text,
-lists, tuples and dictionaries. What an array claims to be must agree with the bytes that are there, so memory stays
-within a small multiple of the file's size.
+lists, tuples and dictionaries. What an array claims to be must agree with the bytes that are there, and text becomes
+bytes once, however often a file asks for them, so memory stays within a multiple of the file's size.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import pickle
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,6 +42,10 @@ def read_arrays(file: Path) -> Any:
             raise pickle.UnpicklingError(f"unknown operation {error}") from None
         except (EOFError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise pickle.UnpicklingError(str(error) or type(error).__name__) from None
+        except MemoryError:
+            raise pickle.UnpicklingError("something in it claims to be larger than memory") from None
+        finally:
+            _bytes_of.cache_clear()
 
 
 class _Dtype:
@@ -70,7 +75,7 @@ class _Array:
 
 
 def _values(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
-    raw = data.encode("latin1") if isinstance(data, str) else data  # text: as Python 2 had it
+    raw = _bytes_of(data) if isinstance(data, str) else data  # text: as Python 2 had it
     sound = isinstance(raw, bytes | bytearray) and isinstance(dtype, _Dtype) and isinstance(shape, tuple)
     if not sound or not all(type(side) is int and side >= 0 for side in shape) or order not in ("C", "F"):
         raise pickle.UnpicklingError("an array of something else than numbers")
@@ -100,6 +105,11 @@ def _latin1(text: Any, encoding: Any = "latin1") -> bytes:
     """For ``_codecs.encode``, by which protocol 2 writes bytes."""
     if not isinstance(text, str) or encoding != "latin1":
         raise pickle.UnpicklingError("text in an unknown encoding")
+    return _bytes_of(text)
+
+
+@cache
+def _bytes_of(text: str) -> bytes:
     return text.encode("latin1")
 
 

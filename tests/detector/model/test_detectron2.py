@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import struct
+import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,7 @@ HOSTILE = {
     "memo": b"\x80\x02N\x94r\xff\xff\xff\x7f.",
     "tuple as key": b"\x80\x02})K\x01s.",
     "set": pickle.dumps({"model": {1, 2}}),
+    "text larger than memory": b"\x80\x04\x8d" + struct.pack("<Q", 2**50) + b"abc.",
     "truncated": pickle.dumps({"model": {"a": np.zeros(99)}})[:-40],
     "text": b"hello",
     "nothing": b"",
@@ -199,6 +201,17 @@ def test_a_pickle_of_anything_else_is_refused_and_not_executed(
         load(tmp_path / "w.pkl", (RGB,))
     assert "\n" not in str(caught.value)
     assert os.listdir() == ["w.pkl"]
+
+
+def test_bytes_that_a_pickle_asks_for_again_and_again_are_made_once(tmp_path: Path) -> None:
+    text = b"x" * 100_000
+    again = b"h\x02h\x01X\x06\x00\x00\x00latin1\x86R" * 1000  # (function, text, encoding) -> bytes
+    known = b"\x80\x02c_codecs\nencode\nq\x02X" + struct.pack("<I", len(text)) + text + b"q\x01"
+    (tmp_path / "w.pkl").write_bytes(known + b"](" + again + b"e.")
+    tracemalloc.start()
+    assert read_arrays(tmp_path / "w.pkl") == [text] * 1000
+    assert tracemalloc.get_traced_memory()[1] < 20 * len(text)
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("content", [{"model": {"a": Path("x")}}, {"model": torch.zeros(2), "hook": Runs()}])
