@@ -1,6 +1,7 @@
 """Others' labelled data come in by one command: COCO, LabelMe, VIA, numpy archives."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ml_backend.detector import ChipInput, DatasetError, read_dataset
 from ml_backend.detector.chips import read_tile
 from ml_backend.detector.commands import main
 from ml_backend.detector.dataset import DatasetSpec, Tile
-from ml_backend.detector.importing.stacks import read_archive
+from ml_backend.detector.importing.stacks import read_archive, stack
 from ml_backend.detector.masks import segmentation_mask
 
 SQUARE = [4.0, 4.0, 20.0, 4.0, 20.0, 12.0, 4.0, 12.0]
@@ -67,6 +68,51 @@ def test_a_coco_folder_keeps_its_splits_classes_and_images(source: Path, capsys:
     for chip, name in zip(chips, ("train", "val"), strict=True):
         picture = np.asarray(Image.open(source / f"images/{name}/a.png"))
         assert np.array_equal(chip, np.moveaxis(picture, 2, 0))
+
+
+def coco(source: Path, images: list[Any], image_ids: list[Any]) -> None:
+    entries = [
+        {"id": n, "image_id": image, "category_id": 1, "segmentation": [SQUARE]} for n, image in enumerate(image_ids)
+    ]
+    data = {"images": images, "annotations": entries, "categories": [{"id": 1, "name": "RTS"}]}
+    (source / "labels.json").write_text(json.dumps(data))
+
+
+def test_an_image_that_is_not_the_one_that_was_labelled_is_left_out(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (32, 24), 7).save(source / "images/grey.png")
+    images = [
+        {"id": 1, "file_name": "train/a.png", "width": 32, "height": 24},
+        {"id": 2, "file_name": "b.png", "width": 24, "height": 32},  # labelled before it was turned
+        {"id": 3, "file_name": "grey.png"},
+    ]
+    coco(source, images, [1, 2, 3])
+    _, told = bring_in(source, "--val", "0", "--test", "0", capsys=capsys)
+    assert (told["tiles"], told["objects"], told["problems"]) == (1, 1, {})
+    assert "24 x 32 were labelled" in told["left_out"][0]
+    assert "1 bands, others 3" in told["left_out"][1]
+
+
+def test_annotations_find_their_image_or_are_missed(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = [{"id": 7, "file_name": "train/a.png"}, {"id": 8, "file_name": "b.png"}]
+    coco(source, [*images, {"id": 8, "file_name": "val/a.png"}], ["7", 8, 9])
+    dataset, told = bring_in(source, "--val", "0", "--test", "0", capsys=capsys)
+    assert (told["tiles"], told["objects"]) == (1, 1), "7 and '7' are one image; two with one id cannot be told apart"
+    assert len(told["left_out"]) == 3
+    assert "1 objects are of images that are not listed (first: image_id 9)" in told["left_out"][0]
+    assert len(tiles_of(dataset)[0].instances) == 1
+
+
+def test_specks_of_a_noisy_mask_take_no_memory_each(tmp_path: Path) -> None:
+    mask = np.zeros((256, 256), dtype=np.uint8)
+    mask[::4, ::4] = 1
+    np.savez(tmp_path / "a.npz", masks=mask, rgb=np.zeros((3, 256, 256), dtype=np.uint8))
+    tracemalloc.start()
+    (tile,) = stack(tmp_path / "a.npz", {}, "", ("RTS",), False, [])
+    assert len(tile.objects) == 64 * 64
+    assert tracemalloc.get_traced_memory()[1] < 64 * mask.size
+    tracemalloc.stop()
 
 
 def test_labelme_and_via_shapes_become_the_same_objects(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -50,22 +51,36 @@ def coco(file: Path, data: Any, images: Images, left: Left) -> Iterator[Labelled
     categories = data.get("categories") or []
     names = {str(c["id"]): str(c.get("name")) for c in categories if isinstance(c, dict) and "id" in c}
     split = split_of(file)
-    of_image: dict[Any, list[Any]] = {}
+    listed = [image if isinstance(image, dict) else {} for image in data["images"]]
+    count = Counter(str(image.get("id")) for image in listed)
+    of_image: dict[str, list[Any]] = {}
     for entry in data["annotations"]:
-        if isinstance(entry, dict) and isinstance(entry.get("image_id"), int | str):
-            of_image.setdefault(entry["image_id"], []).append(entry)
-    for image in data["images"]:
-        number, name = (image.get("id"), image.get("file_name")) if isinstance(image, dict) else (None, None)
-        path = images.find(name, split) if isinstance(name, str) and isinstance(number, int | str) else None
+        number = str(entry.get("image_id")) if isinstance(entry, dict) else ""
+        of_image.setdefault(number, []).append(entry)
+    if strays := [number for number in of_image if number not in count]:
+        lost = sum(len(of_image[number]) for number in strays)
+        left.append(f"{file.name}: {lost} objects are of images that are not listed (first: image_id {strays[0]})")
+    for image in listed:
+        number, name = str(image.get("id")), image.get("file_name")
+        path = images.find(name, split) if isinstance(name, str) else None
         if path is None:
             left.append(f"{file.name}: image {name!r} was not found, or several of that name")
+            continue
+        if count[number] > 1:
+            left.append(f"{file.name}: {name} has the id {number} of another image")
             continue
         entries = of_image.get(number, [])
         unknown = [e.get("category_id") for e in entries if names.get(str(e.get("category_id"))) is None]
         if unknown:
             left.append(f"{file.name}: {name} has an object of category {unknown[0]}, which is not listed")
             continue
-        yield Labelled(path.name, [_coco_object(e, names) for e in entries], path, split=split)
+        objects = [_coco_object(entry, names) for entry in entries]
+        size = _size(image.get("height"), image.get("width"))
+        yield Labelled(path.name, objects, path, split=split, size=size)
+
+
+def _size(height: Any, width: Any) -> tuple[int, int] | None:
+    return (height, width) if type(height) is int and type(width) is int else None
 
 
 def _coco_object(entry: dict[str, Any], names: dict[str, str]) -> tuple[str, Any, bool]:
@@ -94,7 +109,8 @@ def labelme(file: Path, data: Any, images: Images, left: Left) -> Iterator[Label
         for number, (shape, ring) in enumerate(zip(shapes, rings, strict=True)):
             group = shape.get("group_id")
             groups.setdefault((str(shape.get("label")), number if group is None else f"g{group}"), []).append(ring)
-        yield Labelled(path.name, [(key[0], parts, False) for key, parts in groups.items()], path)
+        size = _size(data.get("imageHeight"), data.get("imageWidth"))
+        yield Labelled(path.name, [(key[0], parts, False) for key, parts in groups.items()], path, size=size)
 
 
 def _labelme_ring(shape: dict[str, Any]) -> list[float] | None:

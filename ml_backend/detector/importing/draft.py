@@ -30,6 +30,7 @@ class Labelled:
         image: file of its only modality; or
         arrays: per modality [C, H, W], in the modality's own units.
         split: train, val or test, where the source says so.
+        size: (height, width) of the image that was labelled, where the source says so.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Labelled:
     image: Path | None = None
     arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     split: str = ""
+    size: tuple[int, int] | None = None
 
 
 @dataclass
@@ -58,7 +60,11 @@ class Draft:
     _stems: set[str] = field(default_factory=set)
 
     def add(self, tile: Labelled) -> None:
-        """Write a tile's chips and remember its objects."""
+        """Write a tile's chips and remember its objects; leave it out if its image is not what was labelled."""
+        count, height, width = _shape(tile.image) if tile.image else (0, 0, 0)
+        if tile.image and (reason := self._misfit(tile, count, (height, width))):
+            self.left_out.append(f"{tile.name}: {reason}")
+            return
         stem, suffix = Path(tile.name).stem, Path(tile.name).suffix
         number, unique = 1, stem
         while unique.lower() in self._stems:
@@ -67,7 +73,6 @@ class Draft:
         self._stems.add(unique.lower())
         name = unique + (suffix if suffix.lower() in CHIP_SUFFIXES else ".tif")
         if tile.image:
-            count, height, width = _shape(tile.image)
             self._declare(self.modality, count, COLOURS.get(count))
             target = self.root / "chips" / self.modality / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +85,14 @@ class Draft:
             if label not in self.classes:
                 self.classes.append(label)
         self.tiles.append((Labelled(name, tile.objects, split=tile.split), height, width))
+
+    def _misfit(self, tile: Labelled, count: int, size: tuple[int, int]) -> str:
+        """Why a tile's image cannot be taken; empty if it can."""
+        if tile.size not in (None, size):
+            said = f"{tile.size[1]} x {tile.size[0]}" if tile.size else ""
+            return f"the image has {size[1]} x {size[0]} pixels, but {said} were labelled: outlines would be displaced"
+        bands = self.bands.get(self.modality)
+        return f"the image has {count} bands, others {len(bands)}" if bands and len(bands) != count else ""
 
     def _declare(self, modality: str, count: int, names: list[str] | None) -> None:
         self.bands.setdefault(modality, names or [f"band{n + 1}" for n in range(count)])

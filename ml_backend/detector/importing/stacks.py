@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +130,10 @@ def _objects(labels: Array, classes: Sequence[str], semantic: bool) -> Iterator[
     values = [int(value) for value in np.unique(labels) if value != 0]
     for value in values:
         mask = labels == value
+        masks: Iterable[Array]
         if semantic or len(values) == 1:
             parts, count = ndimage.label(mask, np.ones((3, 3)))
-            masks = [parts == part + 1 for part in range(count)]
+            masks = (parts == part + 1 for part in range(count))  # one at a time: noise has thousands
         else:
             masks = [mask]
         number = value - 1 if semantic else 0
