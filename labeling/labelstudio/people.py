@@ -11,28 +11,29 @@ from thawloop.core.errors import Refused
 
 log = structlog.get_logger(__name__)
 
-_KEY = "labeling.labelstudio.people"
 _SECONDS = 600
 
 
-def known_people(annotations: Iterable[dict[str, Any]], client: Client | None = None) -> dict[int, str]:
+def known_people(annotations: Iterable[dict[str, Any]], client: Client, mark: str) -> dict[int, str]:
     """E-mail addresses of Label Studio's users by id, asked for anew if an annotation's author is not among them.
 
     Naming people is worth a question, not a failure: without an answer, what is known is returned.
+
+    Args:
+        annotations: Their JSON.
+        client: A conversation with Label Studio.
+        mark: Of the project that they are of: in another server's, the same numbers are other people.
     """
+    key = f"labeling.labelstudio.people.{mark}"
     authors = {annotation.get("completed_by") for annotation in annotations}
-    people: dict[int, str] = cache.get(_KEY, {})
+    people: dict[int, str] = cache.get(key, {})
     unknown = {author for author in authors if type(author) is int and author not in people}
     if not unknown:
         return people
     try:
-        if client is not None:
-            people = client.people()
-        else:
-            with Client(read_seconds=5.0) as own:
-                people = own.people()
+        people = client.people()
     except Refused as error:
         log.warning("annotators are known by number only", why=str(error))
         return people
-    cache.set(_KEY, people, _SECONDS)
+    cache.set(key, people, _SECONDS)
     return people

@@ -128,12 +128,12 @@ class Pull:
             raise stopped(self.campaign, self._question(), len(self._removals))
         for removal in self._removals:
             if removal.payload is not None:
-                self._record(removal.task, removal.payload, known_people([removal.payload], self.client))
+                self._record(removal.task, removal.payload, self._people([removal.payload]))
             elif removal.ls_annotation_id is not None:
                 if not self._holds_annotation(removal.task, removal.ls_annotation_id):
                     record_deletion(removal.task, removal.ls_annotation_id)
                     self.report.deleted += 1
-            elif not self._holds_task(removal.task):
+            elif not self._is_of(removal.task, removal.task.ls_task_id):
                 withdraw_task(removal.task)
                 self.report.withdrawn += 1
 
@@ -154,7 +154,7 @@ class Pull:
         )
         for row in newest.defer("problems", "mended"):
             known.setdefault(row.task_id, {})[row.ls_annotation_id] = row
-        people = known_people([payload for found in page for payload in _annotations(found)], self.client)
+        people = self._people(payload for found in page for payload in _annotations(found))
         pairs = [(ours[key], found) for found in page if (key := _our_id(found)) in ours]
         for task, found in pairs:
             if task.state in (AnnotationTask.State.PENDING, AnnotationTask.State.WITHDRAWN):
@@ -204,6 +204,9 @@ class Pull:
         record_annotation(task, payload, people=people, held_now=True)
         self.report.recorded += 1
 
+    def _people(self, annotations: Iterable[Json]) -> dict[int, str]:
+        return known_people(annotations, self.client, self.campaign.ls_mark)
+
     def _refuse(self, task: AnnotationTask, why: str) -> None:
         self.report.bad += 1
         self.problems.append(why)
@@ -227,15 +230,17 @@ class Pull:
 
     def _holds_annotation(self, task: AnnotationTask, number: int) -> bool:
         try:
-            return bool(self.client.annotation(number).get("task") == task.ls_task_id)
+            holder = self.client.annotation(number).get("task")
         except LabelStudioMissing:
             return False
+        return self._is_of(task, holder)
 
-    def _holds_task(self, task: AnnotationTask) -> bool:
-        if task.ls_task_id is None:
+    def _is_of(self, task: AnnotationTask, number: int | None) -> bool:
+        """Whether what has this number in Label Studio is the task, or a copy of it."""
+        if number is None:
             return False
         try:
-            found = self.client.task(task.ls_task_id)
+            found = self.client.task(number)
         except LabelStudioMissing:
             return False
         return found.get("project") == self.number and _our_id(found) == task.pk

@@ -147,6 +147,21 @@ class TestWhoseProject:
             sync(campaign)
         goes_on_in_a_new_project(campaign, client)
 
+    def test_people_are_named_by_the_server_that_they_work_on(self, campaign, client, labelstudio, monkeypatch):
+        build_tasks(campaign, 2)
+        push_tasks(campaign)
+        with monkeypatch.context() as another_server:
+            another_server.setattr(Client, "people", lambda self: dict.fromkeys(range(1, 100), "else@example.org"))
+            submit(client, campaign.tasks.get(rank=0), polygon(SQUARE))
+            sync(campaign)
+        client._call("DELETE", f"/api/projects/{campaign.ls_project_id}/")
+        new_project(campaign)
+        sync(campaign)
+        submit(client, campaign.tasks.get(rank=1), polygon(SQUARE))
+        sync(campaign)
+        names = Annotation.objects.order_by("id").values_list("annotator_name", flat=True)
+        assert list(names) == ["else@example.org", labelstudio.username]
+
     def test_a_project_of_before_marks_were_kept_is_known_by_its_description(self, worked, campaign, client):
         Campaign.objects.filter(pk=campaign.pk).update(ls_mark="")
         assert not sync(campaign, full=True)
@@ -194,6 +209,17 @@ class TestManyRemovals:
         with pytest.raises(RemovalsUnconfirmed, match="3 annotations are gone"):
             sync(campaign)
         assert current_labels(campaign).count() == 3
+
+    def test_what_was_submitted_on_a_copy_of_a_task_is_not_gone(self, worked, campaign, client):
+        first = worked[0]
+        data = client.task(first.ls_task_id)["data"]
+        (copy,) = client.import_tasks(campaign.ls_project_id, [{"data": data}])["task_ids"]
+        made = client._object("POST", f"/api/tasks/{copy}/annotations/", content={"result": [polygon(RING)]})["id"]
+        assert sync(campaign, full=True).recorded == 1
+        assert sync(campaign, full=True).deleted == 0
+        assert Annotation.objects.get(ls_annotation_id=made).kind == "submitted"
+        client.delete_task(copy)
+        assert sync(campaign, full=True).deleted == 1
 
     def test_a_database_restored_from_a_backup_takes_nothing_back(self, worked, campaign, client):
         """It lacks a task and two annotations of later, and holds an older state of two others."""
