@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -19,6 +20,8 @@ from thawloop.catalog.vectors import sandbox
 from thawloop.catalog.vectors.mending import Mender, TooCostly
 from thawloop.catalog.vectors.reading import read_vector_file
 
+# On a machine that is busy enough, the time on the clock ends a child before the processor's does.
+TOO_SLOW = re.compile(r"takes (more than 1 s of processor time|longer than \d+ s)")
 SOUND = [box(-111, 72, -110.9, 72.1), box(-110, 72, -109.9, 72.1), box(-109, 72, -108.9, 72.1)]
 
 
@@ -52,7 +55,7 @@ def test_a_polygon_that_takes_too_long_is_refused_by_name_and_the_rest_is_read(t
 
     assert [feature.id for feature in features] == ["1", "2", "3", "4", "5"]
     assert [feature.polygons for feature in features[::2]] == [shapely.MultiPolygon([shape]) for shape in SOUND]
-    assert all(feature.polygons is None and "1 s of processor time" in feature.refused for feature in features[1::2])
+    assert all(feature.polygons is None and TOO_SLOW.search(feature.refused) for feature in features[1::2])
 
 
 def test_a_polygon_that_takes_too_much_memory_is_refused(tmp_path: Path, settings: Settings) -> None:
@@ -151,7 +154,7 @@ def test_what_is_repaired_elsewhere_is_what_is_repaired_here() -> None:
 
 @pytest.mark.django_db
 def test_a_region_that_takes_too_long_to_look_at_is_refused() -> None:
-    with pytest.raises(DefinitionRefused, match="`slow` takes more than 1 s of processor time: simplify it"):
+    with pytest.raises(DefinitionRefused, match=f"`slow` {TOO_SLOW.pattern}: simplify it"):
         define_region("slow", needles(20_000))
 
 

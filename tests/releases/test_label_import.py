@@ -1,6 +1,7 @@
 """Label files become labels: once, whole, and only where they belong."""
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -148,7 +149,8 @@ def test_a_costly_feature_is_refused_by_name_and_the_rest_imported(
     assert (found.counts["created"], found.counts["refused"]) == (2, 1)
     (refusal,) = found.counts["refusals"]
     assert refusal["feature"] == "1"
-    assert "takes more than 1 s of processor time: simplify its outline" in refusal["reason"]
+    # On a machine that is busy enough, the time on the clock ends it before the processor's does.
+    assert re.search(r"takes (more than 1 s of processor time|longer than \d+ s): simplify its", refusal["reason"])
 
 
 def test_height_is_dropped_and_collections_keep_their_polygons(
