@@ -103,12 +103,14 @@ def look(dataset: DatasetReader, placement: Placement, target: Target) -> View |
     """The target seen from the scene; None where they have no place in common."""
     steps_x, steps_y = (np.linspace(0, size, _SAMPLES) for size in (target.width, target.height))
     columns, rows = np.meshgrid(steps_x, steps_y)
-    x, y = target.transform @ (columns, rows)  # type: ignore[operator]  # its stubs know no arrays
+    x: NDArray[np.float64]  # affine's stubs know no arrays
+    x, y = target.transform @ (columns, rows)  # type: ignore[operator,assignment]
     if placement.to_scene is not None:
         x, y = placement.to_scene.transform(x, y)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return None
-    turns, around_pole = (0.0,), False
+    turns: tuple[float, ...] = (0.0,)
+    around_pole = False
     if placement.turn is not None:
         x, turns = _continuous(x, placement.turn)
         around_pole = _winds(x, placement.turn)
