@@ -131,7 +131,9 @@ class ReleaseViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Rele
         folder = Path(tempfile.mkdtemp(prefix="thawloop-export-"))
         try:
             name = f"{release.campaign.name}-{release.version}{_ENDINGS.get(fmt, f'.{fmt}')}"
-            response = FileResponse(export(release, fmt, folder / name).open("rb"), as_attachment=True, filename=name)
+            file = export(release, fmt, folder / name).open("rb")
+            # A type said here: what Django guesses by the name depends on the machine's list of types.
+            response = FileResponse(file, as_attachment=True, filename=name, content_type="application/octet-stream")
         finally:
             # The open file outlives its name.
             shutil.rmtree(folder)
