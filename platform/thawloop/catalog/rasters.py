@@ -265,12 +265,14 @@ def _ground_size(dataset: DatasetReader, crs: CRS) -> float:
 def _to_degrees(
     name: str, crs: CRS, transform: Affine, columns: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    x, y = transform @ (columns, rows)  # type: ignore[operator]  # its stubs know no arrays
+    x: np.ndarray
+    # affine's stubs know no arrays
+    x, y = transform @ (columns, rows)  # type: ignore[operator,assignment]
     turn = turn_of(crs)
     if crs.is_geographic and turn is not None:
         # The outermost pixels of a global raster are often centred on the pole, and reach half their size beyond it.
         pole = turn.length / 4
-        y = np.where(np.abs(y) <= pole + abs(transform.e), np.clip(y, -pole, pole), y)
+        y = np.where(np.abs(y) <= pole + abs(transform.e), np.clip(y, -pole, pole), y)  # type: ignore[assignment]
     try:
         lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y, errcheck=True)
     except ProjError as error:

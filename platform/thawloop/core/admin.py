@@ -20,7 +20,7 @@ from thawloop.core.services import cancel_job, retry_job, withdraw_token
 class LightRelatedFilter(admin.RelatedFieldListFilter):
     """Offers related rows by their names without fetching their outlines."""
 
-    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, Any]]:
         """Key and name of each."""
         other = field.related_model
         ordering = self.field_admin_ordering(field, request, model_admin) or other._meta.ordering

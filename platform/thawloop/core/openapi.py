@@ -50,7 +50,7 @@ class Description(AutoSchema):
 
     def _errors(self) -> set[int]:
         errors = {400, 404, 406}
-        if not any(issubclass(permission, AllowAny) for permission in self.view.permission_classes):
+        if AllowAny not in self.view.permission_classes:
             errors |= {401, 403}
         if self.method in ("POST", "PUT", "PATCH"):
             errors.add(415)

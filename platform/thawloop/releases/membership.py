@@ -116,7 +116,7 @@ def _left_out_labels(campaign: Campaign, held: set[int], on_labelled: set[int]) 
 
 def frozen_members(release: Release) -> Members:
     """What a release holds."""
-    tiles = {
+    tiles: dict[int, tuple[str, int | None]] = {
         tile: (split, annotation)
         for tile, split, annotation in release.release_tiles.values_list("tile_id", "split", "annotation_id")
     }
