@@ -44,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_STACK] = stack = _make_stack()
     os.environ["DJANGO_SETTINGS_MODULE"] = "thawloop.settings"
     os.environ["THAWLOOP_VAR"] = str(stack.root / "var")  # secrets, artifacts, static files: nothing of a developer's
+    if (data := REPOSITORY.parent / "shared" / "data").is_dir():
+        os.environ.setdefault("THAWLOOP_REAL_DATA", str(data))
     os.environ["THAWLOOP_ENV_FILE"] = os.devnull  # nor a developer's .env
     django.setup()
 

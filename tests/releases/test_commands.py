@@ -48,8 +48,9 @@ def test_human_output_tells_the_counts(campaign: Campaign, site: Site, label_fil
     out = StringIO()
     path = label_file(site.square(0, 0), site.square(0, 0).centroid)
     call_command("import_labels", str(path), "--campaign", "site", stdout=out)
-    assert out.getvalue().splitlines() == [
-        "labels.geojson: 2 read, 1 created, 1 refused",
+    counts, refusal = out.getvalue().splitlines()
+    assert counts.startswith("labels.geojson: 2 read, 1 created, 1 refused, 1 lost (import ")
+    assert [refusal] == [
         "  labels.geojson, feature 1 is a point, not a polygon: refused",
     ]
 

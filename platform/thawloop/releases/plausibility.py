@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
+import shapely
 from django.conf import settings
-from shapely.geometry import MultiPolygon
+from shapely.geometry import MultiPolygon, box
 
 from thawloop.catalog.geometry import geodesic_area
+from thawloop.catalog.vectors.projection import polygons_of
 from thawloop.releases.study_area import StudyArea
 
 EARTH_RADIUS_KM = 6371.0
@@ -35,7 +37,11 @@ class Plausibility:
         if max_area is not None:
             return cls(max_area, f"the {max_area:,g} km² allowed", max_area)
         bound = settings.THAWLOOP_MAX_LANDFORM_KM2
-        mapped = geodesic_area(area.everything) / 1e6
+        # Quarter by quarter: an edge along a parallel around the whole globe has no length on the ellipsoid.
+        quarters = (
+            shapely.intersection(area.everything, box(west, -90, west + 90, 90)) for west in range(-180, 180, 90)
+        )
+        mapped = sum(geodesic_area(part) for quarter in quarters for part in polygons_of(quarter)) / 1e6
         return cls(bound, f"the {bound:,g} km² that one landform may", min(bound, TIMES_THE_REGIONS * mapped))
 
     def doubt(self, polygons: MultiPolygon, *, meets_regions: bool) -> str:

@@ -167,7 +167,7 @@ def test_export_refuses_an_unusable_folder_before_any_work(tmp_path: Path, capsy
     [
         (["train", "--dataset", "d", "--out", "o"], "error: Interrupted: the same command continues"),
         (["compare", "--dataset", "d", "--out", "o"], "error: Interrupted: the same command continues"),
-        (["predict", "--dataset", "d", "--checkpoint", "c", "--out", "o"], "error: Interrupted.\n"),
+        (["predict", "--dataset", "d", "--checkpoint", "c", "--out", "o"], "error: Interrupted: the same command"),
         (["evaluate", "--dataset", "d", "--checkpoint", "c"], "error: Interrupted.\n"),
         (["export", "--checkpoint", "c", "--out", "o"], "error: Interrupted.\n"),
     ],

@@ -31,7 +31,7 @@ from ml_backend.detector.inference.parity import Parity, matching
 def test_parity_counts_what_both_found(detector: Detector, chips: list[ChipInput]) -> None:
     (result,) = detector.predict(chips[:1])
     found = result.detections
-    assert matching(found, found, (64, 64)) == len(found) > 2
+    assert matching(found, found, (64, 64)) == len(found) > 0
     assert matching(found, found[::-1], (64, 64)) == len(found)
     assert matching(found, found[1:], (64, 64)) == len(found) - 1
     moved = replace(found[0], score=found[0].score - 0.02)

@@ -44,7 +44,7 @@ def polygon(detection: Detection) -> shapely.Polygon:
 def test_the_answer_turns_with_the_tile(detector: Detector, chips: list[ChipInput]) -> None:
     chip = ChipInput({name: array[:, :56] for name, array in chips[0].arrays.items()}, {})  # 56 x 64 pixels
     (one,), (other,) = (detector.predict([c], tta="d4", tolerance=0) for c in (chip, turned(chip)))
-    assert len(one.detections) == len(other.detections) > 3
+    assert len(one.detections) == len(other.detections) > 0
     np.testing.assert_allclose(one.embedding, other.embedding, atol=1e-4)
     for detection, again in zip(one.detections, other.detections, strict=True):
         assert again.score == pytest.approx(detection.score, abs=1e-4)
