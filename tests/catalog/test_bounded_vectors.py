@@ -118,11 +118,14 @@ def test_a_child_knows_no_passwords(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def children() -> list[int]:
     """Processes of ours that read vector files."""
     found = []
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"catalog.vectors.child" in command:
-                found.append(int(pid))
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            command = (status.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent == os.getpid() and b"catalog.vectors.child" in command:
+            found.append(int(status.parent.name))
     return found
 
 
