@@ -2,5 +2,5 @@
 
 from django.dispatch import Signal
 
-# Somebody said something about tiles, in the sender's transaction: `campaign`. Sender: the model that records it.
+# What is known of tiles changed, in the sender's transaction: `campaign`. Sender: the model that records it.
 labels_arrived = Signal()

@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from labeling.errors import AlreadyWithdrawn, BadWithdrawal
 from labeling.models import Campaign, LabelImport
+from labeling.signals import labels_arrived
 from thawloop.core.context import current_actor
 from thawloop.core.services import audit
 
@@ -69,6 +70,7 @@ def withdraw_import(found: LabelImport, *, reason: str) -> LabelImport:
         row.counts = row.counts | {"retired": retired}
         row.save(update_fields=["withdrawn", "withdrawn_by", "withdrawn_reason", "counts"])
         audit("labels.withdraw", row, after={"file": row.file_name, "retired": retired}, reason=row.withdrawn_reason)
+        labels_arrived.send(LabelImport, campaign=row.campaign)
     return row
 
 

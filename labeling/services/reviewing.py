@@ -5,6 +5,7 @@ from django.db import transaction
 from labeling.errors import BadReview
 from labeling.models import Label, LabelRevision, LandformClass
 from labeling.services.labels import REVIEWED, revise
+from labeling.signals import labels_arrived
 from thawloop.core.context import current_actor
 from thawloop.core.services import audit
 
@@ -52,4 +53,5 @@ def review_label(
             raise BadReview(f"Class {new.landform_class.name} is none of campaign {label.campaign.name}.")
         revise(label, new)
         audit("labeling.review_label", label, before=before, after=after, reason=reason)
+        labels_arrived.send(LabelRevision, campaign=label.campaign)
     return new

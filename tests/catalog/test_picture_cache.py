@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import rasterio
 from django.contrib.auth import get_user_model
 
 from tests.catalog.test_pictures import INSIDE, path_of, pixels
 from thawloop.catalog import pictures
-from thawloop.catalog.models import Modality
+from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.picture_cache import PictureCache
 from thawloop.catalog.pictures import picture_url, render
 
@@ -45,6 +46,17 @@ def test_a_file_that_was_corrected_in_place_is_drawn_anew(client, shown, write_r
     second = client.get(shown, headers={"If-None-Match": first["ETag"]})
     assert second.status_code == 200
     assert second.content != first.content
+
+
+def test_a_mask_that_appears_beside_the_file_is_drawn(client, shown, write_raster):
+    first = client.get(shown)
+    (scene,) = Scene.objects.all()
+    with rasterio.open(scene.uri) as raster:
+        profile = {"width": raster.width, "height": raster.height, "transform": raster.transform, "crs": raster.crs}
+    with rasterio.open(f"{scene.uri}.msk", "w", driver="GTiff", count=1, dtype="uint8", **profile) as mask:
+        mask.write(np.zeros((1, profile["height"], profile["width"]), np.uint8))
+        mask.update_tags(INTERNAL_MASK_FLAGS_1="2")
+    assert client.get(shown)["ETag"] != first["ETag"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from rest_framework.test import APIClient
 from labeling.models import Annotation, Label, LandformClass
 from labeling.services import record_annotation, review_label
 from labeling.services.labels import Cause, settle_labels
+from labeling.signals import labels_arrived
 from tests.labeling.build import RING, SQUARE, annotation, polygon
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
@@ -49,6 +50,16 @@ def test_the_decision_is_a_revision_of_its_own_and_audited(label):
     entry = AuditEntry.objects.get(action="labeling.review_label")
     assert (entry.before["state"], entry.after["state"], entry.reason) == ("present", "retired", "a gully")
     assert label.revisions.count() == 2
+
+
+def test_whoever_listens_for_labels_hears_of_the_decision(label):
+    heard = []
+    labels_arrived.connect(hear := lambda campaign, **_: heard.append(campaign))
+    try:
+        review_label(label, state="retired", reason="a gully")
+    finally:
+        labels_arrived.disconnect(hear)
+    assert heard == [label.campaign]
 
 
 def test_settling_the_same_submission_again_leaves_the_decision_alone_and_a_new_one_overrules_it(label, task):

@@ -25,6 +25,7 @@ from rasterio.windows import Window
 from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.rasters import open_raster
 from thawloop.catalog.resampling import read_window
+from thawloop.catalog.sampling import sample_windows
 from thawloop.catalog.selectors import scene_state
 from thawloop.catalog.terrain import DEFAULT_ALTITUDE
 
@@ -32,9 +33,7 @@ Array = NDArray[np.float32]
 
 STRETCHES = ("range", "scene", "relief")
 PERCENTILES = (2.0, 98.0)
-_SAMPLE_PX = 512
-_WINDOWS_PER_AXIS = 4
-_WINDOW_PX = 192
+_SAMPLE = {"whole": 512, "windows_per_axis": 4, "window": 192}
 
 _BINS = 64
 _MOST_OF_A_BIN = 2.0  # times its even share
@@ -108,7 +107,7 @@ def _scene_tones(scene_id: int, is_optical: bool, state: str) -> Tones | None:
     """Tones by a sample of a scene; None where it holds nothing to go by. `state` is asked for anew when it changes."""
     scene = Scene.objects.get(pk=scene_id)
     with open_raster(scene.uri) as dataset:
-        samples = [_pixels(dataset, scene, window, shrink) for window, shrink in _sample(dataset)]
+        samples = [_pixels(dataset, scene, window, shrink) for window, shrink in sample_windows(dataset, **_SAMPLE)]
     pixels = _measured(np.concatenate(samples, axis=1))
     return (_equalised if is_optical else _even)(pixels) if pixels.shape[1] else None
 
@@ -156,17 +155,3 @@ def _equalised(pixels: Array) -> Tones | None:
 def _pixels(dataset: DatasetReader, scene: Scene, window: Window, shrink: int) -> Array:
     values, _ = read_window(dataset, scene, window, shrink)
     return values[:, ~np.isnan(values[0])]
-
-
-def _sample(dataset: DatasetReader) -> list[tuple[Window, int]]:
-    """Windows to read and how much to shrink them: the whole where that is cheap, else a regular few."""
-    width, height = dataset.width, dataset.height
-    if width * height <= 4 * _SAMPLE_PX**2 or dataset.overviews(1):
-        return [(Window(0, 0, width, height), max(1, max(width, height) // _SAMPLE_PX))]
-    size_x, size_y = min(_WINDOW_PX, width), min(_WINDOW_PX, height)
-    places = np.linspace(0.0, 1.0, _WINDOWS_PER_AXIS)
-    return [
-        (Window(int(x * (width - size_x)), int(y * (height - size_y)), size_x, size_y), 1)
-        for x in places
-        for y in places
-    ]

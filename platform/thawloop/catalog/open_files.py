@@ -15,12 +15,10 @@ from thawloop.catalog.errors import ChipUnreadable
 from thawloop.catalog.models import Scene
 from thawloop.catalog.placement import Placement, place
 from thawloop.catalog.rasters import open_checked
+from thawloop.catalog.stamps import Stamp, stamp_of
 from thawloop.core.storage import checked_uri
 
 MOST_OPEN = 32
-_BESIDE = ("", ".ovr", ".msk", ".aux.xml")
-
-Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
 
 @dataclass
@@ -78,7 +76,7 @@ class _Idle:
             file = self._files.pop(uri, None)
         if file is None:
             return None
-        if file.stamp != _stamp(uri):
+        if file.stamp != stamp_of(uri):
             file.dataset.close()
             return None
         checked_uri(uri)
@@ -106,26 +104,10 @@ os.register_at_fork(after_in_child=_idle.forget)
 
 
 def _opened(uri: str) -> OpenFile:
-    stamp = _stamp(uri)
+    stamp = stamp_of(uri)
     dataset = open_checked(uri)
     # What a VRT reads may change without it.
     return OpenFile(dataset, None if dataset.driver == "VRT" else stamp)
-
-
-def _stamp(uri: str) -> Stamp | None:
-    """What tells a file, with what GDAL reads beside it, from another at its place; None if it cannot be told."""
-    if "://" in uri:
-        return None
-    found = [_status(f"{uri}{ending}") for ending in _BESIDE]
-    return tuple(found) if found[0] is not None else None
-
-
-def _status(path: str) -> tuple[int, int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _check_same(dataset: DatasetReader, scene: Scene) -> None:

@@ -20,12 +20,11 @@ from thawloop.catalog.errors import RasterRefused
 from thawloop.catalog.models import Scene
 from thawloop.catalog.rasters import damaged, open_raster
 from thawloop.catalog.resampling import read_window
+from thawloop.catalog.sampling import sample_windows
 
 # Below, people will hardly have meant to register the file as it is read.
 FEW_VALID = 0.05
-_SAMPLE_PX = 1024
-_WINDOWS_PER_AXIS = 6
-_WINDOW_PX = 128
+_SAMPLE = {"whole": 1024, "windows_per_axis": 6, "window": 128}
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def complete(scene: Scene, given: Given) -> None:
     with open_raster(scene.uri) as dataset:
         try:
             scene.scale, scene.offset = _scale(dataset, scene, given, remarks)
-            windows = _sample(dataset)
+            windows = sample_windows(dataset, **_SAMPLE)
             scene.alpha = _alpha(dataset, scene, given, windows, remarks)
             scene.valid_share = _valid_share(dataset, scene, windows)
         except (RasterioError, MemoryError) as error:
@@ -150,20 +149,6 @@ def _pixels(
 def _valid_share(dataset: DatasetReader, scene: Scene, windows: list[tuple[Window, int]]) -> float:
     read = (read_window(dataset, scene, window, shrink)[0][0] for window, shrink in windows)
     return float(np.concatenate([~np.isnan(band).ravel() for band in read]).mean())
-
-
-def _sample(dataset: DatasetReader) -> list[tuple[Window, int]]:
-    """Windows to read and how much to shrink them: the whole where that is cheap, else a regular few."""
-    width, height = dataset.width, dataset.height
-    if width * height <= 4 * _SAMPLE_PX**2 or dataset.overviews(1):
-        return [(Window(0, 0, width, height), max(1, max(width, height) // _SAMPLE_PX))]
-    size_x, size_y = min(_WINDOW_PX, width), min(_WINDOW_PX, height)
-    places = np.linspace(0.0, 1.0, _WINDOWS_PER_AXIS)
-    return [
-        (Window(int(x * (width - size_x)), int(y * (height - size_y)), size_x, size_y), 1)
-        for y in places
-        for x in places
-    ]
 
 
 def _say_colors(dataset: DatasetReader, remarks: Remarks) -> None:

@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Iterable
 from datetime import date
-from pathlib import Path
 
 from django.db.models import Q, QuerySet
 
 from thawloop.catalog.expressions import parse_expression
 from thawloop.catalog.models import Modality, Region, Scene, Tile, TileGrid
+from thawloop.catalog.stamps import stamp_of
 
 _DEEPEST_DERIVATION = 5
 
@@ -52,13 +52,7 @@ _BESIDE_PIXELS = ("id", "provider", "licence", "created", "footprint", "crs")
 def scene_state(scene: Scene) -> str:
     """Differs when a scene's pixels may: how its file is read, and the file itself, as far as a look at it tells."""
     fields = [field.attname for field in Scene._meta.concrete_fields if field.name not in _BESIDE_PIXELS]
-    said = [scene.pk, *(getattr(scene, name) for name in fields)]
-    if not scene.uri.startswith("s3://"):
-        try:
-            found = Path(scene.uri).stat()
-            said += [found.st_mtime_ns, found.st_size]
-        except OSError as error:  # whoever reads it says so in a sentence
-            said.append(error.errno)
+    said = [scene.pk, *(getattr(scene, name) for name in fields), stamp_of(scene.uri)]
     return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
