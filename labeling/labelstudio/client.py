@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from labeling.labelstudio.connection import READING, Connection, Json
-from labeling.labelstudio.errors import LabelStudioMissing
 
 PAGE_SIZE = 100
 
@@ -115,14 +114,6 @@ class Client(Connection):
         answer = self._ask(lambda sdk: sdk.tasks.with_raw_response.get(str(task), request_options=READING))
         return self._mapping(answer.response)
 
-    def has_task(self, task: int) -> bool:
-        """Whether a task exists."""
-        try:
-            self.task(task)
-        except LabelStudioMissing:
-            return False
-        return True
-
     def change_task(self, task: int, data: Json) -> Json:
         """Replace a task's data."""
         return self._mapping(self._ask(lambda sdk: sdk.tasks.with_raw_response.update(str(task), data=data)).response)
@@ -135,14 +126,6 @@ class Client(Connection):
         """One annotation in full. Of the prediction it started from only the id, `parent_prediction`."""
         answer = self._ask(lambda sdk: sdk.annotations.with_raw_response.get(annotation, request_options=READING))
         return self._mapping(answer.response)
-
-    def has_annotation(self, annotation: int) -> bool:
-        """Whether an annotation exists."""
-        try:
-            self.annotation(annotation)
-        except LabelStudioMissing:
-            return False
-        return True
 
     # --- Predictions -------------------------------------------------------------------------------------------------
     def prediction(self, prediction: int) -> Json:
