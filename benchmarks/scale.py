@@ -1,11 +1,11 @@
 """What pages, API, map, policy, acquisition and releases cost as a campaign grows.
 
-    python -m benchmarks.scale [--sizes 2000 10000] [--labelstudio] [--json]
+    python -m benchmarks.scale [--sizes 2000 10000] [--labelstudio TASKS] [--json]
 
 Fills a campaign of each size in a throwaway PostGIS of its own (a size of N tiles has N/2 tasks, 0.4 N annotations and
 2 N labels), and measures there: milliseconds (best of some), number of queries, kilobytes of the answer. Growth is the
-ratio of the two sizes' times: 5 is linear when one is five times as large as the other. `--labelstudio` adds a push of
-tasks and a refresh of their pre-annotations to a real Label Studio.
+ratio of the two sizes' times: 5 is linear when one is five times as large as the other. `--labelstudio N` adds a push
+of N tasks and a refresh of their pre-annotations to a real Label Studio.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from typing import Any
 
 REPEATS = 3
 ENOUGH_SECONDS = 1.0  # what takes longer is measured once
-PUSHED = 500
 ZOOMS = range(2, 15)
 
 Row = dict[str, Any]
@@ -56,11 +55,11 @@ class Measured:
         return answer
 
 
-def measure(tiles: int, labelstudio: bool) -> list[Row]:
+def measure(tiles: int, pushed: int) -> list[Row]:
     """Fill a campaign and measure everything on it."""
     from benchmarks.scale_campaign import analyze, fill
 
-    with _database(labelstudio):
+    with _database(labelstudio=pushed > 0):
         campaign = fill(tiles)
         analyze()
         measured = Measured()
@@ -68,8 +67,8 @@ def measure(tiles: int, labelstudio: bool) -> list[Row]:
         _api(measured)
         _map(measured, campaign)
         _loop(measured, campaign)
-        if labelstudio:
-            _label_studio(measured, campaign)
+        if pushed:
+            _label_studio(measured, campaign, pushed)
         return measured.rows
 
 
@@ -144,7 +143,7 @@ def _loop(measured: Measured, campaign: Any) -> None:
     measured("release: freeze, nothing new", lambda: freeze_release(campaign), once=True)
 
 
-def _label_studio(measured: Measured, campaign: Any) -> None:
+def _label_studio(measured: Measured, campaign: Any, pushed: int) -> None:
     """A push of new tasks, then what follows a promotion."""
     from benchmarks.scale_campaign import predict
     from labeling.models import AnnotationTask
@@ -154,14 +153,16 @@ def _label_studio(measured: Measured, campaign: Any) -> None:
 
     # Only some: Label Studio's own speed is not what grows with the campaign.
     opened = AnnotationTask.objects.filter(campaign=campaign, state="open")
-    some = opened.values("pk")[:PUSHED]
+    if opened.count() < pushed:
+        raise SystemExit(f"the campaign has {opened.count()} open tasks, fewer than {pushed}: name a larger size")
+    some = opened.values("pk")[:pushed]
     opened.exclude(pk__in=list(some.values_list("pk", flat=True))).update(state="withdrawn", ls_task_id=None)
     opened.update(state="pending", ls_task_id=None)
-    measured(f"push of {PUSHED} tasks", lambda: push_tasks(campaign), once=True)
+    measured(f"push of {pushed:,} tasks", lambda: push_tasks(campaign), once=True)
     version = ModelVersion.objects.create(campaign=campaign, number=2, name="scale-v2", path="x", checksum="1" * 64)
     predict(campaign, version, Tile.objects.filter(tasks__in=opened))
     campaign.aliases.update(model_version=version)
-    measured(f"refresh of {PUSHED} tasks", lambda: refresh_preannotations(campaign), once=True)
+    measured(f"refresh of {pushed:,} tasks", lambda: refresh_preannotations(campaign), once=True)
 
 
 @contextmanager
@@ -214,7 +215,13 @@ def main() -> None:
     """Measure each size in a process and a database of its own, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[2_000, 10_000], help="tiles (100000 takes minutes)")
-    parser.add_argument("--labelstudio", action="store_true", help="also push to and refresh in a real Label Studio")
+    parser.add_argument(
+        "--labelstudio",
+        type=int,
+        default=0,
+        metavar="TASKS",
+        help="push so many to a Label Studio, and refresh",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     if options.json and len(options.sizes) == 1:
@@ -223,7 +230,7 @@ def main() -> None:
     results = {}
     for size in options.sizes:
         command = [sys.executable, "-m", "benchmarks.scale", "--json", "--sizes", str(size)]
-        command += ["--labelstudio"] if options.labelstudio else []
+        command += ["--labelstudio", str(options.labelstudio)]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE)
         results[size] = json.loads(answer.stdout.splitlines()[-1])
     print(json.dumps(results) if options.json else table(results))

@@ -72,7 +72,7 @@ def test_a_campaign_that_exists_keeps_its_labels_to_itself(file, tmp_path):
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("name", "modalities", "train_instances"),
-    [("glacier", ("rgb", "nir"), 100), ("crowns", ("rgb", "canopy_height"), 400)],
+    [("glacier", ("rgb", "nir"), 50), ("crowns", ("rgb", "canopy_height"), 350)],
 )
 def test_real_examples_are_datasets(name, modalities, train_instances, real_data, tmp_path, settings):
     file = EXAMPLES / f"{name}.toml"

@@ -43,7 +43,7 @@ def test_release_holds_labelled_tiles_and_their_labels(labelled: Campaign) -> No
     assert release.counts == {
         "tiles": {"train": 1, "val": 0, "test": 6},
         "labels": {"train": 1, "val": 0, "test": 2},
-        "left_out": {"tiles": {}, "labels": {}},
+        "left_out": {"tiles": {}, "labels": {}, "parts": {}},
     }
     assert release.release_labels.count() == 3
     assert {row.split: bool(row.annotation_id) for row in release.release_tiles.all()} == {"train": True, "test": False}

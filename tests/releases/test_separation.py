@@ -1,5 +1,6 @@
 """Splits share nothing, and what a release leaves out is counted with its reason."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,17 +12,18 @@ from labeling.services.imports import withdraw_import
 from tests.releases.site import PERIOD, Site, annotate
 from thawloop.catalog.models import Tile
 from thawloop.catalog.services import create_tiles, define_region
+from thawloop.releases.exports.features import label_tables
+from thawloop.releases.membership import frozen_members, frozen_revisions_on
 from thawloop.releases.models import Release
 from thawloop.releases.separation import (
     BEYOND_COVERAGE,
     NEAR,
     NOT_ON_A_TILE,
     NOT_UNDERSTOOD,
-    ON_LEFT_OUT_TILE,
     SHARES_OBJECT,
     in_words,
 )
-from thawloop.releases.services import freeze_release, import_labels
+from thawloop.releases.services import freeze_release, import_labels, materialise
 from thawloop.releases.splits import neighbours
 
 pytestmark = pytest.mark.django_db
@@ -59,9 +61,35 @@ def test_an_imported_label_on_train_and_test_tiles_stays_in_test(
     across = site.on_tile(3, 0, [(32, 10), (160, 10), (160, 40), (32, 40)])
     import_labels(campaign, label_file(across, site.square(0, 0), site.square(3, 1)), coverage="regions")
     release = freeze_release(campaign)
-    assert left_out(release)["tiles"] == {SHARES_OBJECT: [at(site, 3, 0).key]}
-    assert release.counts["tiles"] == {"train": 11, "val": 0, "test": 6}
+    (label,) = release.release_labels.filter(revision__geometry__intersects=at(site, 5, 0).geometry)
+    name = f"{at(site, 3, 0).key}/{label.revision.label_id}"
+    assert left_out(release) == {"tiles": {}, "labels": {}, "parts": {SHARES_OBJECT: [name]}}
+    assert release.counts["tiles"] == {"train": 12, "val": 0, "test": 6}
     assert release.counts["labels"] == {"train": 2, "val": 0, "test": 1}
+    (table,) = label_tables(release, frozen_revisions_on(release, frozen_members(release).tiles))
+    assert sorted(table.columns["split"]) == ["test", "train", "train"]
+
+
+def test_of_a_shared_object_the_lower_splits_part_is_ignored_ground(
+    campaign: Campaign, site: Site, label_file: Write
+) -> None:
+    across = site.on_tile(3, 0, [(32, 10), (160, 10), (160, 40), (32, 40)])
+    import_labels(campaign, label_file(across, site.square(3, 0, 2, 45, 10), site.square(0, 0)), coverage="regions")
+    folder = materialise(freeze_release(campaign))
+    ignored = {}
+    for split in ("train", "test"):
+        content = json.loads((folder / "annotations" / f"{split}.json").read_text())
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        for found in content["annotations"]:
+            ignored.setdefault((split, names[found["image_id"]]), []).append(found["ignore"])
+    key = {place: f"{at(site, *place).key}.tif" for place in [(0, 0), (3, 0), (5, 0)]}
+    assert {place: sorted(flags) for place, flags in ignored.items()} == {
+        ("train", key[0, 0]): [0],
+        ("train", key[3, 0]): [0, 1],
+        ("test", key[5, 0]): [0],
+    }
+    card = (folder / "README.md").read_text()
+    assert "- 1 parts: each is neither learnt nor counted on its tile" in card
 
 
 @pytest.mark.parametrize(
@@ -87,9 +115,9 @@ def test_drawn_parts_of_one_object_are_in_one_split(
     release = freeze_release(gapless)
     keys = sorted(at(site, *place).key for place in lost)
     found = left_out(release)
-    assert found["tiles"] == ({SHARES_OBJECT: keys} if keys else {})
-    assert {why: len(labels) for why, labels in found["labels"].items()} == (
-        {ON_LEFT_OUT_TILE: len(keys)} if keys else {}
+    assert (found["tiles"], found["labels"]) == ({}, {})
+    assert {why: [name.split("/")[0] for name in names] for why, names in found["parts"].items()} == (
+        {SHARES_OBJECT: keys} if keys else {}
     )
 
 
@@ -132,7 +160,6 @@ def test_a_withdrawn_import_leaves_nothing_out(campaign: Campaign, site: Site, l
 
 def test_the_data_card_tells_terms_and_what_is_left_out(campaign: Campaign, site: Site, label_file: Write) -> None:
     from thawloop.core.storage import artifact
-    from thawloop.releases.services import materialise
 
     import_labels(campaign, label_file(site.square(0, 0), site.square(5, 0)), coverage="regions")
     without = freeze_release(campaign)

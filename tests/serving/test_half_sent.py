@@ -14,7 +14,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.db import connection
+from prometheus_client.parser import text_string_to_metric_families
 
+from thawloop.local.labelstudio import LabelStudioServer
 from thawloop.local.ports import free_port
 from thawloop.local.processes import is_alive
 from thawloop.local.stack import LocalStack
@@ -70,10 +73,21 @@ def test_half_sent_requests_do_not_keep_the_server_from_answering(
     name: str, tmp_path: Path, local_stack: LocalStack
 ) -> None:
     (argv, path), port = SERVERS[name], free_port()
+    with running(argv(port), port, path, tmp_path / "log", **local_stack.environment):
+        hold_and_ask(port, path)
+
+
+@pytest.mark.labelstudio
+def test_half_sent_requests_do_not_keep_label_studio_from_answering(labelstudio: LabelStudioServer) -> None:
+    hold_and_ask(httpx.URL(labelstudio.url).port or 0, "/health")
+
+
+def hold_and_ask(port: int, path: str) -> None:
+    """Hold many requests half sent, and see that others are answered and the slow ones, too, when they go on."""
     post = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 4\r\n\r\nab".encode()
     get = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n".encode()
     kinds = {"silent": b"", "half a header": get, "half a body": post}
-    with running(argv(port), port, path, tmp_path / "log", **local_stack.environment), ExitStack() as open_sockets:
+    with ExitStack() as open_sockets:
         held = {
             kind: [open_sockets.enter_context(begun(port, sent)) for _ in range(MANY)] for kind, sent in kinds.items()
         }
@@ -82,7 +96,40 @@ def test_half_sent_requests_do_not_keep_the_server_from_answering(
             assert [answer.status_code for answer in answers] == [200] * 24
         # They were not thrown out meanwhile, either: a slow client that goes on is served.
         assert finished(held["half a header"][-1], b"\r\n").startswith(b"HTTP/1.1 200")
-        assert finished(held["half a body"][-1], b"cd").startswith(b"HTTP/1.1 40")  # nothing takes a POST there
+        # Most take no POST there.
+        assert finished(held["half a body"][-1], b"cd").startswith((b"HTTP/1.1 200", b"HTTP/1.1 40"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_requests_are_counted_over_all_web_processes(tmp_path: Path, local_stack: LocalStack) -> None:
+    port = free_port()
+    database = f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{connection.settings_dict['NAME']}"  # the test's
+    environment = {"DATABASE_URL": database, "THAWLOOP_WEB_PROCESSES": "3", "THAWLOOP_METRICS_TOKEN": "secret"}
+    with running(web(port), port, "/healthz", tmp_path / "log", **local_stack.environment | environment) as server:
+        before = counted(port)
+        for _ in range(60):  # each on a connection of its own, which any process may take
+            assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=SECONDS).status_code == 200
+        workers = children(server.pid)
+        assert len(workers) == 3
+        # Whichever process is asked, and after the end of one, too.
+        assert {counted(port) - before for _ in range(12)} == {60}
+        os.kill(workers[0], signal.SIGKILL)
+        wait_for(lambda: len(children(server.pid)) == 3 and workers[0] not in children(server.pid))
+        assert {counted(port) - before for _ in range(12)} == {60}
+
+
+def counted(port: int) -> float:
+    """How many requests for /healthz the server's processes say they answered."""
+    headers = {"Authorization": "Bearer secret"}
+    answer = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers, timeout=SECONDS)
+    text = answer.raise_for_status().text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return sum(
+        sample.value
+        for sample in samples
+        if sample.name == "django_http_requests_total_by_view_transport_method_total"
+        and sample.labels["view"] == "alive"
+    )
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def count_dataset(folder: Path) -> dict[str, dict[str, int]]:
         counts[split] = {
             "tiles": len(names),
             "empty": len(names) - len(with_objects),
-            "instances": len(content["annotations"]),
+            "instances": sum(not annotation["ignore"] for annotation in content["annotations"]),
             **have,
         }
     return counts

@@ -28,7 +28,8 @@ from thawloop.releases.separation import (
     Cell,
     LeftOut,
     near_another_split,
-    sharing_an_object,
+    part_name,
+    shared_parts,
 )
 from thawloop.releases.versions import Members
 
@@ -67,7 +68,7 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
     """What a release frozen now would hold.
 
     Returns:
-        The members; the revision ids on each tile; the tiles and labels that are left out, with the reasons.
+        The members; the revision ids that count on each tile; what is left out, with the reasons.
     """
     rows = labelled_tiles(campaign).values_list("id", "split", "col", "row", "key")  # type: ignore[misc]  # annotated
     cells = [Cell(tile, str(split), col, row, key) for tile, split, col, row, key in rows]
@@ -75,30 +76,32 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
     labelled = {cell.tile: (cell.split, annotations.get(cell.tile)) for cell in cells}
     on_labelled = _revisions_on(_HELD_NOW, campaign.pk, labelled)
     near = near_another_split(campaign, cells)
-    apart = [cell for cell in cells if cell.tile not in near]
-    sharing = sharing_an_object(
-        campaign, apart, {cell.tile: on_labelled[cell.tile] for cell in apart if cell.tile in on_labelled}
-    )
-    tiles = {cell.tile: labelled[cell.tile] for cell in apart if cell.tile not in sharing}
+    key_of = {cell.tile: cell.key for cell in cells if cell.tile not in near}
+    tiles = {tile: labelled[tile] for tile in key_of}
     on_tiles = {tile: found for tile, found in on_labelled.items() if tile in tiles}
     revisions = set().union(*on_tiles.values()) if on_tiles else set()
+    labels = _labels_of(revisions)
+    shared = shared_parts(campaign, [cell for cell in cells if cell.tile in tiles], on_tiles)
+    label_of = {revision: label for label, revision in labels.items()}
     left_out = LeftOut(
-        _left_out_tiles(campaign, cells, near, sharing),
+        _left_out_tiles(campaign, cells, near),
         _left_out_labels(campaign, revisions, set().union(*on_labelled.values()) if on_labelled else set()),
+        {part_name(key_of[tile], label_of[revision]): SHARES_OBJECT for tile, revision in shared},
     )
-    members = Members(tiles, _labels_of(revisions), _sources(campaign, tiles, revisions), shape_of(definition))
-    return members, on_tiles, left_out
+    members = Members(tiles, labels, _sources(campaign, tiles, revisions), shape_of(definition))
+    counted = {tile: {one for one in found if (tile, one) not in shared} for tile, found in on_tiles.items()}
+    return members, counted, left_out
 
 
-def _left_out_tiles(campaign: Campaign, cells: list[Cell], near: set[int], sharing: set[int]) -> dict[str, str]:
+def _left_out_tiles(campaign: Campaign, cells: list[Cell], near: set[int]) -> dict[str, str]:
     """Tiles whose labels are known in part or whole and that a release does not hold: key to reason."""
     found = dict.fromkeys(partly_covered_tiles(campaign).values_list("key", flat=True), BEYOND_COVERAGE)
     found |= dict.fromkeys(unclear_tiles(campaign).values_list("key", flat=True), LOST_FEATURE)
     unclear = misunderstood_annotations(campaign).values_list("task__tile__key", flat=True)
     found |= dict.fromkeys(unclear, NOT_UNDERSTOOD)
     for cell in cells:
-        if cell.tile in near or cell.tile in sharing:
-            found[cell.key] = NEAR if cell.tile in near else SHARES_OBJECT
+        if cell.tile in near:
+            found[cell.key] = NEAR
         else:
             found.pop(cell.key, None)
     return found
@@ -135,6 +138,13 @@ def _annotations(campaign: Campaign) -> dict[int, int]:
 def frozen_revisions_on(release: Release, tiles: Tiles) -> dict[int, set[int]]:
     """Tile id to the revision ids that a release holds on it, for some of its tiles."""
     return _revisions_on(_HELD_BY_RELEASE, release.pk, tiles)
+
+
+def ignored_parts(release: Release) -> frozenset[str]:
+    """Labels on tiles, as `part_name`, that are ignored ground in a release; none in those of earlier versions."""
+    left_out = release.definition["provenance"].get("left_out")
+    reasons = left_out.get("parts", {}) if isinstance(left_out, dict) else {}
+    return frozenset(name for names in reasons.values() for name in names)
 
 
 def _revisions_on(held: str, owner: int, tiles: Tiles) -> dict[int, set[int]]:

@@ -24,13 +24,16 @@ NOT_ON_A_TILE = "on_no_labelled_tile"
 
 REASONS = {
     NEAR: "shares ground with, or lies within the buffer of, a tile of another split",
-    SHARES_OBJECT: "holds a part of an object that a tile of another split holds, too",
+    SHARES_OBJECT: "is neither learnt nor counted on its tile: a tile of a higher split holds a part of the object",
     NOT_UNDERSTOOD: "something in its last submission was not understood",
     BEYOND_COVERAGE: "reaches out of the area that the imported labels cover",
     LOST_FEATURE: "a feature of the imported labels that lies there could not be used",
     ON_LEFT_OUT_TILE: "lies on tiles that were left out, only",
     NOT_ON_A_TILE: "lies on no tile that is labelled",
 }
+
+
+KINDS = ("tiles", "labels", "parts")
 
 
 class Cell(NamedTuple):
@@ -45,14 +48,21 @@ class Cell(NamedTuple):
 
 @dataclass
 class LeftOut:
-    """Tiles (by key) and labels (by id) that are not in a release, each with the key of `REASONS`."""
+    """What a release does not count, each with the key of `REASONS`.
+
+    Attributes:
+        tiles: Keys of tiles that are not in it.
+        labels: Ids of labels that are not in it.
+        parts: Labels on a tile, as `part_name`, that are ignored ground there.
+    """
 
     tiles: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, dict[str, list[str]]]:
-        """`{"tiles": {reason: [keys]}, "labels": {reason: [ids]}}`, sorted."""
-        return {"tiles": _by_reason(self.tiles), "labels": _by_reason(self.labels)}
+        """`{"tiles": {reason: [keys]}, "labels": {reason: [ids]}, "parts": {reason: [names]}}`, sorted."""
+        return {what: _by_reason(getattr(self, what)) for what in KINDS}
 
     def counts(self) -> dict[str, dict[str, int]]:
         """As `to_json`, with numbers."""
@@ -81,8 +91,13 @@ def near_another_split(campaign: Campaign, cells: Iterable[Cell]) -> set[int]:
     return found
 
 
-def sharing_an_object(campaign: Campaign, cells: Iterable[Cell], on_tiles: Mapping[int, set[int]]) -> set[int]:
-    """Tiles that hold a part of an object of which a tile of a higher split holds a part.
+def part_name(tile: str, label: str) -> str:
+    """How a label on one of its tiles is named in `LeftOut`."""
+    return f"{tile}/{label}"
+
+
+def shared_parts(campaign: Campaign, cells: Iterable[Cell], on_tiles: Mapping[int, set[int]]) -> set[tuple[int, int]]:
+    """Parts of objects, (tile, revision), of which a tile of a higher split holds a part, too.
 
     An imported label may lie on tiles of several splits. What annotators draw ends at the tile's edge, so the parts of
     one object are those that meet, closer than a pixel, from tile to tile.
@@ -99,12 +114,11 @@ def sharing_an_object(campaign: Campaign, cells: Iterable[Cell], on_tiles: Mappi
     for tile, revisions in on_tiles.items():
         for revision in revisions:
             places.setdefault(revision, set()).add(tile)
-    objects = _objects(places, _parts_that_meet(campaign, set(places)))
-    found: set[int] = set()
-    for parts in objects:
-        tiles = set().union(*(places[part] for part in parts))
-        highest = max(RANK[split_of[tile]] for tile in tiles)
-        found |= {tile for tile in tiles if RANK[split_of[tile]] < highest}
+    found: set[tuple[int, int]] = set()
+    for revisions in _objects(places, _parts_that_meet(campaign, set(places))):
+        parts = {(tile, revision) for revision in revisions for tile in places[revision]}
+        highest = max(RANK[split_of[tile]] for tile, _ in parts)
+        found |= {part for part in parts if RANK[split_of[part[0]]] < highest}
     return found
 
 
@@ -146,6 +160,6 @@ def in_words(left_out: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A sentence per reason, for `LeftOut.to_json()` or `.counts()`."""
     return [
         f"{count if isinstance(count, int) else len(count)} {what}: each {REASONS.get(reason, reason)}."
-        for what in ("tiles", "labels")
+        for what in KINDS
         for reason, count in left_out.get(what, {}).items()
     ]

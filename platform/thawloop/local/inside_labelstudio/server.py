@@ -1,4 +1,4 @@
-"""Serves Label Studio with gunicorn: one process, threads, its user made on the first start.
+"""Serves Label Studio with gunicorn and our worker for it: one process, threads, its user made on the first start.
 
 Run by the interpreter of Label Studio's environment: `python server.py 127.0.0.1:8080`. `label-studio start` would
 serve with Django's development server, and move to another port by itself when the one it was told is taken.
@@ -8,9 +8,12 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+
+sys.path.append(str(Path(__file__).resolve().parents[3]))  # where our worker is: this environment has no ThawLoop
 
 THREADS = 8  # a webhook handler that calls back needs a free one
 
@@ -27,7 +30,7 @@ class LabelStudioApplication(BaseApplication):  # type: ignore[misc]
         settings = {
             "bind": self._address,
             "workers": int(os.environ.get("THAWLOOP_LABELSTUDIO_WORKERS", "1")),
-            "worker_class": "gthread",
+            "worker_class": "thawloop.serving.buffered_worker.BufferedWorker",
             "threads": THREADS,
             "timeout": 300,
             "graceful_timeout": 5,

@@ -24,6 +24,7 @@ class TileLabel:
         category: 1-based position of its class in the dataset's classes.
         label, revision: Which label, and which of its revisions (number).
         area_m2: Geodesic area of the whole label.
+        ignored: Neither learnt nor counted here (`releases.separation`).
     """
 
     shape: BaseGeometry
@@ -31,13 +32,14 @@ class TileLabel:
     label: str
     revision: int
     area_m2: float
+    ignored: bool = False
 
 
 def annotation_of(label: TileLabel, *, size: int) -> dict[str, Any] | None:
     """The COCO annotation of a label on a tile of `size` pixels, without ids; None where they only touch.
 
-    Polygons where there are no holes, else uncompressed RLE, which COCO's own tools read. Fragments below 10 px are
-    kept but flagged `ignore`.
+    Polygons where there are no holes, else uncompressed RLE, which COCO's own tools read. Fragments below 10 px and
+    labels that are ignored here are kept but flagged `ignore`.
     """
     polygons = clip(label.shape, size)
     if not polygons:
@@ -57,7 +59,7 @@ def annotation_of(label: TileLabel, *, size: int) -> dict[str, Any] | None:
         "bbox": [round(value, DECIMALS) for value in (west, north, east - west, south - north)],
         "area": round(area, DECIMALS),
         "iscrowd": 0,
-        "ignore": int(area < MIN_AREA_PX),
+        "ignore": int(label.ignored or area < MIN_AREA_PX),
         "label": label.label,
         "revision": label.revision,
         "area_m2": round(label.area_m2, 2),

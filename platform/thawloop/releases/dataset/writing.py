@@ -18,8 +18,9 @@ from thawloop.releases.dataset.coco import TileLabel, annotation_of
 from thawloop.releases.dataset.manifest import digest, write_manifest
 from thawloop.releases.dataset.statistics import BandStatistics
 from thawloop.releases.errors import ReleaseRefused
-from thawloop.releases.membership import frozen_revisions_on
+from thawloop.releases.membership import frozen_revisions_on, ignored_parts
 from thawloop.releases.models import Release, ReleaseTile
+from thawloop.releases.separation import part_name
 
 BATCH = 128
 WRITERS = 2
@@ -49,6 +50,7 @@ class DatasetWriter:
         self.annotations = {split: [] for split in Split.values}
         self.coverage = {item.name: 0 for item in self.modalities}
         self.categories = {name: number for number, name in enumerate(self.release.definition["classes"], 1)}
+        self.ignored = ignored_parts(self.release)
 
     def write(self, progress: Progress) -> str:
         """Write everything and return the manifest's checksum.
@@ -138,6 +140,7 @@ class DatasetWriter:
             label=str(revision.label_id),
             revision=revision.number,
             area_m2=geodesic_area(shape),
+            ignored=part_name(tile.key, str(revision.label_id)) in self.ignored,
         )
 
     def _write_chip(self, chip: Chip, name: str) -> tuple[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from django.utils.crypto import salted_hmac
 from numpy.typing import NDArray
 
 from thawloop.catalog.measures import measures
+from thawloop.releases.membership import ignored_parts
 from thawloop.releases.models import Release
 
 # Attribute names and the types GeoPackage columns get.
@@ -68,7 +69,8 @@ def label_tables(release: Release, on_tiles: Mapping[int, set[int]]) -> Iterator
 
     Args:
         release: The release.
-        on_tiles: Tile id to the revision ids on it: labels lie in the regions and splits of these tiles.
+        on_tiles: Tile id to the revision ids on it: labels lie in the regions of these tiles, and in the splits of
+            those on which they count.
     """
     regions, splits = _places(release, on_tiles)
     named = f"{release.campaign.name} {release.version}"
@@ -97,14 +99,28 @@ def label_tables(release: Release, on_tiles: Mapping[int, set[int]]) -> Iterator
 
 def _places(release: Release, on_tiles: Mapping[int, set[int]]) -> tuple[dict[int, set[str]], dict[int, set[str]]]:
     """Revision id to the names of the regions, and to the splits, of the tiles it lies on."""
+    ignored = _ignored(release)
     rows = release.release_tiles.values_list("tile_id", "tile__region__name", "split")
     regions: dict[int, set[str]] = {}
     splits: dict[int, set[str]] = {}
     for tile, region, split in rows:
         for revision in on_tiles.get(tile, ()):
             regions.setdefault(revision, set()).add(region)
-            splits.setdefault(revision, set()).add(split)
+            if (tile, revision) not in ignored:
+                splits.setdefault(revision, set()).add(split)
     return regions, splits
+
+
+def _ignored(release: Release) -> set[tuple[int, int]]:
+    """`ignored_parts` by the ids of tile and revision."""
+    names = [tuple(name.split("/")) for name in ignored_parts(release)]
+    if not names:
+        return set()
+    keys, labels = zip(*names, strict=True)
+    tiles = dict(release.release_tiles.filter(tile__key__in=keys).values_list("tile__key", "tile_id"))
+    held = release.release_labels.filter(revision__label__in=labels).values_list("revision__label_id", "revision_id")
+    revisions = {str(label): revision for label, revision in held}
+    return {(tiles[key], revisions[label]) for key, label in names}
 
 
 def pseudonym(author: str) -> str:
