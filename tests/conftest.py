@@ -37,6 +37,8 @@ hypothesis.settings.load_profile("any machine")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set Django up, with a folder for its files; where its servers are is said when they are started."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # this process only gives tests to others, which must not inherit settings that are made for it
     # Before any test imports torch: see ml_backend/__init__.py; and processes beside each other share the processors.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
