@@ -16,6 +16,7 @@ from thawloop.demo import __main__ as program
 from thawloop.demo import loop as loop_module
 from thawloop.demo.generated import generated_campaign
 from thawloop.demo.loop import DemoFailed, Loop
+from thawloop.demo.scenes import SceneSize
 from thawloop.demo.screen import Screen
 from thawloop.training.models import Retraining
 from thawloop.training.services import cancel_retraining
@@ -86,7 +87,10 @@ def test_the_program_leaves_its_summary_and_says_what_failed(failed, tmp_path, m
             Job.objects.create(function="labeling.jobs.refresh", key="1", state="failed", error="It went wrong.")
 
     monkeypatch.setattr(loop_module.Loop, "run", run)
-    file, summary = generated_campaign(tmp_path / "scenes"), tmp_path / "summary.json"
+    file, summary = (
+        generated_campaign(tmp_path / "scenes", size=SceneSize(columns=6, rows=5)),
+        tmp_path / "summary.json",
+    )
     monkeypatch.setattr(sys, "argv", ["demo", str(file), "--summary", str(summary)])
     monkeypatch.setattr("signal.signal", lambda *_: None)
     assert program.main() == (0 if failed == "nothing" else 1)

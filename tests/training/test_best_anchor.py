@@ -86,6 +86,7 @@ def test_it_is_what_finds_the_most_alone_and_its_model_is_continued(campaign: "C
     assert choices() == ["dem"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rgb", "dem"), [(0.5, 0.1), (0.1, 0.5)])
 def test_it_is_chosen_once_even_if_the_gate_refuses_what_was_built_on_it(
     campaign: "Campaign", rgb: float, dem: float
@@ -108,6 +109,7 @@ def test_it_is_chosen_once_even_if_the_gate_refuses_what_was_built_on_it(
     assert choices() == ["rgb" if rgb > dem else "dem"]
 
 
+@pytest.mark.slow
 def test_a_choice_that_a_killed_worker_had_made_is_not_made_again(campaign: "Campaign") -> None:
     run = pretrain(campaign, rgb=0.4, dem=0.1).runs.get(stage="finetune")
     settle_anchor(run, "dem", {"rgb": 0.0, "dem": 0.2})
@@ -117,6 +119,7 @@ def test_a_choice_that_a_killed_worker_had_made_is_not_made_again(campaign: "Cam
     assert choices() == ["dem"]
 
 
+@pytest.mark.slow
 def test_detectors_of_an_earlier_retraining_are_measured_on_todays_val_tiles(campaign: "Campaign") -> None:
     cancel_retraining(pretrain(campaign, rgb=0.1, dem=0.4))
     retraining = start_retraining(campaign, reason="again")
@@ -127,6 +130,7 @@ def test_detectors_of_an_earlier_retraining_are_measured_on_todays_val_tiles(cam
     assert champion(campaign).card["anchor"] == ("dem" if scores["dem"] > scores["rgb"] else "rgb")
 
 
+@pytest.mark.slow
 def test_without_val_labels_it_is_the_one_people_draw_on_until_there_are_some(
     bare: "Campaign", data_root: Path
 ) -> None:
@@ -140,6 +144,7 @@ def test_without_val_labels_it_is_the_one_people_draw_on_until_there_are_some(
     assert choices() == []
 
 
+@pytest.mark.slow
 def test_without_pretraining_it_is_the_one_people_draw_on(campaign: "Campaign") -> None:
     configure(campaign, pretrain_iterations=0)
     start_retraining(campaign, reason="one")
@@ -148,6 +153,7 @@ def test_without_pretraining_it_is_the_one_people_draw_on(campaign: "Campaign") 
     assert outlook(campaign).stages[1].endswith("starting from the champion site-v1.")
 
 
+@pytest.mark.slow
 def test_stacked_bands_start_as_the_detector_that_finds_the_most_alone(campaign: "Campaign") -> None:
     configure(campaign, fusion="stack")
     pretrain(campaign, rgb=0.1, dem=0.4)

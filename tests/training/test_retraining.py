@@ -127,6 +127,7 @@ def test_settings_that_make_no_sense_are_refused_before_anything_begins(labelled
         start_retraining(labelled, reason="typo")
 
 
+@pytest.mark.slow
 def test_a_model_may_build_on_another_modality_than_the_one_people_draw_on(labelled: "Campaign") -> None:
     """No test tile has the DEM: it is measured, and predicts, with what is there."""
     labelled.detector = {**labelled.detector, "anchor": "dem"}

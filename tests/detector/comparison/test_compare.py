@@ -288,6 +288,7 @@ def test_a_training_that_fails_becomes_a_row_and_is_tried_again(
     assert json.loads(result.read_text())["test"]["ap50"] == json.loads(kept)["test"]["ap50"]
 
 
+@pytest.mark.slow
 def test_heirs_of_a_failed_pretraining_say_so(dataset_dir: Path, tmp_path: Path) -> None:
     asked = replace(QUICK, fusions=("stack",), base=replace(QUICK.base, learning_rate=1e30, warmup=0, iterations=4))
     shares: list[float] = []

@@ -80,6 +80,7 @@ def test_augmentations_are_compared_with_the_default_seed_by_seed(evidence: Modu
     assert f"| {other} | 0.225 ± 0.035 | 0.450 ± 0.071 | -0.100 (-0.100 to -0.100) |" in table
 
 
+@pytest.mark.slow
 def test_ways_of_prediction_are_measured_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detector_inference, "CASES", (("nano", 64, (1,)),))
     options = Namespace(only=None, batch=None, rounds=1, skip_compile=True, skip_export=False)

@@ -153,6 +153,7 @@ def test_a_row_counts_the_seeds_that_ended_well_and_names_the_others(tmp_path: P
     assert "- joint, residual, seed 2: The GPU's memory does not suffice." in text
 
 
+@pytest.mark.slow
 def test_a_benchmark_counts_images_and_operations() -> None:
     one, two = (measure(Load(modalities=n, image_size=64, batch_size=2, repeats=1, device="cpu")) for n in (1, 2))
     assert isinstance(one, Speed)

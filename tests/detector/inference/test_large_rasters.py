@@ -121,7 +121,10 @@ sys.exit(main(sys.argv[3:]))
 
 @pytest.mark.parametrize(
     "place",
-    ["within 3", "after 2", *(pytest.param(p, marks=pytest.mark.slow) for p in ("concluding 0", "discarding 0"))],
+    [
+        "within 3",
+        *(pytest.param(place, marks=pytest.mark.slow) for place in ("after 2", "concluding 0", "discarding 0")),
+    ],
 )
 def test_killed_anywhere_the_same_command_finds_the_same(common: list[str], tmp_path: Path, place: str) -> None:
     whole, again = tmp_path / "whole.gpkg", tmp_path / "again.gpkg"

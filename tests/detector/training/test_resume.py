@@ -29,7 +29,13 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(settings, id=name, marks=[pytest.mark.slow] if name == "mixed precision" else [])
+        for name, settings in CASES.items()
+    ],
+)
 def test_a_training_in_pieces_ends_with_the_same_weights(
     settings: dict[str, Any], dataset_dir: Path, quick: DetectorConfig, tmp_path: Path
 ) -> None:

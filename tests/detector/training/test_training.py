@@ -35,6 +35,7 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_continues_to_the_same_weights(
     dataset_dir: Path, quick: DetectorConfig, tmp_path: Path
 ) -> None:
