@@ -164,6 +164,8 @@ THAWLOOP_WEBHOOK_SECRET = env.str("THAWLOOP_WEBHOOK_SECRET", "")
 THAWLOOP_ML_BACKEND_SECRET = env.str("THAWLOOP_ML_BACKEND_SECRET", "")
 THAWLOOP_DEVICE = env.str("THAWLOOP_DEVICE", "auto")
 THAWLOOP_TORCH_THREADS = env.int("THAWLOOP_TORCH_THREADS", 0)  # 0: as many as there are processors for this process
+# Modules that take seconds to import, by the queue whose jobs need them.
+THAWLOOP_IMPORT_AHEAD = {"gpu": ("ml_backend.detector.training", "ml_backend.detector.inference")}
 
 # --- API ---------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

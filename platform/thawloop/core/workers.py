@@ -1,20 +1,23 @@
 """RQ workers, tuned: they notice a dead work horse soon, and no work horse outlives its worker.
 
-One queue per worker (with one queue RQ moves jobs atomically). Every job gets a forked child: the parent has Django
-and GDAL ready, which a fresh interpreter would load for seconds, and the parent never imports torch, because a
-process that has run torch cannot be forked (its thread pools hang in the child). A GPU job therefore pays for importing
-torch itself; GPU jobs are few and long.
+One queue per worker (with one queue RQ moves jobs atomically). Every job gets a forked child: the parent has ready
+what a fresh interpreter would load for seconds. It runs nothing of that, because a process that has run torch cannot be
+forked (its thread pools hang in the child); and where there is a GPU it does not even import it, because whoever asks
+CUDA anything, as some imports do, leaves it unusable to its children. There a job pays for the import itself.
 """
 
 import ctypes
+import importlib
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import redis
 import structlog
+from django.conf import settings
 from django.db import connections
 from redis.client import Pipeline
 from rq import Queue
@@ -28,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 SILENT_AFTER_SECONDS = 60  # idle and busy workers speak every 5 s
 _PR_SET_PDEATHSIG = 1
+_GPUS = ("nvidia[0-9]*", "nvidiactl", "kfd", "dxg")  # device files: NVIDIA's, AMD's, WSL's
 
 
 class DurableWorker(Worker):
@@ -70,6 +74,7 @@ class DurableWorker(Worker):
 
 def work(queue_name: str, *, burst: bool = False) -> None:
     """Serve one queue until asked to stop (or, with `burst`, until it is empty), however often Redis goes away."""
+    import_ahead(queue_name)
     while True:
         connections.close_all()  # an open connection must not be shared with forked children
         try:
@@ -83,6 +88,13 @@ def work(queue_name: str, *, burst: bool = False) -> None:
                 raise doorbell.unavailable(error) from error
             log.warning("Redis does not answer; trying again", queue=queue_name, error=str(error))
         time.sleep(2)
+
+
+def import_ahead(queue_name: str, devices: Path = Path("/dev")) -> None:
+    """Import what the queue's jobs need (`THAWLOOP_IMPORT_AHEAD`), unless they may compute on a GPU of this machine."""
+    if settings.THAWLOOP_DEVICE == "cpu" or not any(any(devices.glob(name)) for name in _GPUS):
+        for module in settings.THAWLOOP_IMPORT_AHEAD.get(queue_name, ()):
+            importlib.import_module(module)
 
 
 def die_with_parent(parent: int | None) -> None:
