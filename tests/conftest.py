@@ -52,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     django.setup()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes each file is run by one of them, and all that needs the slow Label Studio by one."""
     for item in items:
