@@ -52,14 +52,6 @@ def pytest_configure(config: pytest.Config) -> None:
     django.setup()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes each file is run by one of them, and all that needs the slow Label Studio by one."""
-    for item in items:
-        needs_it = "labelstudio" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("labelstudio" if needs_it else item.nodeid.split("::")[0]))
-
-
 def _make_stack() -> LocalStack:
     servers = {"database_url": os.environ.get("DATABASE_URL"), "redis_url": os.environ.get("REDIS_URL")}
     if shared := os.environ.get("THAWLOOP_TEST_STACK"):
