@@ -32,10 +32,10 @@ serve: install ## Everything for real use, data kept in var/serve, until Ctrl-C;
 	@$(RUN) manage.py serve $(ARGS)
 
 test: install ## Unit, integration (real PostGIS, Redis, Label Studio) and browser tests; WORKERS=2 processes
-	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: install ## The long trainings and soaks too
-	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m '' $(ARGS)
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m '' $(ARGS)
 
 check: install ## Lint, types, import rules, migrations, links in the documentation
 	$(call step,Lint (ruff check),$(BIN)/ruff check .)

@@ -52,6 +52,15 @@ def pytest_configure(config: pytest.Config) -> None:
     django.setup()
 
 
+LONG = ("e2e", "local", "training", "demo", "chaos", "detector")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: with several processes the last one should not keep the others waiting."""
+    rank = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.relative_to(REPOSITORY).parts[1], len(LONG)))
+
+
 def _make_stack() -> LocalStack:
     servers = {"database_url": os.environ.get("DATABASE_URL"), "redis_url": os.environ.get("REDIS_URL")}
     if shared := os.environ.get("THAWLOOP_TEST_STACK"):

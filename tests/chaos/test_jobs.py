@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 import redis
@@ -97,6 +98,16 @@ def test_a_worker_that_is_shut_down_hands_its_job_on_without_losing_an_attempt(c
     crowd.until(lambda: finished(job), "the job finished")
     assert (job.state, job.attempt) == ("succeeded", 1)
     assert len(crowd.events("began")) == 2
+
+
+def test_an_idle_worker_ends_when_it_is_told_to_and_does_not_begin_again(crowd) -> None:
+    worker = crowd.worker()
+    crowd.until(lambda: live_workers("default") == 1, "the worker lives")
+    time.sleep(1)  # it waits for work
+    worker.terminate()
+    crowd.until(lambda: worker.poll() is not None, "the worker ended")
+    assert worker.returncode == 0
+    assert live_workers("default") == 0
 
 
 def test_a_running_job_is_cancelled(crowd) -> None:

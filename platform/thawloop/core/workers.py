@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import connections
 from redis.client import Pipeline
 from rq import Queue
+from rq.exceptions import StopRequested
 from rq.job import Job as RingJob
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
@@ -47,11 +48,7 @@ class DurableWorker(Worker):
         kwargs.setdefault("log_job_description", False)
         kwargs.setdefault("serializer", JSONSerializer)
         super().__init__(*args, **kwargs)
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether somebody asked this worker to end."""
-        return self._stop_requested
+        self.asked_to_end = False  # RQ itself remembers that only while it is at a job
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """Stay known for `SILENT_AFTER_SECONDS` more, by Redis's own clock; to one that lost everything, too."""
@@ -62,6 +59,7 @@ class DurableWorker(Worker):
 
     def handle_warm_shutdown_request(self) -> None:
         """Tell the running job: it stops at its next check and is continued by another worker."""
+        self.asked_to_end = True
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
         if self.horse_pid:
             os.kill(self.horse_pid, signal.SIGTERM)
@@ -81,13 +79,16 @@ def work(queue_name: str, *, burst: bool = False) -> None:
             with doorbell.connect(patient=True) as connection:
                 worker = DurableWorker([doorbell.queue(queue_name, connection)], connection=connection)
                 worker.work(burst=burst)
-                if burst or worker.stop_requested:
+                if burst or worker.asked_to_end:
                     return
         except redis.exceptions.ConnectionError as error:
             if burst:
                 raise doorbell.unavailable(error) from error
             log.warning("Redis does not answer; trying again", queue=queue_name, error=str(error))
-        time.sleep(2)
+        try:
+            time.sleep(2)
+        except StopRequested:  # RQ's answer to a signal in between
+            return
 
 
 def import_ahead(queue_name: str, devices: Path = Path("/dev")) -> None:
