@@ -151,16 +151,17 @@ def _label_studio(measured: Measured, campaign: Any, pushed: int) -> None:
     from thawloop.catalog.models import Tile
     from thawloop.training.models import ModelVersion
 
-    # Only some: Label Studio's own speed is not what grows with the campaign.
-    opened = AnnotationTask.objects.filter(campaign=campaign, state="open")
-    if opened.count() < pushed:
-        raise SystemExit(f"the campaign has {opened.count()} open tasks, fewer than {pushed}: name a larger size")
-    some = opened.values("pk")[:pushed]
-    opened.exclude(pk__in=list(some.values_list("pk", flat=True))).update(state="withdrawn", ls_task_id=None)
-    opened.update(state="pending", ls_task_id=None)
+    # Only some: Label Studio's own speed is not what grows with the campaign. Whatever became of them: they begin anew.
+    tasks = AnnotationTask.objects.filter(campaign=campaign)
+    if tasks.count() < pushed:
+        raise SystemExit(f"the campaign has {tasks.count()} tasks, fewer than {pushed}: name a larger size")
+    some = list(tasks.order_by("-created").values_list("pk", flat=True)[:pushed])
+    tasks.update(state="withdrawn", ls_task_id=None)
+    waiting = tasks.filter(pk__in=some)
+    waiting.update(state="pending")
     measured(f"push of {pushed:,} tasks", lambda: push_tasks(campaign), once=True)
     version = ModelVersion.objects.create(campaign=campaign, number=2, name="scale-v2", path="x", checksum="1" * 64)
-    predict(campaign, version, Tile.objects.filter(tasks__in=opened))
+    predict(campaign, version, Tile.objects.filter(tasks__in=waiting))
     campaign.aliases.update(model_version=version)
     measured(f"refresh of {pushed:,} tasks", lambda: refresh_preannotations(campaign), once=True)
 
