@@ -35,7 +35,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 _HELD = """
-    SELECT revision.id, label.id::text, revision.number, landform.name, revision.author_name, revision.created,
+    SELECT revision.id, label.id::text, revision.number, landform.name, revision.author_name,
+        to_char(revision.created AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"'),
         import.file_name, ST_AsBinary(revision.geometry)
     FROM releases_releaselabel AS held
     JOIN labeling_labelrevision AS revision ON revision.id = held.revision_id
@@ -90,7 +91,7 @@ def label_tables(release: Release, on_tiles: Mapping[int, set[int]]) -> Iterator
                 [safe(", ".join(sorted(regions.get(revision, ())))) for revision in revisions],
                 [", ".join(sorted(splits.get(revision, ()))) for revision in revisions],
                 [author(name) for name in authors],
-                [moment.isoformat(timespec="seconds") for moment in created],
+                created,
                 [safe(f"import of {name}" if name else "Label Studio") for name in files],
                 [named] * len(rows),
             )

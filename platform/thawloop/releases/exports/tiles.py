@@ -1,61 +1,66 @@
 """A release's tiles: where people looked, and so where there is nothing if no label says otherwise."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapely
+from django.db import connection
+from numpy.typing import NDArray
 from shapely.geometry import mapping
-from shapely.geometry.base import BaseGeometry
 
-from thawloop.catalog.geometry import as_multipolygon, project, to_shapely
+from thawloop.catalog.geometry import as_multipolygon, transformer
 from thawloop.releases.exports.features import safe_text
 from thawloop.releases.membership import frozen_members, frozen_revisions_on
 from thawloop.releases.models import Release
 
 LAYER = "tiles"
 FIELDS: dict[str, type] = {"tile": str, "region": str, "split": str, "labels": int, "labelled_by": str, "release": str}
-BATCH = 1_000
+_TILES = """
+    SELECT tile.id, tile.key, region.name, held.split,
+        CASE WHEN held.annotation_id IS NULL THEN 'import' ELSE 'annotator' END, ST_AsBinary(ST_Force2D(tile.geometry))
+    FROM releases_releasetile AS held
+    JOIN catalog_tile AS tile ON tile.id = held.tile_id
+    JOIN catalog_region AS region ON region.id = tile.region_id
+    WHERE held.release_id = %s ORDER BY tile.key
+"""
 
 
-@dataclass(frozen=True)
-class TileFeature:
-    """A tile of a release: outline in EPSG:4326, attributes named by `FIELDS`; `labels` = 0 is a true negative."""
+def tile_table(
+    release: Release, on_tiles: Mapping[int, set[int]]
+) -> tuple[NDArray[np.object_], dict[str, Sequence[Any]]]:
+    """Every tile of a release, by key; `on_tiles`: tile id to the revision ids on it.
 
-    geometry: BaseGeometry
-    attributes: dict[str, Any]
-
-
-def tile_features(release: Release, on_tiles: Mapping[int, set[int]]) -> Iterator[TileFeature]:
-    """Every tile of a release, by key; `on_tiles`: tile id to the revision ids on it."""
-    rows = release.release_tiles.select_related("tile__region").order_by("tile__key")
-    for row in rows.defer("tile__region__geometry").iterator(chunk_size=BATCH):
-        attributes = {
-            "tile": row.tile.key,
-            "region": safe_text(row.tile.region.name),
-            "split": row.split,
-            "labels": len(on_tiles.get(row.tile_id, ())),
-            "labelled_by": "annotator" if row.annotation_id else "import",
-            "release": f"{release.campaign.name} {release.version}",
-        }
-        yield TileFeature(to_shapely(row.tile.geometry), attributes)
+    Returns:
+        Outlines [N] in EPSG:4326, and N values of each of `FIELDS`; `labels` = 0 is a true negative.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_TILES, [release.pk])
+        rows = cursor.fetchall()
+    tiles, keys, regions, splits, sources, wkb = zip(*rows, strict=True) if rows else ((),) * 6
+    names = {name: safe_text(name) for name in set(regions)}
+    labels = [len(on_tiles.get(tile, ())) for tile in tiles]
+    named = [f"{release.campaign.name} {release.version}"] * len(rows)
+    values = (keys, [names[name] for name in regions], splits, labels, sources, named)
+    shapes: NDArray[np.object_] = shapely.from_wkb(np.array([bytes(one) for one in wkb], dtype=object))
+    return shapes, dict(zip(FIELDS, values, strict=True))
 
 
 def write_tiles(release: Release, target: Path, dataset: Callable[[], Path]) -> None:
     """GeoJSON (RFC 7946) of the tiles, one per line."""
+    shapes, columns = tile_table(release, frozen_revisions_on(release, frozen_members(release).tiles))
     with target.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
-        for feature in tile_features(release, frozen_revisions_on(release, frozen_members(release).tiles)):
-            shape = shapely.orient_polygons(as_multipolygon(feature.geometry))
+        for shape, *values in zip(shapes, *columns.values(), strict=True):
+            attributes = dict(zip(columns, values, strict=True))
             row = {
                 "type": "Feature",
-                "id": feature.attributes["tile"],
-                "geometry": mapping(shape),
-                "properties": feature.attributes,
+                "id": attributes["tile"],
+                "geometry": mapping(shapely.orient_polygons(as_multipolygon(shape))),
+                "properties": attributes,
             }
             file.write(separator + json.dumps(row, ensure_ascii=False, allow_nan=False))
             separator = ",\n"
@@ -63,19 +68,17 @@ def write_tiles(release: Release, target: Path, dataset: Callable[[], Path]) -> 
 
 
 def add_tile_layer(release: Release, target: Path, on_tiles: Mapping[int, set[int]]) -> None:
-    """Add the layer `tiles`, in the release's grid CRS, to a GeoPackage; `on_tiles` as for `tile_features`."""
+    """Add the layer `tiles`, in the release's grid CRS, to a GeoPackage; `on_tiles` as for `tile_table`."""
     import pyogrio.raw  # imported late: pyogrio brings pandas, two seconds that every process would pay
 
     srid = release.definition["grid"]["srid"]
-    features = list(tile_features(release, on_tiles))
-    shapes = [shapely.convex_hull(project(feature.geometry, 4326, srid)) for feature in features]  # tiles are squares
+    shapes, columns = tile_table(release, on_tiles)
+    move = transformer(4326, srid).transform
+    moved = shapely.transform(shapes, lambda xy: np.column_stack(move(xy[:, 0], xy[:, 1])))
     pyogrio.raw.write(
         str(target),
-        geometry=shapely.to_wkb(np.array(shapes, dtype=object)),
-        field_data=[
-            np.array([feature.attributes[name] for feature in features], dtype=object if kind is str else kind)
-            for name, kind in FIELDS.items()
-        ],
+        geometry=shapely.to_wkb(shapely.convex_hull(moved)),  # tiles are squares
+        field_data=[np.array(columns[name], dtype=object if kind is str else kind) for name, kind in FIELDS.items()],
         fields=list(FIELDS),
         layer=LAYER,
         driver="GPKG",

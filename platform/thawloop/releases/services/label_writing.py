@@ -25,20 +25,25 @@ _INCOMING = """
         revision_id bigint NOT NULL DEFAULT nextval(pg_get_serial_sequence('labeling_labelrevision', 'id'))
     ) ON COMMIT DROP
 """
-# The campaign's imported labels with the very same geometry and class. LATERAL and OFFSET 0 make it one look into the
-# index of boxes for each incoming label, whatever the planner believes about the sizes of tables.
+# The campaign's imported labels with the very same geometry and class. LATERAL and OFFSET 0 make it one look into each
+# index for each incoming label, whatever the planner believes about the sizes of tables.
 _KNOWN = """
     DROP TABLE IF EXISTS known;
     CREATE TEMP TABLE known ON COMMIT DROP AS
     SELECT DISTINCT ON (incoming.label_id) incoming.label_id AS incoming_id, label.id AS label_id
     FROM incoming
     CROSS JOIN LATERAL (
-        SELECT revision.id, revision.geometry, revision.landform_class_id FROM labeling_labelrevision AS revision
+        SELECT revision.id, revision.label_id, revision.geometry, revision.landform_class_id
+        FROM labeling_labelrevision AS revision
         WHERE revision.geometry ~= incoming.geometry AND revision.state = 'present'
             AND revision.label_import_id IS NOT NULL
         OFFSET 0
     ) AS found
-    JOIN labeling_label AS label ON label.current_id = found.id AND label.campaign_id = %s
+    CROSS JOIN LATERAL (
+        SELECT label.id FROM labeling_label AS label
+        WHERE label.id = found.label_id AND label.current_id = found.id AND label.campaign_id = %s
+        OFFSET 0
+    ) AS label
     WHERE found.landform_class_id = incoming.landform_class_id
         AND ST_Normalize(found.geometry) = ST_Normalize(incoming.geometry)
     ORDER BY incoming.label_id, label.id
