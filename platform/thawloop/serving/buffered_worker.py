@@ -7,6 +7,7 @@ from the client themselves: as many half-sent requests as there are threads stop
 This file needs nothing but gunicorn and waitress: Label Studio's server, which lives in another environment, uses it.
 """
 
+import logging
 import os
 import resource
 import time
@@ -38,6 +39,7 @@ class BufferedWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def run(self) -> None:
         """Serve until told to stop or until gunicorn is gone."""
         _allow_open_files(OPEN_FILES)
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every request that waits for a thread
         self._since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # when a request that is arriving began
         trusted = self.cfg.forwarded_allow_ips
         server = create_server(
