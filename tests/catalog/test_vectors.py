@@ -22,6 +22,7 @@ from thawloop.catalog.geometry import geodesic_area, project
 from thawloop.catalog.vectors.cleaning import clean_geometry
 from thawloop.catalog.vectors.projection import projection_of
 from thawloop.catalog.vectors.reading import read_vector_file
+from thawloop.catalog.vectors.staging import staged
 
 REAL_DATA = Path(os.environ.get("THAWLOOP_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 needs_real_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real data in {REAL_DATA}")
@@ -244,6 +245,33 @@ def test_what_is_no_label_file_is_refused(tmp_path: Path, name: str, content: by
     with pytest.raises(VectorFileRefused) as refusal:
         read_vector_file(path)
     assert sentence in str(refusal.value)
+
+
+def test_an_archive_that_is_damaged_anywhere_is_refused_or_reads_the_same(tmp_path: Path) -> None:
+    path, text = tmp_path / "x.zip", b'{"type": "FeatureCollection", "features": [' + b" " * 500 + b"]}"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.geojson", text)
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        for other in (0xFF, 0x06):  # the second makes deflate an unknown way of packing, or another one
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ other]) + whole[place + 1 :])
+            try:
+                with staged(path, max_bytes=10_000) as found:
+                    assert found.read_bytes() == text
+            except VectorFileRefused:
+                refused += 1
+    assert refused > len(whole)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_is_packed_in_a_rare_way_is_refused(tmp_path: Path, packing: int) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", packing) as archive:
+        archive.writestr("a.geojson", "{}")
+    with (
+        pytest.raises(VectorFileRefused, match="not packed in the usual way"),
+        staged(tmp_path / "x.zip", max_bytes=10_000),
+    ):
+        pass
 
 
 def test_archive_members_cannot_leave_the_folder(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -178,13 +179,27 @@ def test_stacks_of_arrays_become_tiles(last: bool, tmp_path: Path, capsys: pytes
         assert [segmentation_mask(i.segmentation, 24, 32).sum() for i in tile.instances] == [16, 64]
 
 
+def test_an_archive_that_is_damaged_anywhere_is_refused_or_reads_the_same(tmp_path: Path) -> None:
+    file, masks = tmp_path / "a.npz", np.eye(32, dtype=np.uint8)
+    np.savez_compressed(file, masks=masks)
+    whole, refused = file.read_bytes(), 0
+    for place in range(len(whole)):
+        for other in (0xFF, 0x06):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ other]) + whole[place + 1 :])
+            try:
+                found = read_archive(file)
+            except DatasetError:
+                refused += 1
+            else:
+                assert all(array.tolist() == masks.tolist() for array in found.values())
+    assert refused > len(whole)
+
+
 def test_archives_of_objects_and_claims_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     np.savez(file, masks=np.array([print], dtype=object))
     with pytest.raises(DatasetError, match=r"no readable \.npz of numbers .*other things than numbers"):
         read_archive(file)
-    import zipfile
-
     with zipfile.ZipFile(file, "w") as archive, archive.open("a.npy", "w") as stream:
         np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**9)})
     with pytest.raises(DatasetError, match="is not as large as it says"):

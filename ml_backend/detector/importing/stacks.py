@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +87,7 @@ def read_archive(file: Path) -> dict[str, Array]:
             if sum(info.file_size for info in members) > LARGEST:
                 raise DatasetError(f"{file} holds more than {LARGEST >> 30} GiB: split it into several archives.")
             return {info.filename.removesuffix(".npy"): _read(archive, info) for info in members}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, EOFError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(
             f"{file} is no readable .npz of numbers ({reason}): write it again with numpy.savez."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +59,11 @@ class Seen:
         Raises:
             ValueError: the bytes are no such thing.
         """
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in arrays.files}
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise ValueError(f"what was seen in a window is damaged ({error})") from error
         sizes = [(bottom - top, right - left) for left, top, right, bottom in found["boxes"].tolist()]
         areas = [height * width for height, width in sizes]
         bits = np.unpackbits(found["masks"], count=sum(areas)).astype(bool)

@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import fields
@@ -108,7 +109,7 @@ class RunFolder:
                 if archive.testzip() is not None:
                     raise _damaged(self._state)
             state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
-        except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError):
+        except (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, RuntimeError):
             raise _damaged(self._state) from None
         return state
 

@@ -115,6 +115,17 @@ def test_what_a_window_shows_survives_as_bytes(
             }
 
 
+def test_what_a_window_shows_is_damaged_anywhere_and_says_so_or_is_the_same() -> None:
+    whole, refused = Seen(Window(0, 0, 8, 8), [], np.zeros(40, np.float32), 1, 0.0).to_bytes(), 0
+    for place in range(len(whole)):
+        damaged = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        try:
+            Seen.from_bytes(damaged)
+        except (ValueError, KeyError):  # a KeyError where an array has another name
+            refused += 1
+    assert refused > len(whole) / 2
+
+
 def test_validation_chooses_and_the_card_keeps_it_for_prediction(
     trained: TrainResult, detector: Detector, dataset_dir: Any, chips: list[ChipInput]
 ) -> None:

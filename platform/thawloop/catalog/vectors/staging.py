@@ -9,6 +9,7 @@ import os
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -143,13 +144,25 @@ def _unpack(path: Path, folder: Path, max_bytes: int, layer: str | None) -> Path
                 inner = PurePosixPath(member.filename)
                 if inner.with_suffix("") == stem and inner.suffix.lower() in (ending, *SIDECARS):
                     left -= _extract(archive, member, folder / f"data{inner.suffix.lower()}", left, path.name)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise VectorFileRefused(f"{path.name} is not a readable zip archive ({error}): zip the files again.") from error
     target = folder / f"data{ending}"
     if ending == ".shp" and not (folder / "data.shx").exists():
         raise VectorFileRefused(f"{chosen.filename} in {path.name} has no .shx beside it: zip all of its parts.")
     _check_content(target, f"{chosen.filename} in {path.name}")
     return target
+
+
+# What `zipfile` raises for files that are damaged, encrypted or odd.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    NotImplementedError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
 
 
 class _Sparing(io.BufferedReader):
@@ -162,6 +175,12 @@ class _Sparing(io.BufferedReader):
             )
         return super().read(size)
 
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError as error:  # to before the beginning: the archive's own numbers are wrong
+            raise zipfile.BadZipFile("its table of contents is damaged") from error
+
 
 def _safe_members(archive: zipfile.ZipFile, name: str, max_bytes: int) -> list[zipfile.ZipInfo]:
     members = [
@@ -171,6 +190,8 @@ def _safe_members(archive: zipfile.ZipFile, name: str, max_bytes: int) -> list[z
     ]
     if len(members) > MAX_MEMBERS:
         raise VectorFileRefused(f"{name} holds {len(members):,} files, more than {MAX_MEMBERS:,}: zip only the labels.")
+    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+        raise VectorFileRefused(f"{name} is not packed in the usual way (deflate): zip the files again.")
     total = sum(member.file_size for member in members)
     packed = max(1, sum(member.compress_size for member in members))
     if total > max_bytes or (total > 50_000_000 and total / packed > MAX_RATIO):
