@@ -2,7 +2,7 @@
 
 import pytest
 
-from thawloop.core.foreign import LIMIT, one_line
+from thawloop.core.foreign import LIMIT, error_words, one_line
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_a_line_without_markup_is_left(said, shown):
 def test_it_is_never_long():
     assert len(one_line("word " * 10_000)) <= LIMIT
     assert one_line("abcdef", 4) == "abc…"
+
+
+def test_an_error_that_points_to_its_cause_says_what_that_says():
+    error = RuntimeError("Read failed. See previous exception for details.")
+    error.__cause__ = ValueError("band 1,\n block 3 is damaged.")
+    assert error_words(error) == "band 1, block 3 is damaged"
+    assert error_words(ValueError()) == "ValueError"

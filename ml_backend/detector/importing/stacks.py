@@ -88,7 +88,7 @@ def read_archive(file: Path) -> dict[str, Array]:
                 raise DatasetError(f"{file} holds more than {LARGEST >> 30} GiB: split it into several archives.")
             return {info.filename.removesuffix(".npy"): _read(archive, info) for info in members}
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, EOFError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DatasetError(
             f"{file} is no readable .npz of numbers ({reason}): write it again with numpy.savez."
         ) from None

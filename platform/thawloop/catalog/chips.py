@@ -26,11 +26,11 @@ from thawloop.catalog.geometry import ground_pixel_size, tile_transform, to_shap
 from thawloop.catalog.models import Modality, Scene, Tile
 from thawloop.catalog.open_files import OpenFiles
 from thawloop.catalog.placement import Target
-from thawloop.catalog.rasters import one_line
 from thawloop.catalog.resampling import read_scene
 from thawloop.catalog.selectors import direct_inputs, scenes_of_period
 from thawloop.catalog.terrain import derive_terrain, halo_of
 from thawloop.core.errors import Refused
+from thawloop.core.foreign import error_words
 
 Array = NDArray[np.float32]
 
@@ -198,7 +198,7 @@ class ChipReader:
         except (RasterioError, Refused) as error:
             raise ChipUnreadable(
                 f"Tile {tile.key} cannot be read from scene {scene.pk} of modality `{modality.name}` ({scene.uri}): "
-                f"{one_line(error)}. Put the file back as it was registered, or register its replacement."
+                f"{error_words(error)}. Put the file back as it was registered, or register its replacement."
             ) from error
 
 

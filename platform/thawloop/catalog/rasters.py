@@ -28,6 +28,7 @@ from thawloop.catalog.sidecars import check_sidecars
 from thawloop.catalog.turns import turn_of
 from thawloop.catalog.vrt import check_vrt
 from thawloop.catalog.wrapping import outline_to_polygon
+from thawloop.core.foreign import error_words
 from thawloop.core.storage import checked_uri
 
 _LARGEST_BLOCK_BYTES = 512 * 1024 * 1024
@@ -75,7 +76,7 @@ def open_checked(uri: str) -> DatasetReader:
             check_sidecars(file, sniff_driver(file))
         return rasterio.open(path, driver=driver)
     except (RasterioError, ValueError) as error:
-        raise RasterRefused(f"{uri} cannot be opened as {driver}: {one_line(error)}") from error
+        raise RasterRefused(f"{uri} cannot be opened as {driver}: {error_words(error)}") from error
 
 
 def checked_driver(uri: str) -> str:
@@ -144,7 +145,7 @@ def probe_pixels(uri: str, bands: Sequence[int]) -> None:
 def damaged(uri: str, error: BaseException) -> RasterRefused:
     """What to say of a raster whose pixels cannot be read."""
     return RasterRefused(
-        f"The pixels of {uri} cannot be read ({one_line(error)}): the file is damaged or was cut short; "
+        f"The pixels of {uri} cannot be read ({error_words(error)}): the file is damaged or was cut short; "
         "copy or download it again."
     )
 
@@ -289,11 +290,3 @@ def _to_degrees(
         expected = lon[0] + (x - x[0]) * 360.0 / turn.length
         lon = lon + 360.0 * np.round((expected - lon) / 360.0)
     return lon, np.clip(lat, -90.0, 90.0)
-
-
-def one_line(error: BaseException) -> str:
-    """An error's own words, on one line and without a final full stop; of the cause, if it only points there."""
-    text = " ".join(str(error).split())
-    if "previous exception" in text and error.__cause__ is not None:
-        return one_line(error.__cause__)
-    return text.rstrip(".") or type(error).__name__

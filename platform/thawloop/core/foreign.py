@@ -1,4 +1,4 @@
-"""What other servers say, as a person can read it: one line of text, never their page."""
+"""What other programs say, as a person can read it: one line of text, never their page."""
 
 import html
 import re
@@ -25,3 +25,11 @@ def one_line(text: object, limit: int = LIMIT) -> str:
         said = f"{said[: page.start()]} {title.group(1) if title else ''}"
     said = _SPACE.sub(" ", html.unescape(_TAG.sub(" ", said))).strip()
     return said if len(said) <= limit else said[: limit - 1].rstrip() + "…"
+
+
+def error_words(error: BaseException) -> str:
+    """A library's error as `one_line`, without a final full stop; of the cause, if it only points there (rasterio)."""
+    text = one_line(error)
+    if "previous exception" in text and error.__cause__ is not None:
+        return error_words(error.__cause__)
+    return text.rstrip(".") or type(error).__name__
