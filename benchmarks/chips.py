@@ -21,7 +21,8 @@ from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from benchmarks.scene import PIXEL, SIDE, SRID, catalog_database, write_scene
+from benchmarks.database import throwaway
+from benchmarks.scene import PIXEL, SIDE, SRID, write_scene
 
 TILE = 128
 
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
-    with catalog_database() as folder:
+    with throwaway() as folder:
         rows = measure(write_scene(folder / "scene.tif", side=options.side), options.tiles, options.rounds)
     if options.json:
         print(json.dumps(rows))

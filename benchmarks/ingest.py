@@ -8,7 +8,8 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from benchmarks.scene import PIXEL, SIDE, catalog_database, write_scene_apart
+from benchmarks.database import throwaway
+from benchmarks.scene import PIXEL, SIDE, write_scene_apart
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     parser.add_argument("--tile-size", type=int, default=128, help="tile size in pixels (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
-    with catalog_database() as folder:
+    with throwaway() as folder:
         path = write_scene_apart(folder / "scene.tif", side=options.side)
         result = measure(str(path), options.tile_size)
         result["megabytes"] = round(path.stat().st_size / 1e6)

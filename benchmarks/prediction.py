@@ -9,13 +9,12 @@ has random weights, and is made so sure of nothing being there that it still out
 """
 
 import argparse
-import os
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.database import throwaway
 from benchmarks.release import make_campaign, make_rasters
 
 SIZE = 128
@@ -123,30 +122,8 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=0, help="torch's (default: all cores)")
     options = parser.parse_args()
-    from thawloop.local.stack import LocalStack
-
-    stack = LocalStack.throwaway()
-    stack.start()
-    try:
-        with tempfile.TemporaryDirectory(prefix="thawloop-benchmark-") as folder:
-            root = Path(folder)
-            os.environ |= stack.environment | {
-                "DJANGO_SETTINGS_MODULE": "thawloop.settings",
-                "THAWLOOP_ENV_FILE": os.devnull,
-                "THAWLOOP_VAR": str(root / "var"),
-                "THAWLOOP_DATA_ROOTS": str(root),
-                "THAWLOOP_LOG_LEVEL": "ERROR",
-                "THAWLOOP_TORCH_THREADS": str(options.threads),
-            }
-            import django
-
-            django.setup()
-            from django.core.management import call_command
-
-            call_command("migrate", verbosity=0)
-            measure(root, options.tiles, options.rounds, options.checkpoint, options.doubt)
-    finally:
-        stack.stop()
+    with throwaway(THAWLOOP_TORCH_THREADS=str(options.threads)) as root:
+        measure(root, options.tiles, options.rounds, options.checkpoint, options.doubt)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
-import tempfile
 import time
 from datetime import date
 from pathlib import Path
@@ -24,6 +22,8 @@ import shapely
 from affine import Affine
 from rasterio.warp import Resampling, reproject
 from shapely.geometry import box, mapping
+
+from benchmarks.database import throwaway
 
 SRID, PIXEL, COL, ROW = 3413, 3.0, -2_000, 1_000
 PERIOD = {"period": "2021", "period_start": date(2021, 6, 1), "period_end": date(2021, 9, 30)}
@@ -164,29 +164,8 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=2000)
     parser.add_argument("--size", type=int, default=128)
     options = parser.parse_args()
-    from thawloop.local.stack import LocalStack
-
-    stack = LocalStack.throwaway()
-    stack.start()
-    try:
-        with tempfile.TemporaryDirectory(prefix="thawloop-benchmark-") as folder:
-            root = Path(folder)
-            os.environ |= stack.environment | {
-                "DJANGO_SETTINGS_MODULE": "thawloop.settings",
-                "THAWLOOP_ENV_FILE": os.devnull,
-                "THAWLOOP_VAR": str(root / "var"),
-                "THAWLOOP_DATA_ROOTS": str(root),
-                "THAWLOOP_LOG_LEVEL": "ERROR",
-            }
-            import django
-
-            django.setup()
-            from django.core.management import call_command
-
-            call_command("migrate", verbosity=0)
-            rows = measure(root, options.tiles, options.labels, options.size)
-    finally:
-        stack.stop()
+    with throwaway() as root:
+        rows = measure(root, options.tiles, options.labels, options.size)
     print(f"{'what':<14}{'seconds':>10}{'cpu s':>10}{'per second':>14}")
     for what, seconds, worked, count, unit in rows:
         print(f"{what:<14}{seconds:>10.2f}{worked:>10.2f}{count / seconds:>10,.0f} {unit}")

@@ -10,15 +10,13 @@ of N tasks and a refresh of their pre-annotations to a real Label Studio.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
+
+from benchmarks.database import throwaway
 
 REPEATS = 3
 ENOUGH_SECONDS = 1.0  # what takes longer is measured once
@@ -59,7 +57,7 @@ def measure(tiles: int, pushed: int) -> list[Row]:
     """Fill a campaign and measure everything on it."""
     from benchmarks.scale_campaign import analyze, fill
 
-    with _database(labelstudio=pushed > 0):
+    with throwaway(labelstudio=pushed > 0):
         campaign = fill(tiles)
         analyze()
         measured = Measured()
@@ -164,40 +162,6 @@ def _label_studio(measured: Measured, campaign: Any, pushed: int) -> None:
     predict(campaign, version, Tile.objects.filter(tasks__in=waiting))
     campaign.aliases.update(model_version=version)
     measured(f"refresh of {pushed:,} tasks", lambda: refresh_preannotations(campaign), once=True)
-
-
-@contextmanager
-def _database(labelstudio: bool) -> Iterator[None]:
-    """A throwaway stack with our tables in it; commits are real."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
-    from thawloop.local.stack import LocalStack
-
-    with tempfile.TemporaryDirectory(prefix="thawloop-benchmark-") as folder, LocalStack.throwaway() as stack:
-        os.environ |= stack.environment | {
-            "DJANGO_SETTINGS_MODULE": "thawloop.settings",
-            "THAWLOOP_ENV_FILE": os.devnull,
-            "THAWLOOP_VAR": folder,
-            "THAWLOOP_DATA_ROOTS": folder,
-            "THAWLOOP_LOG_LEVEL": "ERROR",
-            "DJANGO_ALLOWED_HOSTS": "testserver",
-            "ML_BACKEND_URL": "http://127.0.0.1:9",  # nobody there
-        }
-        if labelstudio:
-            server = stack.start_labelstudio()
-            os.environ |= {"LABEL_STUDIO_URL": server.url, "LABEL_STUDIO_TOKEN": server.token,
-                           "THAWLOOP_WEBHOOK_SECRET": "a-secret-of-the-benchmark"}  # fmt: skip
-        import django
-
-        (Path(folder) / "static").mkdir()
-        django.setup()
-        from django.core.management import call_command
-        from django.db import connections
-
-        call_command("migrate", verbosity=0)
-        try:
-            yield
-        finally:
-            connections.close_all()
 
 
 def table(results: dict[int, list[Row]]) -> str:

@@ -1,11 +1,7 @@
-"""The scene that the raster benchmarks use (`python -m benchmarks.scene FILE SIDE`), and the services they need."""
+"""The scene that the raster benchmarks use: `python -m benchmarks.scene FILE SIDE`."""
 
-import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,39 +28,6 @@ def write_scene(path: Path, *, side: int = SIDE) -> Path:
             strip[:, (columns[None] + 0.2 * rows) < 0.05 * side] = 0
             file.write(strip.clip(0, 65535).astype(np.uint16), window=Window(0, top, side, len(rows)))
     return path
-
-
-@contextmanager
-def catalog_database() -> Iterator[Path]:
-    """A throw-away database with our tables (servers as in the tests); yields an empty folder below the data roots."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
-    from thawloop.local.stack import LocalStack
-
-    with tempfile.TemporaryDirectory() as folder:
-        stack = LocalStack.throwaway(database_url=os.environ.get("DATABASE_URL"), redis_url=os.environ.get("REDIS_URL"))
-        stack.start()
-        try:
-            os.environ.update(stack.environment)
-            os.environ["DJANGO_SETTINGS_MODULE"] = "thawloop.settings"
-            os.environ["THAWLOOP_DATA_ROOTS"] = folder
-            yield from _with_tables(Path(folder))
-        finally:
-            stack.stop()
-
-
-def _with_tables(folder: Path) -> Iterator[Path]:
-    import django
-
-    django.setup()
-    from django.db import connection
-
-    connection.settings_dict["TEST"]["NAME"] = f"benchmark_{os.getpid()}"
-    before = connection.settings_dict["NAME"]
-    connection.creation.create_test_db(verbosity=0, autoclobber=True)
-    try:
-        yield folder
-    finally:
-        connection.creation.destroy_test_db(before, verbosity=0)
 
 
 def write_scene_apart(path: Path, *, side: int = SIDE) -> Path:

@@ -12,7 +12,6 @@ import argparse
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -22,6 +21,8 @@ from typing import Any
 import numpy as np
 import pyogrio.raw
 import shapely
+
+from benchmarks.database import throwaway
 
 SRID, PIXEL, SIZE, SIDE = 3413, 3.0, 256, 60
 COL, ROW = -2_000, 1_000
@@ -143,29 +144,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--labels", type=int, nargs="+", default=[20_000, 100_000])
     options = parser.parse_args()
-    from thawloop.local.stack import LocalStack
-
-    stack = LocalStack.throwaway()
-    stack.start()
-    try:
-        with tempfile.TemporaryDirectory(prefix="thawloop-benchmark-") as folder:
-            root = Path(folder)
-            os.environ |= stack.environment | {
-                "DJANGO_SETTINGS_MODULE": "thawloop.settings",
-                "THAWLOOP_ENV_FILE": os.devnull,
-                "THAWLOOP_VAR": str(root / "var"),
-                "THAWLOOP_DATA_ROOTS": str(root),
-                "THAWLOOP_LOG_LEVEL": "ERROR",
-            }
-            import django
-
-            django.setup()
-            from django.core.management import call_command
-
-            call_command("migrate", verbosity=0)
-            measure(root, options.labels)
-    finally:
-        stack.stop()
+    with throwaway() as root:
+        measure(root, options.labels)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def _places(release: Release, on_tiles: Mapping[int, set[int]]) -> tuple[dict[in
 
 def _ignored(release: Release) -> set[tuple[int, int]]:
     """`ignored_parts` by the ids of tile and revision."""
-    names = [tuple(name.split("/")) for name in ignored_parts(release)]
+    names = [tuple(name.rsplit("/", 1)) for name in ignored_parts(release)]
     if not names:
         return set()
     keys, labels = zip(*names, strict=True)
