@@ -22,3 +22,10 @@ def test_statistics_are_renewed_after_many_rows_only() -> None:
     assert estimated_rows() == before
     renew_statistics(2_000, Group)
     assert estimated_rows() > 1_900
+
+
+@pytest.mark.parametrize(("setting", "value"), [("cursor_tuple_fraction", "1"), ("jit", "off")])
+def test_connections_plan_for_all_rows_and_compile_nothing(setting: str, value: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting(%s)", [setting])
+        assert cursor.fetchone() == (value,)
