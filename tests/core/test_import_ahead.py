@@ -68,3 +68,13 @@ def test_nothing_is_imported_ahead_where_jobs_may_use_a_gpu(
     workers.import_ahead("gpu", tmp_path)
     workers.import_ahead("default", tmp_path)
     assert imported == expected
+
+
+def test_a_worker_without_the_network_serves_what_needs_none(
+    tmp_path: Path, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.THAWLOOP_IMPORT_AHEAD = {"gpu": ("thawloop.no_such_module",)}
+    told: list[str] = []
+    monkeypatch.setattr(workers.log, "warning", lambda *_, error, **__: told.append(error))
+    workers.import_ahead("gpu", tmp_path)
+    assert told == ["No module named 'thawloop.no_such_module'"]

@@ -81,12 +81,12 @@ def test_of_a_shared_object_the_lower_splits_part_is_ignored_ground(
         content = json.loads((folder / "annotations" / f"{split}.json").read_text())
         names = {image["id"]: image["file_name"] for image in content["images"]}
         for found in content["annotations"]:
-            ignored.setdefault((split, names[found["image_id"]]), []).append(found["ignore"])
+            ignored.setdefault((split, names[found["image_id"]]), []).append((found["ignore"], found["iscrowd"]))
     key = {place: f"{at(site, *place).key}.tif" for place in [(0, 0), (3, 0), (5, 0)]}
     assert {place: sorted(flags) for place, flags in ignored.items()} == {
-        ("train", key[0, 0]): [0],
-        ("train", key[3, 0]): [0, 1],
-        ("test", key[5, 0]): [0],
+        ("train", key[0, 0]): [(0, 0)],
+        ("train", key[3, 0]): [(0, 0), (1, 1)],
+        ("test", key[5, 0]): [(0, 0)],
     }
     card = (folder / "README.md").read_text()
     assert "- 1 parts: each is neither learnt nor counted on its tile" in card

@@ -94,8 +94,11 @@ def work(queue_name: str, *, burst: bool = False) -> None:
 def import_ahead(queue_name: str, devices: Path = Path("/dev")) -> None:
     """Import what the queue's jobs need (`THAWLOOP_IMPORT_AHEAD`), unless they may compute on a GPU of this machine."""
     if settings.THAWLOOP_DEVICE == "cpu" or not any(any(devices.glob(name)) for name in _GPUS):
-        for module in settings.THAWLOOP_IMPORT_AHEAD.get(queue_name, ()):
-            importlib.import_module(module)
+        try:
+            for module in settings.THAWLOOP_IMPORT_AHEAD.get(queue_name, ()):
+                importlib.import_module(module)
+        except ImportError as error:  # the queue has jobs that can do without; the others say it in their rows
+            log.warning("not everything that jobs need is installed", queue=queue_name, error=str(error))
 
 
 def die_with_parent(parent: int | None) -> None:

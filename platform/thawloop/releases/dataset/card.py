@@ -67,7 +67,7 @@ def _separation(left_out: dict[str, Any]) -> list[str]:
     lines = [
         "Splits are spatial: a tile belongs to the split of its region. No train or val tile shares ground with a test "
         "tile, nor a train tile with a val tile. An object on tiles of two splits counts in the higher one (test, then "
-        "val) and is ignored (`ignore`) on the tiles of the other."
+        "val) and is ignored (`iscrowd`) on the tiles of the other."
     ]
     sentences = in_words(left_out)
     named = ["", "Left out or ignored (`dataset.json` names each):", "", *(f"- {text}" for text in sentences)]

@@ -38,8 +38,8 @@ class TileLabel:
 def annotation_of(label: TileLabel, *, size: int) -> dict[str, Any] | None:
     """The COCO annotation of a label on a tile of `size` pixels, without ids; None where they only touch.
 
-    Polygons where there are no holes, else uncompressed RLE, which COCO's own tools read. Fragments below 10 px and
-    labels that are ignored here are kept but flagged `ignore`.
+    Polygons where there are no holes, else uncompressed RLE, which COCO's own tools read. Fragments below 10 px are
+    kept but flagged `ignore`; labels that are ignored here also `iscrowd`, which everybody's COCO tools pass over.
     """
     polygons = clip(label.shape, size)
     if not polygons:
@@ -58,7 +58,7 @@ def annotation_of(label: TileLabel, *, size: int) -> dict[str, Any] | None:
         "segmentation": segmentation,
         "bbox": [round(value, DECIMALS) for value in (west, north, east - west, south - north)],
         "area": round(area, DECIMALS),
-        "iscrowd": 0,
+        "iscrowd": int(label.ignored),
         "ignore": int(label.ignored or area < MIN_AREA_PX),
         "label": label.label,
         "revision": label.revision,
