@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contracts.sentences import one_sentence
+
 
 class DetectorError(Exception):
     """Base of every refusal of the detector; its text is one sentence a user can act on."""
+
+    def __str__(self) -> str:
+        """One line, whatever the sentence quotes."""
+        return one_sentence(super().__str__())
 
 
 class DatasetError(DetectorError):

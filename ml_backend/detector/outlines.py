@@ -60,7 +60,7 @@ def _ring_fault(ring: Any) -> Fault | None:
 def _rle_fault(size: Size, rle: dict[str, Any]) -> Fault | None:
     height, width = size
     if rle.get("size") != [height, width]:
-        return Fault(RLE, f"is an RLE of size {rle.get('size')} on a tile of [{height}, {width}]")
+        return Fault(RLE, f"is an RLE of size {rle.get('size')!r} on a tile of [{height}, {width}]")
     if "counts" not in rle:
         return Fault(RLE, "is an RLE without counts")
     try:

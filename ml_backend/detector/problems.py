@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from contracts.sentences import one_sentence
 from ml_backend.detector.errors import DatasetError
 
 T = TypeVar("T")
@@ -30,6 +31,9 @@ class Problem:
     file: Path
     tile: str = ""
     annotation: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", one_sentence(self.text))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -83,9 +83,25 @@ def test_any_value_anywhere_is_read_or_refused_in_a_sentence(own_dataset_dir: Pa
     document = json.loads(before)
     path = data.draw(st.sampled_from(places(document)))
     file.write_text(json.dumps(with_change(document, path, data.draw(NASTY))))
-    refusal = why_refused(own_dataset_dir)
-    file.write_text(before)
+    try:
+        refusal = why_refused(own_dataset_dir)
+    finally:
+        file.write_text(before)
     assert refusal is None or (str(own_dataset_dir) in refusal and "\n" not in refusal)
+
+
+@pytest.mark.parametrize("size", ["\n", "\u2028", "a" * 100_000, ["\x1b[2J"]])
+def test_values_quoted_in_a_refusal_do_not_break_its_line(own_dataset_dir: Path, size: Any) -> None:
+    file = own_dataset_dir / "annotations/train.json"
+    document = json.loads(file.read_text())
+    document["annotations"][0]["segmentation"] = {"size": size, "counts": "x"}
+    file.write_text(json.dumps(document))
+    refusal = why_refused(own_dataset_dir)
+    assert refusal
+    assert refusal.isprintable()
+    assert len(refusal) < 2100
+    assert str(file) in refusal
+    assert refusal.endswith("correct it or remove the annotation.")
 
 
 @settings(
@@ -100,8 +116,10 @@ def test_a_damaged_chip_is_read_or_refused_in_a_sentence(
     file = own_dataset_dir / "chips/rgb/train_0001.tif"
     before = file.read_bytes()
     file.write_bytes(before[:start] + junk + (b"" if cut else before[start + len(junk) :]))
-    refusal = why_refused(own_dataset_dir)
-    file.write_bytes(before)
+    try:
+        refusal = why_refused(own_dataset_dir)
+    finally:
+        file.write_bytes(before)
     assert refusal is None or (str(file) in refusal and "\n" not in refusal)
 
 

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from rest_framework import status
 
+from contracts.sentences import one_sentence
+
 if TYPE_CHECKING:
     from rest_framework.response import Response
 
@@ -12,6 +14,10 @@ class Refused(Exception):
     """What was asked cannot be done; the message says why and what to do. Nothing was changed."""
 
     status_code: int = status.HTTP_400_BAD_REQUEST
+
+    def __str__(self) -> str:
+        """One line, whatever the sentence quotes."""
+        return one_sentence(super().__str__())
 
 
 class Conflict(Refused):

@@ -6,6 +6,10 @@ from thawloop.core.errors import Refused
 class LocalServiceError(Refused):
     """A local service could not be found, started or reached."""
 
+    def __str__(self) -> str:
+        """Lines as they are: the end of a log may stand below the sentence."""
+        return Exception.__str__(self)
+
 
 class ServiceMissing(LocalServiceError):
     """The programs of a service are not installed."""

@@ -1,0 +1,165 @@
+"""Every management command in the documentation, carried out as a process, in the order in which a lead would come to it,
+against all that `manage.py serve` starts."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.test_documented_commands import MANAGE, REPOSITORY, arguments
+from thawloop.demo.generated import CAMPAIGN_FILE
+from thawloop.demo.scenes import SceneSize, generate
+
+pytestmark = [pytest.mark.slow, pytest.mark.labelstudio]
+
+WITHOUT = ("DATABASE_URL", "REDIS_URL", "THAWLOOP_VAR", "DJANGO_SETTINGS_MODULE", "THAWLOOP_ENV_FILE")
+CAMPAIGN = """
+[grid]
+name = "banks-3m"
+srid = 3413
+pixel_size = 3
+tile_size = 64
+
+[period]
+label = "2024"
+start = 2024-06-01
+end = 2024-09-30
+
+[[regions]]
+name = "banks-east"
+footprint_of = "rgb"
+split = {fractions = {train = 0.5, val = 0.2, test = 0.3}, block_tiles = 1, seed = 0}
+
+[[labels]]
+files = "truth.geojson"
+role = "truth"
+splits = ["val"]
+
+[detector]
+size = "nano"
+iterations = 2
+pretrain_iterations = 0
+
+[acquisition]
+initial_batch_size = 4
+"""
+# As the documentation writes them, in an order that works; `-` begins one of our own that makes the next one possible.
+STORY = """
+create_campaign banks.toml
+acquire --campaign banks
+acquire --campaign C
+import_labels FILES… --campaign C --coverage regions --split test
+- import_labels FILES --campaign C --coverage regions --split train
+sync --campaign C
+retrain --campaign C --dry-run
+retrain --campaign C
+- retrain --campaign C
+promote VERSION --reason WHY
+- promote banks-v2 --reason WHY
+rollback --campaign C --reason WHY
+predict --campaign C
+release --campaign C
+export RELEASE --format gpkg --out FILE
+export banks/1.0.0 --format gpkg --out banks.gpkg
+export banks/1.0.0 --format geojson --out banks.geojson
+export banks/1.0.0 --format tiles --out tiles.geojson
+export banks/1.0.0 --format coco --out banks.zip
+export banks/1.0.0 --format dataset --out banks
+withdraw_import 3 --reason TEXT
+sync --campaign C --accept-removals N
+sync --campaign C --new-project
+make_token NAME --days 30 --scope read
+rotate_secrets --reason "..."
+reconcile
+reconciler
+worker --queue default
+create_campaign FILE.toml
+dataset CAMPAIGN.toml --out DIR
+dataset FILE.toml --out DIR2
+generate_dataset --out DIR3
+"""
+MEANT = {"C": "banks", "FILES": "truth.geojson", "VERSION": "banks-v1", "RELEASE": "banks/1.0.0", "WHY": "better", "N": "1"}
+MEANT |= {"TEXT": "wrong year", "NAME": "admin", "FILE": "again.gpkg", "FILE.toml": "other.toml"}
+FOLDERS = {"DIR": "one", "DIR2": "two", "DIR3": "three"}
+GO_ON = {"reconciler", "worker"}
+"""Those that run until they are told to end."""
+REAL = {"dataset examples/crowns.toml --out crowns", "dataset examples/glacier.toml --out glacier"}
+"""Of real scenes, which not everybody has."""
+
+
+def manage(folder: Path, *words: str, **environment: str) -> "subprocess.Popen[str]":
+    inherited = {name: value for name, value in os.environ.items() if name not in WITHOUT}
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "manage.py"), *words],
+        cwd=folder,
+        env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Generated scenes and two campaign files beside them, the second of another campaign."""
+    generate(tmp_path, SceneSize(columns=6, rows=4, tile_size=64), seed=5)
+    modalities = re.findall(r"\[\[modalities\]\]\n(?:.+\n)+", CAMPAIGN_FILE.read_text())
+    for file, name in (("banks.toml", "banks"), ("other.toml", "other")):
+        head = f'[campaign]\nname = "{name}"\ntitle = "Banks Island"\nclasses = ["RTS"]\n'
+        (tmp_path / file).write_text("\n".join([head, CAMPAIGN, *modalities]).replace("banks-", f"{name}-"))
+    (tmp_path / "CAMPAIGN.toml").write_text((tmp_path / "banks.toml").read_text())
+    return tmp_path
+
+
+@pytest.fixture
+def environment(folder: Path, labelstudio) -> Iterator[dict[str, str]]:
+    """How commands find the servers of a `serve` of this test's own."""
+    named = {"LABEL_STUDIO_URL": labelstudio.url, "LABEL_STUDIO_TOKEN": labelstudio.token}
+    root = folder / "serve"
+    serve = manage(folder, "serve", "--root", str(root), THAWLOOP_DATA_ROOTS=str(folder), **named)
+    assert serve.stdout
+    while "Label Studio  http" not in (line := serve.stdout.readline()):
+        assert line, serve.stderr and serve.stderr.read()
+    yield {"THAWLOOP_ENV_FILE": str(root / "environment")}
+    serve.send_signal(signal.SIGTERM)
+    assert serve.wait(120) == 0
+
+
+def carried_out(folder: Path, words: list[str], environment: dict[str, str]) -> str:
+    """What a command prints; it must end well, without a traceback."""
+    process = manage(folder, *words, **environment)
+    if words[0] in GO_ON:
+        time.sleep(20)
+        assert process.poll() is None, process.communicate()
+        process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, (words, output, errors[-3000:])
+    assert "Traceback" not in errors, (words, errors[-3000:])
+    return output
+
+
+def test_every_documented_management_command_does_its_work(folder: Path, environment: dict[str, str]) -> None:
+    done = set()
+    for line in STORY.strip().splitlines():
+        text = line.removeprefix("- ")
+        words = [(MEANT | FOLDERS).get(word, word) for word in arguments(text)]
+        carried_out(folder, words, environment)
+        done.add(re.sub(r"\bDIR\d", "DIR", text))
+    for name in ("again.gpkg", "banks.gpkg", "banks.geojson", "tiles.geojson", "banks.zip", "banks/dataset.json"):
+        assert (folder / name).stat().st_size > 0
+    documented = {text for _, text in MANAGE if len(shlex.split(text)) > 1}
+    assert documented - done - REAL == set()
+
+
+@pytest.mark.parametrize("text", sorted(REAL))
+def test_the_examples_datasets_are_made(text: str, tmp_path: Path, real_data: Path) -> None:
+    words = [str(REPOSITORY / word) if word.endswith(".toml") else word for word in arguments(text)]
+    carried_out(tmp_path, words, {"THAWLOOP_REAL_DATA": str(real_data), "THAWLOOP_VAR": str(tmp_path / "var")})
+    assert list((tmp_path / words[-1] / "annotations").glob("*.json"))
