@@ -4,8 +4,9 @@
 
 Makes inventories of blobs in a throwaway PostGIS and imports them one after the other (the second into a campaign that
 holds the first), freezes them, and exports them as GeoPackage and GeoJSON. The rival is `ogr2ogr` of Debian's gdal-bin:
-the same labels from the same database into the grid's system; without it, `pyogrio.write` of shapes that are in memory
-already stands in, and the table says so.
+the same labels from the same database into the grid's system, once with their outlines and names alone, once with all
+that an export says (area, perimeter, region, split). Without it, `pyogrio.write` of shapes that are in memory already
+stands in, and the table says so.
 """
 
 import argparse
@@ -29,9 +30,20 @@ COL, ROW = -2_000, 1_000
 PERIOD = {"period": "2021", "period_start": date(2021, 6, 1), "period_end": date(2021, 9, 30)}
 STEP = SIZE * PIXEL
 RELEASED = """
-    SELECT label.id::text AS label, revision.number, revision.author_name, revision.geometry
+    SELECT label.id::text AS label, revision.number, revision.author_name, {more} revision.geometry
     FROM releases_releaselabel held JOIN labeling_labelrevision revision ON revision.id = held.revision_id
     JOIN labeling_label label ON label.id = revision.label_id WHERE held.release_id = {release}
+"""
+
+ALL_COLUMNS = """
+    (SELECT name FROM labeling_landformclass WHERE id = revision.landform_class_id) AS class, revision.created::text,
+    ST_Area(revision.geometry::geography) AS area_m2, ST_Perimeter(revision.geometry::geography) AS perimeter_m,
+    (SELECT string_agg(DISTINCT region.name, ', ') FROM releases_releasetile member
+        JOIN catalog_tile tile ON tile.id = member.tile_id JOIN catalog_region region ON region.id = tile.region_id
+        WHERE member.release_id = {release} AND ST_Intersects(tile.geometry, revision.geometry)) AS region,
+    (SELECT string_agg(DISTINCT member.split, ', ') FROM releases_releasetile member
+        JOIN catalog_tile tile ON tile.id = member.tile_id
+        WHERE member.release_id = {release} AND ST_Intersects(tile.geometry, revision.geometry)) AS split,
 """
 
 
@@ -73,8 +85,8 @@ def make_labels(path: Path, count: int, seed: int) -> None:
     pyogrio.raw.write(path, shapely.to_wkb(blobs), [number], ["number"], layer="slumps", **options)
 
 
-def rival(release: int, target: Path, driver: str) -> tuple[str, Callable[[], object]]:
-    """What one would use otherwise to get a release's labels into a file."""
+def rival(release: int, target: Path, driver: str, more: str = "") -> tuple[str, Callable[[], object]]:
+    """What one would use otherwise to get a release's labels into a file, `more` columns of them."""
     from django.db import connection
 
     from labeling.models import LabelRevision
@@ -92,7 +104,7 @@ def rival(release: int, target: Path, driver: str) -> tuple[str, Callable[[], ob
             str(target),
             source,
             "-sql",
-            RELEASED.format(release=release),
+            RELEASED.format(release=release, more=more.format(release=release)),
             "-t_srs",
             system,
         ]
@@ -137,6 +149,9 @@ def measure(root: Path, counts: list[int]) -> None:
             mine, theirs = root / f"mine{number}.{ending}", root / f"theirs{number}.{ending}"
             run = lambda mine=mine, fmt=fmt, release=release: export(release, fmt, mine)  # noqa: E731
             timed(f"export {fmt}", held, run, rival(release.pk, theirs, driver))
+            mine.unlink()
+            theirs.unlink()
+            timed(f"export {fmt}, all columns", held, run, rival(release.pk, theirs, driver, ALL_COLUMNS))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A refusal is one sentence, whatever it quotes: values of strangers' files may hold line breaks, or be megabytes long."""
+"""A refusal is one sentence, whatever it quotes: values of strangers' files may hold line breaks, or be endless."""
 
 import re
 

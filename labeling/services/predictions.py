@@ -1,5 +1,6 @@
 """Keeping what a model said about a tile."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -7,13 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 import shapely
 import structlog
-from django.contrib.gis.geos import GEOSGeometry
-from django.db import transaction
+from django.db import connection, transaction
 from numpy.typing import ArrayLike, NDArray
+from shapely import GeometryType
 from shapely.geometry import Polygon
 
-from labeling.models import LandformClass, PredictedInstance, Prediction
-from thawloop.catalog.geometry import to_geographic_all, to_geos
+from labeling.models import LandformClass, Prediction
+from thawloop.catalog.geometry import ragged, to_geographic_all
 from thawloop.catalog.models import Tile
 from thawloop.core.errors import Refused
 
@@ -83,7 +84,7 @@ class TilePrediction:
 @dataclass(frozen=True)
 class _Shape:
     rings: list[list[list[float]]]
-    geometry: GEOSGeometry
+    geometry: Polygon
 
 
 def store_predictions(model_version_id: int, said: Sequence[TilePrediction]) -> list[Prediction]:
@@ -120,11 +121,7 @@ def store_predictions(model_version_id: int, said: Sequence[TilePrediction]) -> 
             )
             for one in new.values()
         )
-        PredictedInstance.objects.bulk_create(
-            instance
-            for prediction in made
-            for instance in _instances(prediction, new[prediction.tile_id].detections, classes)
-        )
+        _write([row for one in made for row in _instances(one, new[one.tile_id].detections, classes)])
         kept |= {prediction.tile_id: prediction for prediction in made}
     return [kept[tile] for tile in tiles]
 
@@ -149,12 +146,28 @@ def embedding_of(stored: bytes | memoryview) -> NDArray[np.float32]:
     return np.frombuffer(stored, dtype="<f4")
 
 
+# `COPY` takes a third of the time that an INSERT of the same rows takes.
+_COPY = """
+    COPY labeling_predictedinstance (prediction_id, region_id, landform_class_id, rings, geometry, score, stage_scores,
+        stage_boxes, mask_entropy, class_entropy) FROM STDIN
+"""
+
+
+def _write(rows: Sequence[tuple[Any, ...]]) -> None:
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
 def _instances(
     prediction: Prediction, detections: Sequence[DetectedInstance], classes: Mapping[str, LandformClass]
-) -> Iterator[PredictedInstance]:
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of a tile's instances, for `_COPY`."""
     best_first = sorted(detections, key=lambda one: -one.score)
     shapes = _shapes(prediction.tile, best_first)
-    for number, (found, shape) in enumerate(zip(best_first, shapes, strict=True)):
+    geometries = shapely.set_srid([shape.geometry if shape else None for shape in shapes], 4326)
+    encoded = shapely.to_wkb(geometries, hex=True, include_srid=True) if shapes else []
+    for number, (found, shape, geometry) in enumerate(zip(best_first, shapes, encoded, strict=True)):
         if shape is None:
             continue
         scores, boxes = np.asarray(found.stage_scores, float), np.asarray(found.stage_boxes, float)
@@ -163,17 +176,17 @@ def _instances(
                 f"An instance on tile {prediction.tile.key} came with stage scores {scores.shape} and boxes "
                 f"{boxes.shape}; the model must be a cascade of {STAGES} stages."
             )
-        yield PredictedInstance(
-            prediction=prediction,
-            region_id=f"p{prediction.pk:x}-{number}",
-            landform_class=classes[found.class_name],
-            rings=shape.rings,
-            geometry=shape.geometry,  # type: ignore[misc]  # GEOSGeometry makes a Polygon of a polygon
-            score=float(np.clip(found.score, 0.0, 1.0)),
-            stage_scores=scores.tolist(),
-            stage_boxes=np.round(boxes, _DECIMALS).tolist(),
-            mask_entropy=float(found.mask_entropy),
-            class_entropy=float(found.class_entropy),
+        yield (
+            prediction.pk,
+            f"p{prediction.pk:x}-{number}",
+            classes[found.class_name].pk,
+            json.dumps(shape.rings),
+            geometry,
+            float(np.clip(found.score, 0.0, 1.0)),
+            scores.tolist(),
+            json.dumps(np.round(boxes, _DECIMALS).tolist()),
+            float(found.mask_entropy),
+            float(found.class_entropy),
         )
 
 
@@ -190,30 +203,42 @@ def _classes(detections: Sequence[DetectedInstance]) -> dict[str, LandformClass]
 
 def _shapes(tile: Tile, detections: Sequence[DetectedInstance]) -> list[_Shape | None]:
     """Rings and geographic outline of each instance; None where nothing with an area is left."""
-    outlines = []
-    for found in detections:
-        rings = [np.round(np.asarray(ring, dtype=float), _DECIMALS) for ring in found.rings]
-        polygon = _valid(tile, [ring for ring in rings if ring.ndim == 2 and len(ring) >= 3])
-        lines = (polygon.exterior, *polygon.interiors) if polygon is not None else ()
-        outlines.append([shapely.get_coordinates(line) for line in lines])
+    outlines = _outlines(tile, detections)
     placed = iter(to_geographic_all(tile, [outline for outline in outlines if outline]))
     shapes: list[_Shape | None] = []
     for found, outline in zip(detections, outlines, strict=True):
         # PredictedInstance.geometry holds one polygon: at the antimeridian the larger half. The rings are whole.
-        geometry = _largest(next(placed)) if outline else None
-        if geometry is not None and not geometry.is_valid:
-            geometry = _largest(shapely.make_valid(geometry))
+        geometry = next(placed) if outline else None
+        if geometry is not None and not (isinstance(geometry, Polygon) and geometry.is_valid and geometry.area > 0):
+            geometry = _largest(geometry)
+            if geometry is not None and not geometry.is_valid:
+                geometry = _largest(shapely.make_valid(geometry))
         if outline and geometry is None:
             log.warning("predicted outline dropped: no area on the globe", tile=tile.key, score=float(found.score))
-        pixels = [ring.tolist() for ring in outline]
-        shapes.append(_Shape(pixels, to_geos(geometry)) if geometry is not None else None)
+        shapes.append(_Shape([ring.tolist() for ring in outline], geometry) if geometry is not None else None)
     return shapes
 
 
-def _valid(tile: Tile, rings: list[NDArray[np.float64]]) -> Polygon | None:
-    polygon = Polygon(rings[0], rings[1:]) if rings else Polygon()
-    if polygon.is_valid and polygon.area > 0:
-        return polygon
+def _outlines(tile: Tile, detections: Sequence[DetectedInstance]) -> list[list[NDArray[np.float64]]]:
+    """Closed rings of each instance in tile pixels, exterior first; none where nothing with an area is left."""
+    given = [[np.asarray(ring, dtype=float) for ring in found.rings] for found in detections]
+    vertices, rings, polygons = ragged([[r for r in rings if r.ndim == 2 and len(r) >= 3] for rings in given])
+    vertices = np.round(vertices, _DECIMALS)
+    shapes = shapely.from_ragged_array(GeometryType.POLYGON, vertices, (rings, polygons))
+    sound = shapely.is_valid(shapes) & (shapely.area(shapes) > 0)
+    outlines = []
+    for index, shape in enumerate(shapes):
+        if sound[index]:
+            spans = (slice(*rings[ring : ring + 2]) for ring in range(*polygons[index : index + 2]))
+            outlines.append([vertices[span] for span in spans])
+        else:
+            repaired = _repaired(tile, shape)
+            lines = (repaired.exterior, *repaired.interiors) if repaired is not None else ()
+            outlines.append([shapely.get_coordinates(line) for line in lines])
+    return outlines
+
+
+def _repaired(tile: Tile, polygon: Polygon) -> Polygon | None:
     repaired = _largest(shapely.make_valid(polygon))
     log.warning(
         "predicted outline repaired" if repaired is not None else "predicted outline dropped: it has no area",

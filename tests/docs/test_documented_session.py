@@ -1,4 +1,4 @@
-"""Every management command in the documentation, carried out as a process, in the order in which a lead would come to it,
+"""Every management command in the documentation, carried out as a process, in the order in which a lead comes to it,
 against all that `manage.py serve` starts."""
 
 import os
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.docs.test_documented_commands import MANAGE, REPOSITORY, arguments
@@ -50,7 +51,8 @@ pretrain_iterations = 0
 [acquisition]
 initial_batch_size = 4
 """
-# As the documentation writes them, in an order that works; `-` begins one of our own that makes the next one possible.
+# As the documentation writes them, in an order that works; `-` begins one of our own that makes the next one possible,
+# `!` what happens to Label Studio in between.
 STORY = """
 create_campaign banks.toml
 acquire --campaign banks
@@ -74,6 +76,7 @@ export banks/1.0.0 --format coco --out banks.zip
 export banks/1.0.0 --format dataset --out banks
 withdraw_import 3 --reason TEXT
 sync --campaign C --accept-removals N
+! lose the project
 sync --campaign C --new-project
 make_token NAME --days 30 --scope read
 rotate_secrets --reason "..."
@@ -85,7 +88,14 @@ dataset CAMPAIGN.toml --out DIR
 dataset FILE.toml --out DIR2
 generate_dataset --out DIR3
 """
-MEANT = {"C": "banks", "FILES": "truth.geojson", "VERSION": "banks-v1", "RELEASE": "banks/1.0.0", "WHY": "better", "N": "1"}
+MEANT = {
+    "C": "banks",
+    "FILES": "truth.geojson",
+    "VERSION": "banks-v1",
+    "RELEASE": "banks/1.0.0",
+    "WHY": "better",
+    "N": "1",
+}
 MEANT |= {"TEXT": "wrong year", "NAME": "admin", "FILE": "again.gpkg", "FILE.toml": "other.toml"}
 FOLDERS = {"DIR": "one", "DIR2": "two", "DIR3": "three"}
 GO_ON = {"reconciler", "worker"}
@@ -113,7 +123,7 @@ def folder(tmp_path: Path) -> Path:
     modalities = re.findall(r"\[\[modalities\]\]\n(?:.+\n)+", CAMPAIGN_FILE.read_text())
     for file, name in (("banks.toml", "banks"), ("other.toml", "other")):
         head = f'[campaign]\nname = "{name}"\ntitle = "Banks Island"\nclasses = ["RTS"]\n'
-        (tmp_path / file).write_text("\n".join([head, CAMPAIGN, *modalities]).replace("banks-", f"{name}-"))
+        (tmp_path / file).write_text("\n".join([head, CAMPAIGN, *modalities]).replace("banks-east", f"{name}-east"))
     (tmp_path / "CAMPAIGN.toml").write_text((tmp_path / "banks.toml").read_text())
     return tmp_path
 
@@ -145,9 +155,22 @@ def carried_out(folder: Path, words: list[str], environment: dict[str, str]) -> 
     return output
 
 
-def test_every_documented_management_command_does_its_work(folder: Path, environment: dict[str, str]) -> None:
+def lose_the_project(labelstudio) -> None:
+    """Delete the campaign's project in Label Studio."""
+    headers = {"Authorization": f"Token {labelstudio.token}"}
+    with httpx.Client(base_url=labelstudio.url, headers=headers, timeout=60) as client:
+        (project,) = (row for row in client.get("/api/projects/").json()["results"] if "Banks Island" in row["title"])
+        assert client.delete(f"/api/projects/{project['id']}/").status_code == 204
+
+
+def test_every_documented_management_command_does_its_work(
+    folder: Path, environment: dict[str, str], labelstudio
+) -> None:
     done = set()
     for line in STORY.strip().splitlines():
+        if line.startswith("!"):
+            lose_the_project(labelstudio)
+            continue
         text = line.removeprefix("- ")
         words = [(MEANT | FOLDERS).get(word, word) for word in arguments(text)]
         carried_out(folder, words, environment)

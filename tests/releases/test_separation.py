@@ -13,7 +13,7 @@ from tests.releases.site import PERIOD, Site, annotate
 from thawloop.catalog.models import Tile
 from thawloop.catalog.services import create_tiles, define_region
 from thawloop.releases.exports.features import label_tables
-from thawloop.releases.membership import frozen_members, frozen_revisions_on
+from thawloop.releases.membership import frozen_pairs
 from thawloop.releases.models import Release
 from thawloop.releases.separation import (
     BEYOND_COVERAGE,
@@ -66,7 +66,7 @@ def test_an_imported_label_on_train_and_test_tiles_stays_in_test(
     assert left_out(release) == {"tiles": {}, "labels": {}, "parts": {SHARES_OBJECT: [name]}}
     assert release.counts["tiles"] == {"train": 12, "val": 0, "test": 6}
     assert release.counts["labels"] == {"train": 2, "val": 0, "test": 1}
-    (table,) = label_tables(release, frozen_revisions_on(release, frozen_members(release).tiles))
+    (table,) = label_tables(release, frozen_pairs(release))
     assert sorted(table.columns["split"]) == ["test", "train", "train"]
 
 

@@ -15,6 +15,7 @@ from django.contrib.gis.geos import GEOSGeometry
 from django.contrib.gis.geos import MultiPolygon as GeosMultiPolygon
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Transformer
+from shapely import GeometryType
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -121,27 +122,43 @@ def to_geographic(tile: Tile, rings: Sequence[NDArray[np.floating] | Sequence[Se
 def to_geographic_all(
     tile: Tile, outlines: Sequence[Sequence[NDArray[np.floating] | Sequence[Sequence[float]]]]
 ) -> list[BaseGeometry]:
-    """:func:`to_geographic` for many polygons of a tile: PROJ is called once for all their vertices."""
+    """:func:`to_geographic` for many polygons of a tile, all their vertices at once."""
     if not outlines:
         return []
-    place, srid = _affine(tile_transform(tile)), tile.grid.srid
-    rings = [place(_closed(ring)) for outline in outlines for ring in outline]
-    everywhere = _move(np.concatenate(rings), srid)
-    moved = np.split(everywhere, np.cumsum([len(ring) for ring in rings])[:-1])
-    whole = iter(
-        _with_crossings(ring, there, srid) if _jumps(there).any() else there
-        for ring, there in zip(rings, moved, strict=True)
-    )
-    polygons = []
-    for outline in outlines:
-        exterior, *holes = [next(whole) for _ in outline]
-        polygons.append(wrap_longitudes(Polygon(exterior, holes)))
-    return polygons
+    srid = tile.grid.srid
+    vertices, rings, polygons = ragged(outlines)
+    here = _affine(tile_transform(tile))(vertices)
+    there = _move(here, srid)
+    shapes: list[BaseGeometry] = list(shapely.from_ragged_array(GeometryType.POLYGON, there, (rings, polygons)))
+    strange = np.abs(there[:, 0]) > 180.0
+    strange[:-1] |= _jumps(there)
+    strange[rings[1:] - 1] = False  # from one ring to the next is no edge; its last vertex is its first
+    ring_of = np.searchsorted(rings, np.flatnonzero(strange), side="right") - 1
+    for index in np.unique(np.searchsorted(polygons, ring_of, side="right") - 1):
+        spans = [slice(*rings[ring : ring + 2]) for ring in range(*polygons[index : index + 2])]
+        exterior, *holes = [_with_crossings(here[span], there[span], srid) for span in spans]
+        shapes[index] = wrap_longitudes(Polygon(exterior, holes))
+    return shapes
+
+
+def ragged(
+    outlines: Sequence[Sequence[NDArray[np.floating] | Sequence[Sequence[float]]]],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Polygons, each a sequence of rings [N, 2], N >= 3, as `shapely.from_ragged_array` takes them: rings are closed.
+
+    Returns:
+        Vertices [V, 2]; where each ring's begin, and where they end [R + 1]; the same of polygons' rings [P + 1].
+    """
+    rings = [_closed(ring) for outline in outlines for ring in outline]
+    vertices = np.concatenate(rings) if rings else np.zeros((0, 2))
+    return vertices, np.cumsum([0, *map(len, rings)]), np.cumsum([0, *map(len, outlines)])
 
 
 def _closed(ring: NDArray[np.floating] | Sequence[Sequence[float]]) -> NDArray[np.float64]:
     vertices = np.asarray(ring, dtype=float)
-    return vertices if (vertices[0] == vertices[-1]).all() else np.vstack([vertices, vertices[:1]])
+    if len(vertices) > 3 and (vertices[0] == vertices[-1]).all():
+        return vertices
+    return np.vstack([vertices, vertices[:1]])
 
 
 def _move(points: NDArray[np.float64], srid: int) -> NDArray[np.float64]:
@@ -161,6 +178,8 @@ def _with_crossings(ring: NDArray[np.float64], there: NDArray[np.float64], srid:
     An edge that is straight in the projection is not in longitude and latitude: cut there, it would bend.
     """
     edges = np.flatnonzero(_jumps(there))
+    if not len(edges):
+        return there
     one, other = ring[edges], ring[edges + 1]
     west = there[edges, 0] < 0
     for _ in range(_BISECTIONS):

@@ -1,10 +1,13 @@
 """Which tiles and label revisions a release holds: now, and when it was frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from django.db import connection
 from django.db.models import Exists, OuterRef
+from numpy.typing import NDArray
 
 from labeling.models import Campaign, LabelImport, LabelRevision
 from labeling.selectors import (
@@ -36,9 +39,7 @@ from thawloop.releases.versions import Members
 # A tile's labels have one source: the shapes of its annotation, or the imports where nobody annotated it.
 # Both at once would teach every slump twice.
 _REVISIONS_ON_TILES = """
-    WITH member AS (
-        SELECT * FROM unnest(%(tiles)s::bigint[], %(annotations)s::bigint[]) AS pair (tile_id, annotation_id)
-    ), held AS ({held})
+    WITH member AS ({member}), held AS ({held})
     SELECT member.tile_id, revision.id
     FROM member
     JOIN labeling_label AS label ON label.tile_id = member.tile_id AND label.origin LIKE 'ls:%%'
@@ -54,6 +55,8 @@ _REVISIONS_ON_TILES = """
     JOIN held ON held.revision_id = revision.id
     WHERE member.annotation_id IS NULL AND label.tile_id IS NULL
 """
+_NAMED = "SELECT * FROM unnest(%(tiles)s::bigint[], %(annotations)s::bigint[]) AS pair (tile_id, annotation_id)"
+_OF_RELEASE = "SELECT tile_id, annotation_id FROM releases_releasetile WHERE release_id = %(owner)s"
 _HELD_NOW = """
     SELECT label.current_id AS revision_id FROM labeling_label AS label
     JOIN labeling_labelrevision AS revision ON revision.id = label.current_id AND revision.state = 'present'
@@ -140,6 +143,29 @@ def frozen_revisions_on(release: Release, tiles: Tiles) -> dict[int, set[int]]:
     return _revisions_on(_HELD_BY_RELEASE, release.pk, tiles)
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Which label revisions are on which tiles: ids `tiles` [N] and `revisions` [N]."""
+
+    tiles: NDArray[np.int64]
+    revisions: NDArray[np.int64]
+
+    def on_each(self, tiles: Sequence[int]) -> list[int]:
+        """How many revisions are on each tile."""
+        known, counts = np.unique(self.tiles, return_counts=True)
+        number = dict(zip(known.tolist(), counts.tolist(), strict=True))
+        return [number.get(tile, 0) for tile in tiles]
+
+
+def frozen_pairs(release: Release) -> Pairs:
+    """What a release holds on all of its tiles."""
+    with connection.cursor() as cursor:
+        sql = _REVISIONS_ON_TILES.format(member=_OF_RELEASE, held=_HELD_BY_RELEASE)
+        cursor.execute(sql, {"owner": release.pk})
+        rows = np.array(cursor.fetchall(), dtype=np.int64).reshape(-1, 2)
+    return Pairs(rows[:, 0], rows[:, 1])
+
+
 def ignored_parts(release: Release) -> frozenset[str]:
     """Labels on tiles, as `part_name`, that are ignored ground in a release; none in those of earlier versions."""
     left_out = release.definition["provenance"].get("left_out")
@@ -155,7 +181,7 @@ def _revisions_on(held: str, owner: int, tiles: Tiles) -> dict[int, set[int]]:
     }
     found: dict[int, set[int]] = {}
     with connection.cursor() as cursor:
-        cursor.execute(_REVISIONS_ON_TILES.format(held=held), arguments)
+        cursor.execute(_REVISIONS_ON_TILES.format(member=_NAMED, held=held), arguments)
         for tile, revision in cursor.fetchall():
             found.setdefault(tile, set()).add(revision)
     return found

@@ -1,7 +1,7 @@
 """A release's labels as plain columns: geometry and attributes that are safe to open anywhere."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,7 +13,7 @@ from django.utils.crypto import salted_hmac
 from numpy.typing import NDArray
 
 from thawloop.catalog.measures import measures
-from thawloop.releases.membership import ignored_parts
+from thawloop.releases.membership import Pairs, ignored_parts
 from thawloop.releases.models import Release
 
 # Attribute names and the types GeoPackage columns get.
@@ -65,15 +65,15 @@ class LabelTable:
             yield dict(zip(self.columns, values, strict=True))
 
 
-def label_tables(release: Release, on_tiles: Mapping[int, set[int]]) -> Iterator[LabelTable]:
+def label_tables(release: Release, pairs: Pairs) -> Iterator[LabelTable]:
     """Every label of a release, by label id, some thousands at a time.
 
     Args:
         release: The release.
-        on_tiles: Tile id to the revision ids on it: labels lie in the regions of these tiles, and in the splits of
-            those on which they count.
+        pairs: Which revisions are on which tiles: labels lie in the regions of these tiles, and in the splits of those
+            on which they count.
     """
-    regions, splits = _places(release, on_tiles)
+    regions, splits = _places(release, pairs)
     named = f"{release.campaign.name} {release.version}"
     safe, author = lru_cache(maxsize=4096)(safe_text), lru_cache(maxsize=4096)(pseudonym)
     with connection.cursor() as cursor:
@@ -88,8 +88,8 @@ def label_tables(release: Release, on_tiles: Mapping[int, set[int]]) -> Iterator
                 [safe(name) for name in classes],
                 areas.round(2).tolist(),
                 perimeters.round(2).tolist(),
-                [safe(", ".join(sorted(regions.get(revision, ())))) for revision in revisions],
-                [", ".join(sorted(splits.get(revision, ()))) for revision in revisions],
+                [safe(regions.get(revision, "")) for revision in revisions],
+                [splits.get(revision, "") for revision in revisions],
                 [author(name) for name in authors],
                 created,
                 [safe(f"import of {name}" if name else "Label Studio") for name in files],
@@ -98,18 +98,29 @@ def label_tables(release: Release, on_tiles: Mapping[int, set[int]]) -> Iterator
             yield LabelTable(shapes, dict(zip(FIELDS, values, strict=True)))
 
 
-def _places(release: Release, on_tiles: Mapping[int, set[int]]) -> tuple[dict[int, set[str]], dict[int, set[str]]]:
+def _places(release: Release, pairs: Pairs) -> tuple[dict[int, str], dict[int, str]]:
     """Revision id to the names of the regions, and to the splits, of the tiles it lies on."""
+    rows = release.release_tiles.order_by("tile_id").values_list("tile_id", "tile__region__name", "split")
+    if not rows or not len(pairs.tiles):
+        return {}, {}
+    tiles, regions, splits = map(np.array, zip(*rows, strict=True))
+    place = np.searchsorted(tiles, pairs.tiles)
     ignored = _ignored(release)
-    rows = release.release_tiles.values_list("tile_id", "tile__region__name", "split")
-    regions: dict[int, set[str]] = {}
-    splits: dict[int, set[str]] = {}
-    for tile, region, split in rows:
-        for revision in on_tiles.get(tile, ()):
-            regions.setdefault(revision, set()).add(region)
-            if (tile, revision) not in ignored:
-                splits.setdefault(revision, set()).add(split)
-    return regions, splits
+    counts = np.fromiter(
+        (pair not in ignored for pair in zip(pairs.tiles.tolist(), pairs.revisions.tolist(), strict=True)),
+        dtype=bool,
+        count=len(place),
+    )
+    return _joined(pairs.revisions, regions[place]), _joined(pairs.revisions[counts], splits[place[counts]])
+
+
+def _joined(owners: NDArray[np.int64], names: NDArray[np.str_]) -> dict[int, str]:
+    """The different names [N] of each owner [N], sorted, with commas between."""
+    known, number = np.unique(names, return_inverse=True)
+    found: dict[int, str] = {}
+    for owner, name in np.unique(np.column_stack([owners, number]), axis=0).tolist():
+        found[owner] = f"{found[owner]}, {known[name]}" if owner in found else str(known[name])
+    return found
 
 
 def _ignored(release: Release) -> set[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """A release's tiles: where people looked, and so where there is nothing if no label says otherwise."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from shapely.geometry import mapping
 
 from thawloop.catalog.geometry import as_multipolygon, transformer
 from thawloop.releases.exports.features import safe_text
-from thawloop.releases.membership import frozen_members, frozen_revisions_on
+from thawloop.releases.membership import Pairs, frozen_pairs
 from thawloop.releases.models import Release
 
 LAYER = "tiles"
@@ -28,10 +28,8 @@ _TILES = """
 """
 
 
-def tile_table(
-    release: Release, on_tiles: Mapping[int, set[int]]
-) -> tuple[NDArray[np.object_], dict[str, Sequence[Any]]]:
-    """Every tile of a release, by key; `on_tiles`: tile id to the revision ids on it.
+def tile_table(release: Release, pairs: Pairs) -> tuple[NDArray[np.object_], dict[str, Sequence[Any]]]:
+    """Every tile of a release, by key; `pairs`: which revisions are on which tiles.
 
     Returns:
         Outlines [N] in EPSG:4326, and N values of each of `FIELDS`; `labels` = 0 is a true negative.
@@ -41,7 +39,7 @@ def tile_table(
         rows = cursor.fetchall()
     tiles, keys, regions, splits, sources, wkb = zip(*rows, strict=True) if rows else ((),) * 6
     names = {name: safe_text(name) for name in set(regions)}
-    labels = [len(on_tiles.get(tile, ())) for tile in tiles]
+    labels = pairs.on_each(tiles)
     named = [f"{release.campaign.name} {release.version}"] * len(rows)
     values = (keys, [names[name] for name in regions], splits, labels, sources, named)
     shapes: NDArray[np.object_] = shapely.from_wkb(np.array([bytes(one) for one in wkb], dtype=object))
@@ -50,7 +48,7 @@ def tile_table(
 
 def write_tiles(release: Release, target: Path, dataset: Callable[[], Path]) -> None:
     """GeoJSON (RFC 7946) of the tiles, one per line."""
-    shapes, columns = tile_table(release, frozen_revisions_on(release, frozen_members(release).tiles))
+    shapes, columns = tile_table(release, frozen_pairs(release))
     with target.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
@@ -67,12 +65,12 @@ def write_tiles(release: Release, target: Path, dataset: Callable[[], Path]) -> 
         file.write("\n]}\n")
 
 
-def add_tile_layer(release: Release, target: Path, on_tiles: Mapping[int, set[int]]) -> None:
-    """Add the layer `tiles`, in the release's grid CRS, to a GeoPackage; `on_tiles` as for `tile_table`."""
+def add_tile_layer(release: Release, target: Path, pairs: Pairs) -> None:
+    """Add the layer `tiles`, in the release's grid CRS, to a GeoPackage; `pairs` as for `tile_table`."""
     import pyogrio.raw  # imported late: pyogrio brings pandas, two seconds that every process would pay
 
     srid = release.definition["grid"]["srid"]
-    shapes, columns = tile_table(release, on_tiles)
+    shapes, columns = tile_table(release, pairs)
     move = transformer(4326, srid).transform
     moved = shapely.transform(shapes, lambda xy: np.column_stack(move(xy[:, 0], xy[:, 1])))
     pyogrio.raw.write(

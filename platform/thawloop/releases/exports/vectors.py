@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from thawloop.catalog.geometry import as_multipolygon, transformer
 from thawloop.releases.exports.features import FIELDS, label_tables
 from thawloop.releases.exports.tiles import add_tile_layer
-from thawloop.releases.membership import frozen_members, frozen_revisions_on
+from thawloop.releases.membership import frozen_pairs
 from thawloop.releases.models import Release
 
 # 1e-7 degrees are a centimetre.
@@ -23,7 +23,7 @@ def write_geojson(release: Release, target: Path, dataset: Callable[[], Path]) -
     with target.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
-        for table in label_tables(release, _on_tiles(release)):
+        for table in label_tables(release, frozen_pairs(release)):
             turned = shapely.orient_polygons(table.shapes)
             rounded = shapely.to_geojson(shapely.transform(turned, lambda xy: xy.round(COORDINATE_DECIMALS)))
             for geometry, row in zip(rounded, table.rows(), strict=True):
@@ -41,8 +41,8 @@ def write_gpkg(release: Release, target: Path, dataset: Callable[[], Path]) -> N
     import pyogrio.raw  # imported late: pyogrio brings pandas, two seconds that every process would pay
 
     srid = release.definition["grid"]["srid"]
-    on_tiles = _on_tiles(release)
-    tables = list(label_tables(release, on_tiles))
+    pairs = frozen_pairs(release)
+    tables = list(label_tables(release, pairs))
     encoded = [shapely.to_wkb(_in_grid(table.shapes, srid)) for table in tables]
     pyogrio.raw.write(
         str(target),
@@ -59,11 +59,7 @@ def write_gpkg(release: Release, target: Path, dataset: Callable[[], Path]) -> N
         geometry_type="MultiPolygon",
         crs=f"EPSG:{srid}",
     )
-    add_tile_layer(release, target, on_tiles)
-
-
-def _on_tiles(release: Release) -> dict[int, set[int]]:
-    return frozen_revisions_on(release, frozen_members(release).tiles)
+    add_tile_layer(release, target, pairs)
 
 
 def _in_grid(shapes: NDArray[np.object_], srid: int) -> NDArray[np.object_]:
