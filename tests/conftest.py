@@ -52,13 +52,18 @@ def pytest_configure(config: pytest.Config) -> None:
     django.setup()
 
 
-LONG = ("e2e", "local", "training", "demo", "chaos", "detector")
+# The first two begin together: only one of them waits for Label Studio's first start, and the other needs none.
+LONG = ("e2e/test_loop", "detector/comparison/test_compare", "local", "e2e", "training", "demo", "chaos", "detector")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first: with several processes the last one should not keep the others waiting."""
-    rank = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: rank.get(item.path.relative_to(REPOSITORY).parts[1], len(LONG)))
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(REPOSITORY / "tests").as_posix()
+        return next((place for place, start in enumerate(LONG) if path.startswith(start)), len(LONG))
+
+    items.sort(key=rank)
 
 
 def _make_stack() -> LocalStack:

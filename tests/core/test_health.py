@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 
 from thawloop.core import reconciler, selectors
@@ -122,4 +123,19 @@ def test_metrics_count_jobs_by_queue_and_state(client: Client) -> None:
     assert 'thawloop_jobs{queue="default",state="failed"} 1.0' in text
     assert 'thawloop_jobs{queue="raster",state="running"} 0.0' in text
     assert 'thawloop_oldest_queued_job_seconds{queue="gpu"}' in text
+    assert "django_http_requests_total_by_method_total" in text
+    assert "thawloop_database_up 1.0" in text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_metrics_of_requests_are_there_without_the_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection.close()
+    with monkeypatch.context() as without:
+        without.setitem(connection.settings_dict, "PORT", "1")
+        answer = client.get("/metrics", headers={"Host": "localhost"})
+    connection.close()
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "thawloop_database_up 0.0" in text
+    assert "thawloop_jobs" not in text
     assert "django_http_requests_total_by_method_total" in text

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from django_prometheus.exports import ExportToDjangoView
@@ -19,17 +20,26 @@ _registry = CollectorRegistry()
 
 
 class JobCollector(Collector):
-    """Jobs by queue and state, and how long the oldest has waited."""
+    """Whether the database answers; jobs by queue and state, and how long the oldest has waited, if it does."""
 
     def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("thawloop_database_up", "1 if PostgreSQL answers, else 0.")
+        try:
+            counts, oldest = job_counts(), oldest_queued_seconds()
+        except (OperationalError, InterfaceError):
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield up
         jobs = GaugeMetricFamily("thawloop_jobs", "Jobs by queue and state.", labels=["queue", "state"])
-        for queue, state, count in job_counts():
+        for queue, state, count in counts:
             jobs.add_metric([queue, state], count)
         yield jobs
         waited = GaugeMetricFamily(
             "thawloop_oldest_queued_job_seconds", "How long the oldest queued job has waited.", labels=["queue"]
         )
-        for queue, seconds in oldest_queued_seconds().items():
+        for queue, seconds in oldest.items():
             waited.add_metric([queue], seconds)
         yield waited
 
