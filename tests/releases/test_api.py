@@ -76,11 +76,12 @@ def test_exports_are_downloaded(covered: Campaign) -> None:
     labels = annotator.get(f"/api/releases/{release.pk}/export/geojson/")
     assert labels.status_code == 200
     assert b"FeatureCollection" in b"".join(labels.streaming_content)
+    assert labels["Content-Disposition"] == 'attachment; filename="site-1.0.0.geojson"'
     assert annotator.get(f"/api/releases/{release.pk}/export/dataset/").status_code == 409
     materialise(release)
     archive = annotator.get(f"/api/releases/{release.pk}/export/dataset/")
     assert b"".join(archive.streaming_content).startswith(b"PK")
-    assert 'filename="site-1.0.0.zip"' in archive["Content-Disposition"]
+    assert archive["Content-Disposition"] == 'attachment; filename="site-1.0.0.zip"'
     assert annotator.get(f"/api/releases/{release.pk}/export/shp/").status_code == 400
     assert annotator.get(f"/api/releases/{release.pk}/verify/").json() == {"problems": []}
 

@@ -6,11 +6,17 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyogrio.raw
 import pytest
+import shapely
 from django.core.management import CommandError, call_command
 
 from labeling.models import Campaign, LabelImport
+from labeling.selectors import current_labels
 from tests.releases.site import Site
+from thawloop.catalog.geometry import geodesic_area, to_shapely
+from thawloop.releases.models import Release
 
 Write = Callable[..., Path]
 
@@ -31,10 +37,11 @@ def test_from_label_file_to_export(campaign: Campaign, site: Site, label_file: W
     assert not LabelImport.objects.exists()
     assert run(*command)["files"][0]["created"] == 2
 
-    release = run("release", "--campaign", "site", "--verify")
+    release = run("release", "--campaign", "site", "--notes", "For the paper.", "--verify")
     assert release["release"] == "site/1.0.0"
     assert release["tiles"] == {"train": 12, "val": 0, "test": 6}
     assert (Path(release["path"]) / "manifest.json").exists()
+    assert Release.objects.get().notes == "For the paper."
 
     out = tmp_path / "labels.gpkg"
     assert run("export", "site/1.0.0", "--format", "gpkg", "--out", str(out))["path"] == str(out)
@@ -42,6 +49,65 @@ def test_from_label_file_to_export(campaign: Campaign, site: Site, label_file: W
     with pytest.raises(CommandError, match="--force") as refusal:
         run("export", "latest", "--campaign", "site", "--format", "gpkg", "--out", str(out))
     assert refusal.value.returncode == 1
+    run("export", "latest", "--campaign", "site", "--format", "gpkg", "--out", str(out), "--force")
+
+
+@pytest.mark.parametrize(
+    ("options", "created", "held_back"),
+    [
+        ([], 3, 0),
+        (["--split", "train", "--split", "val"], 2, 1),
+        (["--region", "site-test", "--region", "site-val"], 2, 1),
+        (["--split", "train", "--split", "val", "--region", "site-val"], 1, 2),
+    ],
+)
+def test_points_become_circles_in_the_splits_and_regions_named(
+    db: None,
+    make_campaign: Callable[..., Campaign],
+    site: Site,
+    label_file: Write,
+    options: list[str],
+    created: int,
+    held_back: int,
+) -> None:
+    campaign = make_campaign(val=True)
+    path = str(label_file(*(site.square(col, 0).centroid for col in (0, 5, 8))))
+
+    (found,) = run("import_labels", path, "--campaign", "site", "--buffer-points", "30", *options)["files"]
+
+    assert (found["created"], found["held_back"]) == (created, held_back)
+    areas = [geodesic_area(to_shapely(label.geometry)) for label in current_labels(campaign)]
+    assert areas == pytest.approx([2827] * created, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--class", "lake"], "maps RTS, not `lake`"),
+        (["--class-field", "kind"], "class `bog` in field `kind` is unknown"),
+        (["--crs", "EPSG:99999999"], "`EPSG:99999999` cannot be used"),
+        (["--max-area", "0.0001"], "more than the 0.0001 km² allowed"),
+    ],
+)
+def test_what_an_import_is_told_is_minded(
+    campaign: Campaign, site: Site, data_root: Path, options: list[str], sentence: str
+) -> None:
+    path, kinds = data_root / "two.gpkg", [np.array(["bog"], dtype=object)]
+    for layer in ("old", "new"):
+        pyogrio.raw.write(
+            str(path),
+            geometry=shapely.to_wkb([site.square(0, 0)]),
+            field_data=kinds,
+            fields=["kind"],
+            layer=layer,
+            driver="GPKG",
+            geometry_type="Polygon",
+            crs="EPSG:4326",
+            append=path.exists(),
+        )
+
+    with pytest.raises(CommandError, match=sentence):
+        run("import_labels", str(path), "--campaign", "site", "--layer", "new", *options)
 
 
 def test_human_output_tells_the_counts(campaign: Campaign, site: Site, label_file: Write) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.releases.site import DATE_LINE, Site, annotate, tiles
 from thawloop.catalog.geometry import geodesic_area, project
 from thawloop.core.context import acting
 from thawloop.releases.errors import ExportRefused
+from thawloop.releases.exports.datasets import to_picture
 from thawloop.releases.exports.features import pseudonym, safe_text
 from thawloop.releases.models import Release
 from thawloop.releases.selectors import diff, find_release
@@ -82,7 +84,10 @@ def test_tiles_tell_where_there_is_nothing(release: Release, tmp_path: Path) -> 
         *[("test", 0, "import")] * 4, *[("test", 1, "import")] * 2, ("train", 1, "annotator"),
     ]  # fmt: skip
     assert all(shape(feature["geometry"]).is_valid for feature in content["features"])
-    _, _, wkb, _ = pyogrio.raw.read(export(release, "gpkg", tmp_path / "x.gpkg"), layer="tiles")
+    meta, _, wkb, columns = pyogrio.raw.read(export(release, "gpkg", tmp_path / "x.gpkg"), layer="tiles")
+    types = dict(zip(meta["fields"], meta["dtypes"], strict=True))
+    assert {name: np.dtype(types[name]).kind for name in ("tile", "labels")} == {"tile": "O", "labels": "i"}
+    assert sorted(dict(zip(meta["fields"], columns, strict=True))["labels"]) == [0] * 4 + [1] * 3
     assert {round(square.area) for square in shapely.from_wkb(wkb)} == {(64 * 3) ** 2}
 
 
@@ -99,6 +104,7 @@ def test_gpkg_is_in_the_grid_system(release: Release, tmp_path: Path) -> None:
         expected = project(shapely.from_wkb(bytes(held[label].geometry.wkb)), 4326, 3413)
         assert geometry.symmetric_difference(expected).area < 1e-3
     assert np.isfinite(rows["area_m2"]).all()
+    assert (rows["revision"].dtype.kind, rows["area_m2"].dtype.kind, set(rows["revision"])) == ("i", "f", {1})
 
 
 def test_labels_across_the_antimeridian_stay_whole(
@@ -164,6 +170,12 @@ def test_coco_is_an_ordinary_coco_set(release: Release, tmp_path: Path) -> None:
     with rasterio.open(materialise(release) / "chips" / "rgb" / chip_name) as chip:
         values = np.moveaxis(chip.read(), 0, -1)
     np.testing.assert_array_equal(pixels, np.nan_to_num(values).round())
+    assert (folder / "README.md").read_text().startswith("# site 1.0.0\n")
+
+
+def test_no_data_is_black_in_pictures_and_what_is_beyond_the_range_is_cut() -> None:
+    chip = np.array([[[np.nan, -np.inf, -1.0, 0.0, 1.0, 2.0, 9.0, np.inf]]])
+    assert np.asarray(to_picture(chip, [0.0, 2.0])).tolist() == [[0, 0, 0, 0, 128, 255, 255, 255]]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +195,12 @@ def test_export_that_cannot_be_is_refused(release: Release, tmp_path: Path, fmt:
         export(release, fmt, tmp_path / name)
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "there.geojson").read_text() == "precious"
+
+
+def test_an_export_is_made_beside_its_place(release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same file system, so that it can be moved there at once."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert export(release, "geojson", tmp_path / "x.geojson").is_file()
 
 
 def test_force_replaces_files_and_exports_but_no_other_folder(release: Release, tmp_path: Path) -> None:

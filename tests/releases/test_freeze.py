@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box
 
-from labeling.models import Campaign, CampaignRegion, Label, LabelRevision
-from tests.releases.site import PERIOD, Site, annotate, tiles
+from labeling.models import Campaign, CampaignModality, CampaignRegion, Label, LabelRevision
+from labeling.services.imports import withdraw_import
+from tests.releases.site import COL, PERIOD, ROW, Site, annotate, modality, tiles, write_raster
 from thawloop.catalog.models import Tile
-from thawloop.catalog.services import create_tiles, define_region, split_region
+from thawloop.catalog.services import create_tiles, define_modality, define_region, register_scene, split_region
 from thawloop.core.errors import Conflict
 from thawloop.core.models import AuditEntry
+from thawloop.releases.definition import define
 from thawloop.releases.errors import ReleaseRefused
 from thawloop.releases.models import Release
 from thawloop.releases.separation import NEAR
@@ -73,7 +76,59 @@ def test_versions_tell_new_sources_from_rows_from_edits(labelled: Campaign, site
     import_labels(labelled, label_file(site.square(3, 2), name="b.geojson"), coverage=site.block(3, 2, 1, 1))
     latest = freeze_release(labelled)
     assert latest.version == "2.0.0"
-    assert latest.parent.version == "1.1.0"
+    assert latest.parent.version == latest.definition["provenance"]["parent"] == "1.1.0"
+    assert Release.objects.get(version="1.0.0").definition["provenance"]["parent"] is None
+
+
+def test_sources_are_the_files_that_gave_a_label_or_cover_a_tile(
+    labelled: Campaign, site: Site, label_file: Write
+) -> None:
+    again, elsewhere = site.square(5, 0), site.square(3, 2)
+    taken_back = import_labels(labelled, label_file(again, name="taken-back.geojson"), coverage=site.block(2, 0, 1, 1))
+    withdraw_import(taken_back, reason="wrong")
+    import_labels(labelled, label_file(again, name="empty.geojson"), coverage=site.block(1, 0, 1, 1))
+    import_labels(labelled, label_file(elsewhere, name="unused.geojson"))
+    other = Campaign.objects.create(name="other", title="Other", grid=labelled.grid, **PERIOD)
+    other.classes.set(labelled.classes.all())
+    CampaignRegion.objects.create(campaign=other, region=tiles(labelled, "train")[0].region, split="train")
+    import_labels(other, label_file(elsewhere, name="other.geojson"), coverage="regions")
+
+    provenance = freeze_release(labelled).definition["provenance"]
+
+    assert [row["file"] for row in provenance["imports"]] == ["labels.geojson", "empty.geojson"]
+    files = [f"import:{row['checksum']}" for row in provenance["imports"]]
+    assert provenance["sources"] == ["annotations", *sorted(files)]
+
+
+def test_definition_names_what_is_learnt_from_and_the_scenes_it_is_read_from(
+    campaign: Campaign, data_root: Path
+) -> None:
+    rgb, dem = modality("rgb"), modality("dem")
+    far = Site(origin=(COL + 100, ROW))
+    for name, site, width, acquired in (
+        ("far", far, 2, date(2021, 7, 1)),
+        ("late", Site(), 3, date(2022, 7, 1)),
+        ("early", Site(), 4, date(2021, 6, 15)),
+    ):
+        write_raster(data_root / f"{name}.tif", 3, col=0, row=0, cols=width, rows=1, site=site)
+        register_scene(str(data_root / f"{name}.tif"), modality=rgb, acquired=acquired)
+    slope = define_modality("slope", bands=["slope"], range_min=0, range_max=90, derivation="slope", source=dem)
+    index = define_modality(
+        "index", bands=["i"], range_min=-1, range_max=1, derivation="expression", expression="rgb.red - rgb.green"
+    )
+    campaign.campaign_modalities.update(is_model_input=False)
+    for position, item in enumerate((index, slope), 2):
+        CampaignModality.objects.create(campaign=campaign, modality=item, position=position)
+
+    found = define(campaign)
+
+    assert [(item["name"], item["anchor"], item["derivation"]) for item in found["modalities"]] == [
+        ("rgb", True, ""),
+        ("index", False, "rgb.red - rgb.green"),
+        ("slope", False, "slope"),
+    ]
+    scenes = [(scene["modality"], scene["file"]) for scene in found["provenance"]["scenes"]]
+    assert scenes == [("dem", "dem.tif"), ("rgb", "early.tif"), ("rgb", "rgb.tif")]
 
 
 def test_edit_after_freezing_leaves_the_release_alone(labelled: Campaign) -> None:
@@ -205,17 +260,19 @@ def test_next_version(after: Members, version: str) -> None:
 def test_members_are_seen_at_one_moment(
     make_campaign: Callable[..., Campaign], site: Site, label_file: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An annotation submitted between the query for tiles and the one for labels is in neither."""
+    """What is submitted between the query for tiles and the one for labels is in neither."""
     from thawloop.releases import membership
 
     campaign = make_campaign()
     import_labels(campaign, label_file(site.square(0, 0), site.square(5, 0)), coverage=site.block(0, 0, 9, 3))
     original = membership._revisions_on
-    late = tiles(campaign, "train")[0]
+    late, redrawn, *_ = tiles(campaign, "train")
+    annotate(campaign, redrawn, TRIANGLE)
 
     def submitted_meanwhile() -> None:
         try:
             annotate(campaign, late, TRIANGLE, SMALLER)
+            annotate(campaign, redrawn, SMALLER, number=2)
         finally:
             connection.close()
 
@@ -231,7 +288,9 @@ def test_members_are_seen_at_one_moment(
     assert Label.objects.filter(tile=late).count() == 2
     assert release.release_tiles.get(tile=late).annotation is None
     assert not release.release_labels.filter(revision__label__tile=late).exists()
-    assert release.counts["labels"] == {"train": 1, "val": 0, "test": 1}
+    assert release.counts["labels"] == {"train": 2, "val": 0, "test": 1}
+    assert LabelRevision.objects.filter(label__tile=redrawn).count() == 2
+    assert release.release_labels.get(revision__label__tile=redrawn).revision.number == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -13,14 +13,16 @@ import shapely
 from pytest_django import DjangoAssertNumQueries, Settings
 from shapely.geometry import MultiPoint, MultiPolygon, Point, Polygon, box
 
-from labeling.models import Campaign, Label, LabelImport, LabelRevision, LandformClass
+from labeling.models import Campaign, CampaignRegion, Label, LabelImport, LabelRevision, LandformClass
 from labeling.selectors import current_labels, labelled_tiles
-from tests.releases.site import Site
+from tests.releases.site import PERIOD, Site
 from thawloop.catalog.errors import VectorFileRefused
-from thawloop.catalog.geometry import project, to_shapely
+from thawloop.catalog.geometry import geodesic_area, project, to_shapely
+from thawloop.catalog.services import define_region
 from thawloop.core.context import acting
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
+from thawloop.releases.plausibility import Plausibility
 from thawloop.releases.services import import_labels
 from thawloop.releases.study_area import StudyArea
 
@@ -42,6 +44,28 @@ def test_polygons_become_labels_with_their_attributes(campaign: Campaign, site: 
     assert to_shapely(second.geometry).equals_exact(shapely.MultiPolygon([site.square(1, 1)]), 1e-12)
     entry = AuditEntry.objects.get(action="labels.import")
     assert entry.after["created"] == 2
+
+
+def test_an_import_keeps_how_it_was_taken(campaign: Campaign, site: Site, label_file: Write) -> None:
+    plain = import_labels(campaign, label_file((site.square(0, 0), {"kind": "RTS"})))
+    told = import_labels(
+        campaign,
+        label_file((site.square(0, 0), {"kind": "RTS"})),
+        class_field="kind",
+        coverage=site.block(0, 0, 1, 1),
+        splits=["train", "test"],
+        regions=["site-train", "site-test"],
+    )
+
+    nothing = {"class_field": None, "splits": None, "regions": None}
+    assert plain.counts["options"] == nothing | {"class": "RTS", "coverage": "none"}
+    assert told.counts["options"] == {
+        "class": None,
+        "class_field": "kind",
+        "coverage": "geometry",
+        "splits": ["test", "train"],
+        "regions": ["site-test", "site-train"],
+    }
 
 
 def test_same_file_again_changes_nothing(campaign: Campaign, site: Site, label_file: Write) -> None:
@@ -137,6 +161,34 @@ def test_larger_landforms_may_be_allowed(campaign: Campaign, site: Site, label_f
         import_labels(campaign, label_file(site.square(0, 0), name="b.geojson"))
 
 
+def test_what_goes_around_the_south_pole_is_no_landform_either(
+    campaign: Campaign, site: Site, label_file: Write
+) -> None:
+    cap = Polygon([(-120, -85), (120, -85), (0, -85), (-120, -85)])
+
+    found = import_labels(campaign, label_file(site.square(0, 0), cap))
+
+    assert found.counts["refusals"] == [{"feature": "1", "reason": "goes around a pole: no landform does"}]
+
+
+def test_only_what_meets_the_regions_is_measured_by_them(campaign: Campaign, site: Site, label_file: Write) -> None:
+    wide = site.block(200, 0, 20, 20)
+
+    found = import_labels(campaign, label_file(site.square(0, 0), wide))
+
+    assert (found.counts["created"], found.counts["outside"], found.counts["refused"]) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("meridian", [-90, 0, 90])
+def test_regions_are_measured_whole_across_any_meridian(meridian: float, settings: Settings) -> None:
+    settings.THAWLOOP_MAX_LANDFORM_KM2 = 1e6
+    region = MultiPolygon([box(meridian - 0.5, 70, meridian + 0.5, 70.2)])
+
+    found = Plausibility.of(StudyArea(region, region, "here", False), None)
+
+    assert found.near_regions == pytest.approx(10 * geodesic_area(region) / 1e6, rel=0.01)
+
+
 def test_a_costly_feature_is_refused_by_name_and_the_rest_imported(
     campaign: Campaign, site: Site, label_file: Write, settings: Settings
 ) -> None:
@@ -176,6 +228,20 @@ def test_classes_come_from_a_field(campaign: Campaign, site: Site, label_file: W
     assert sorted(names) == ["RTS", "Thermokarst lake"]
 
 
+def test_of_several_classes_one_must_be_named(campaign: Campaign, site: Site, label_file: Write) -> None:
+    campaign.classes.add(LandformClass.objects.create(name="Lake"))
+    path = label_file(site.square(0, 0))
+
+    with pytest.raises(VectorFileRefused, match="maps Lake, RTS: say which one the file holds, or which field tells"):
+        import_labels(campaign, path)
+    import_labels(campaign, path, landform_class="lake")
+
+    assert current_labels(campaign).get().landform_class.name == "Lake"
+    campaign.classes.clear()
+    with pytest.raises(VectorFileRefused, match="maps no class yet"):
+        import_labels(campaign, path)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -207,6 +273,28 @@ def test_wrong_crs_is_refused_with_the_distance(campaign: Campaign, label_file: 
         import_labels(campaign, label_file(box(10, 50, 10.01, 50.01), name="none.geojson"))
 
 
+def test_a_file_of_another_place_is_said_to_lie_around_the_middle_of_all_its_polygons(
+    campaign: Campaign, label_file: Write
+) -> None:
+    path = label_file(box(11.98, 51.98, 12, 52), box(10, 50, 10.02, 50.02), box(11.5, 50.2, 11.51, 50.21))
+    with pytest.raises(VectorFileRefused, match=r"lies around 51\.00, 11\.00 \(latitude, longitude\), "):
+        import_labels(campaign, path)
+
+
+def test_regions_of_another_campaign_are_another_place(campaign: Campaign, site: Site, label_file: Write) -> None:
+    other = Campaign.objects.create(name="other", title="Other", grid=campaign.grid, **PERIOD)
+    other.classes.set(campaign.classes.all())
+    region = define_region("elsewhere", site.block(40, 0, 1, 1))
+    CampaignRegion.objects.create(campaign=other, region=region, split="train")
+    path = label_file(site.square(40, 0))
+
+    with pytest.raises(VectorFileRefused, match=r"None of labels.geojson's polygons meets a region"):
+        import_labels(campaign, path)
+    with pytest.raises(VectorFileRefused, match="no region `elsewhere`: it has site-test, site-train"):
+        import_labels(campaign, path, regions=["elsewhere"])
+    assert import_labels(other, path, regions=["elsewhere"]).counts["created"] == 1
+
+
 def test_swapped_coordinates_are_recognised(campaign: Campaign, site: Site, label_file: Write) -> None:
     # A campaign where swapping stays on the globe: 74 N, 60 W would; Banks Island's 122 W as a latitude is refused.
     square = site.square(0, 0)
@@ -220,6 +308,14 @@ def test_swapped_coordinates_that_stay_on_the_globe_are_recognised() -> None:
     sentence = area.elsewhere("x.kml", (70.2, -59.8, 70.4, -59.6))
     assert "km away" in sentence
     assert "latitude and longitude are probably swapped" in sentence
+
+
+@pytest.mark.parametrize(("west", "east"), [(70.2, 95), (-95, 70.4)])
+def test_what_would_lie_beyond_a_pole_if_it_were_swapped_is_not_swapped(west: float, east: float) -> None:
+    area = StudyArea(box(-60, 70, -59, 71), MultiPolygon([box(-60, 70, -59, 71)]), "greenland", False)
+    assert area.elsewhere("x.kml", (west, -59.8, east, -59.6)).endswith(
+        "name its coordinate system with --crs EPSG:CODE."
+    )
 
 
 def test_projected_coordinates_need_their_crs(campaign: Campaign, site: Site, data_root: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import rasterio
 from pycocotools.coco import COCO
 from pytest_django import Settings
+from shapely.geometry import box
 
 from labeling.models import Campaign
 from tests.releases.site import SIZE, Site, annotate, modality, tiles
@@ -23,6 +24,7 @@ from thawloop.core.errors import Refused
 from thawloop.core.jobs import run_inline
 from thawloop.core.services import enqueue
 from thawloop.core.storage import artifact
+from thawloop.releases.dataset.coco import TileLabel, annotation_of
 from thawloop.releases.errors import ReleaseRefused
 from thawloop.releases.models import Release
 from thawloop.releases.services import freeze_release, import_labels, materialise, verify
@@ -51,8 +53,8 @@ def coco(folder: Path, split: str) -> dict:
 
 
 def test_directory_follows_the_contract(release: Release) -> None:
-    heard: list[float] = []
-    folder = materialise(release, progress=lambda fraction, _: heard.append(fraction))
+    heard: dict[str, float] = {}
+    folder = materialise(release, progress=lambda fraction, message: heard.update({message: fraction}))
 
     assert folder == artifact("releases/site/1.0.0")
     assert {path.name for path in folder.iterdir()} == {
@@ -79,8 +81,10 @@ def test_directory_follows_the_contract(release: Release) -> None:
     assert len(list((folder / "chips" / "dem").iterdir())) == 2
     assert release.state == Release.State.READY
     assert release.manifest_checksum == hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-    assert heard == sorted(heard)
-    assert heard[-1] == 1.0
+    done = [f"{number} of 8 tiles" for number in range(1, 9)]
+    assert list(heard) == [*done, "annotations and manifest", "done"]
+    assert list(heard.values()) == sorted(heard.values())
+    assert heard["done"] == 1.0
     card = (folder / "README.md").read_text()
     assert "licence: CC0" in card
     assert "labels.geojson" in card
@@ -124,6 +128,14 @@ def test_annotations_are_in_tile_pixels(release: Release) -> None:
     assert (drawn["iscrowd"], drawn["ignore"], drawn["revision"], drawn["fraction"]) == (0, 0, 1, 1.0)
     sliver = next(row for row in coco(folder, "test")["annotations"] if row["area"] < 10)
     assert sliver["ignore"] == 1
+
+
+def test_the_smallest_fragment_is_kept_and_flagged() -> None:
+    row = annotation_of(TileLabel(box(-1, 10, 0.5, 11), 1, "a", 1, 13.5), size=SIZE)
+    assert row is not None
+    assert (row["area"], row["ignore"], row["iscrowd"]) == (0.5, 1, 0)
+    assert row["fraction"] == pytest.approx(1 / 3, abs=1e-6)
+    assert annotation_of(TileLabel(box(-1, 10, 0, 11), 1, "a", 1, 9.0), size=SIZE) is None
 
 
 def test_holes_become_run_lengths_that_pycocotools_reads(release: Release) -> None:
@@ -242,21 +254,38 @@ def test_verify_names_every_difference(release: Release) -> None:
     chip.write_bytes(content)
     (folder / "annotations" / "val.json").unlink()
     (folder / "extra.txt").write_text("")
+    (folder / "README.md").write_text("shorter")
 
     assert verify(release) == [
         "annotations/val.json is missing.",
         "extra.txt is not in the manifest.",
+        "README.md has another size than when the release was made.",
         f"chips/rgb/{chip.name} has other content than when the release was made.",
     ]
 
 
+def test_verify_tells_a_changed_manifest_and_files_that_are_gone(release: Release) -> None:
+    folder = materialise(release)
+    with (folder / "manifest.json").open("a") as file:
+        file.write("\n")
+    assert verify(release) == ["manifest.json was changed after the release was made."]
+    with pytest.raises(ReleaseRefused, match="would no longer have the same files"):
+        materialise(release)
+
+    folder.rename(folder.with_name("away"))
+
+    assert verify(release) == ["site 1.0.0's files are gone: write them again with `release --campaign site`."]
+
+
 def test_job_writes_the_files(release: Release) -> None:
+    heard: list[str] = []
     job = enqueue("thawloop.releases.jobs.materialise", key=f"materialise:{release.pk}", args={"release": release.pk})
 
-    job = run_inline(job.pk)
+    job = run_inline(job.pk, lambda _, message: heard.append(message))
 
     assert job.state == "succeeded", job.error
     assert job.result["manifest_checksum"] == Release.objects.get().manifest_checksum
+    assert "4 of 8 tiles" in heard
 
 
 def test_detector_accepts_the_directory(release: Release) -> None:

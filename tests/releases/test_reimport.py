@@ -19,11 +19,12 @@ from rest_framework.test import APIClient
 from shapely.geometry.base import BaseGeometry
 
 from labeling.errors import AlreadyWithdrawn, BadWithdrawal
-from labeling.models import Campaign, Label, LabelImport, LabelRevision, LandformClass
+from labeling.models import Campaign, CampaignRegion, Label, LabelImport, LabelRevision, LandformClass
 from labeling.selectors import current_labels, labelled_tiles
 from labeling.services.imports import withdraw_import
 from tests.releases.site import Site
 from thawloop.catalog.geometry import project, to_shapely
+from thawloop.catalog.services import define_region
 from thawloop.core.context import acting
 from thawloop.core.models import AuditEntry
 from thawloop.releases.services import import_labels, label_import
@@ -141,15 +142,36 @@ def test_coverage_may_be_said_later(campaign: Campaign, site: Site, label_file: 
     assert labelled_tiles(campaign).count() == 18
 
 
+def test_another_coverage_and_another_area_are_other_imports(campaign: Campaign, site: Site, label_file: Write) -> None:
+    path = label_file(site.square(0, 0), site.square(4, 0))
+    whole = import_labels(campaign, path)
+    import_labels(campaign, path, coverage=site.block(0, 0, 1, 1))
+    import_labels(campaign, path, coverage=site.block(0, 0, 2, 1))
+    assert labelled_tiles(campaign).count() == 2
+    part = import_labels(campaign, path, splits=["train"])
+    region = define_region("site-between", site.block(4, 0, 1, 3))
+    CampaignRegion.objects.create(campaign=campaign, region=region, split="train")
+
+    grown = import_labels(campaign, path, splits=["train"])
+
+    assert not grown.already_there
+    assert (part.counts["held_back"], grown.counts["held_back"]) == (1, 0)
+    assert import_labels(campaign, path) == whole  # which is the same, whatever regions there are
+
+
 def test_imports_of_older_versions_are_known_by_file_and_options(
     campaign: Campaign, site: Site, label_file: Write
 ) -> None:
-    path = label_file(site.square(0, 0))
+    path = label_file(site.square(0, 0), site.square(1, 0))
     old = import_labels(campaign, path)
     LabelImport.objects.update(fingerprint="")
 
     assert import_labels(campaign, path) == old
     assert import_labels(campaign, path, coverage="regions") != old
+    assert import_labels(campaign, path, splits=["train"]) != old
+    assert import_labels(campaign, path, regions=["site-train"]) != old
+    assert import_labels(campaign, path, landform_class="RTS") == old
+    assert import_labels(campaign, label_file(site.square(1, 0), name="a-part-of-it.geojson")) != old
 
 
 def test_a_withdrawn_import_counts_no_longer_and_may_come_again(

@@ -15,7 +15,6 @@ from django.urls import get_script_prefix, reverse
 from django.utils.crypto import constant_time_compare, salted_hmac
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy.ndimage import distance_transform_edt
 
 from thawloop.catalog.chips import ChipReader
 from thawloop.catalog.colormaps import colormap
@@ -148,6 +147,8 @@ def _filled(array: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.
     """Missing pixels take the nearest value, so that enlarging blends no foreign colour into the rim."""
     if valid.all():
         return array
+    from scipy.ndimage import distance_transform_edt  # imported late: half a second that every process would pay
+
     rows, columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
     return array[:, rows, columns]
 

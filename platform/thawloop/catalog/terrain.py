@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from thawloop.catalog.models import Modality
 
@@ -113,6 +112,8 @@ def relative_elevation(elevation: Array, radius_x: int, radius_y: int) -> Array:
     if not known.any():
         return np.full_like(elevation, np.nan)
     # Centred first: the mean of values of thousands of metres would lose centimetres in running sums.
+    from scipy.ndimage import uniform_filter  # imported late: half a second that every process would pay
+
     base = float(np.mean(elevation[known], dtype=np.float64))
     filled = np.where(known, elevation - base, 0.0).astype(np.float64)
     size = (2 * radius_y + 1, 2 * radius_x + 1)
