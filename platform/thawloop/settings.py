@@ -25,6 +25,7 @@ THAWLOOP_DATA_ROOTS = env.list("THAWLOOP_DATA_ROOTS", default=[str(VAR_DIR / "da
 # Tile pictures that were drawn before, and how many megabytes of them are kept (0: none).
 THAWLOOP_PICTURE_CACHE = str(VAR_DIR / "pictures")
 THAWLOOP_PICTURE_CACHE_MB = env.int("THAWLOOP_PICTURE_CACHE_MB", 1024)
+THAWLOOP_RASTER_CACHE_MB = env.int("THAWLOOP_RASTER_CACHE_MB", 512)
 THAWLOOP_MAX_RASTER_PIXELS = env.int("THAWLOOP_MAX_RASTER_PIXELS", 40_000_000_000)
 THAWLOOP_MAX_VECTOR_BYTES = env.int("THAWLOOP_MAX_VECTOR_BYTES", 512 * 1024 * 1024)
 # What a vector file may cost: memory of the process that reads it, seconds for a feature (of processor) and in all.

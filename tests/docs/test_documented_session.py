@@ -1,9 +1,10 @@
-"""Every management command in the documentation, carried out as a process, in the order in which a lead comes to it,
-against all that `manage.py serve` starts."""
+"""Every command of ours in the documentation, carried out as a process, in the order in which one comes to it: those of
+the platform against all that `manage.py serve` starts."""
 
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.docs.test_documented_commands import MANAGE, REPOSITORY, arguments
+from tests.docs.test_documented_commands import DETECTOR, MANAGE, REPOSITORY, arguments
 from thawloop.demo.generated import CAMPAIGN_FILE
 from thawloop.demo.scenes import SceneSize, generate
 
@@ -102,6 +103,19 @@ GO_ON = {"reconciler", "worker"}
 """Those that run until they are told to end."""
 REAL = {"dataset examples/crowns.toml --out crowns", "dataset examples/glacier.toml --out glacier"}
 """Of real scenes, which not everybody has."""
+# The same for the detector; what stands behind `+` makes it short.
+DETECTOR_STORY = """
+check DIR
+check DIR --repair OUT
+import-dataset SOURCE --out DIR2
+stages --help
+stages   --dataset DIR --out runs/a + --iterations 1 --pretrain-iterations 1
+evaluate --dataset DIR --checkpoint runs/a/finetune/checkpoint
+train --dataset crowns --out crowns-detector + --iterations 1
+predict --checkpoint C --chip rgb=a.tif --chip dem=b.tif --gpkg out.gpkg
+compare  --dataset DIR --out runs/table + --iterations 1 --pretrain-iterations 1 --fusions conv --seeds 0
+compare --dataset DIR --out runs/table --seeds 0 1 2 --jobs 2 + --iterations 1 --pretrain-iterations 1 --fusions conv
+"""
 
 
 def manage(folder: Path, *words: str, **environment: str) -> "subprocess.Popen[str]":
@@ -179,6 +193,44 @@ def test_every_documented_management_command_does_its_work(
         assert (folder / name).stat().st_size > 0
     documented = {text for _, text in MANAGE if len(shlex.split(text)) > 1}
     assert documented - done - REAL == set()
+
+
+def test_every_documented_command_of_the_detector_does_its_work(tmp_path: Path) -> None:
+    size = ["--train", "4", "--val", "2", "--test", "2"]
+    carried_out(tmp_path, ["generate_dataset", "--out", "data", *size], {})
+    (tmp_path / "crowns").symlink_to("data")
+    shutil.copytree(tmp_path / "data/annotations", tmp_path / "labelled")
+    shutil.copytree(tmp_path / "data/chips/rgb", tmp_path / "labelled/images")
+    chip = next((tmp_path / "data/chips/rgb").iterdir()).name
+    for name, modality in (("a.tif", "rgb"), ("b.tif", "relative_elevation")):
+        shutil.copy(tmp_path / "data/chips" / modality / chip, tmp_path / name)
+    meant = {
+        "DIR": "data",
+        "OUT": "mended",
+        "SOURCE": "labelled",
+        "DIR2": "imported",
+        "C": "runs/a/finetune/checkpoint",
+    }
+    done = set()
+    for line in DETECTOR_STORY.strip().splitlines():
+        text, _, short = line.partition(" + ")
+        words = [meant.get(word, word).replace("dem=", "relative_elevation=") for word in arguments(text)]
+        words += arguments(short)
+        ended = subprocess.run(
+            [sys.executable, "-m", "ml_backend.detector", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, (words, ended.stdout[-3000:], ended.stderr[-3000:])
+        assert "Traceback" not in ended.stderr, (words, ended.stderr[-3000:])
+        done.add(text.replace("DIR2", "DIR"))
+    for name in ("out.gpkg", "runs/table/comparison.md", "crowns-detector/checkpoint/card.json"):
+        assert (tmp_path / name).stat().st_size > 0
+    documented = {text for _, text in DETECTOR if len(shlex.split(text)) > 1 and "..." not in text}
+    assert documented - done == set()
 
 
 @pytest.mark.parametrize("text", sorted(REAL))

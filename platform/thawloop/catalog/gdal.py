@@ -25,8 +25,6 @@ SETTINGS: dict[str, Any] = {
     "GDAL_VRT_ENABLE_PYTHON": "NO",
     "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO",
     "VRT_SHARED_SOURCE": 0,
-    # In bytes: GDAL itself takes small numbers for megabytes, rasterio hands them on as bytes, and nothing is kept.
-    "GDAL_CACHEMAX": 256 * 1024 * 1024,
     "GDAL_MAX_DATASET_POOL_SIZE": 100,
     "GDAL_PAM_ENABLED": "YES",
     "GTIFF_IGNORE_READ_ERRORS": "NO",
@@ -57,7 +55,9 @@ FORMATS = "GeoTIFF, Cloud Optimized GeoTIFF, JPEG 2000, VRT, PNG and JPEG"
 def gdal_environment() -> Iterator[None]:
     """Apply the settings to every GDAL call of the block (and of this thread)."""
     s3 = any(root.startswith("s3://") for root in settings.THAWLOOP_DATA_ROOTS)
-    with rasterio.Env(**(_s3_settings() if s3 else SETTINGS)):
+    # In bytes: GDAL itself takes small numbers for megabytes, rasterio hands them on as bytes, and nothing is kept.
+    cache = {"GDAL_CACHEMAX": settings.THAWLOOP_RASTER_CACHE_MB * 1024 * 1024}
+    with rasterio.Env(**(_s3_settings() if s3 else SETTINGS), **cache):
         yield
 
 
