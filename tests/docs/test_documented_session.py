@@ -227,7 +227,7 @@ def test_every_documented_command_of_the_detector_does_its_work(tmp_path: Path) 
         assert ended.returncode == 0, (words, ended.stdout[-3000:], ended.stderr[-3000:])
         assert "Traceback" not in ended.stderr, (words, ended.stderr[-3000:])
         done.add(text.replace("DIR2", "DIR"))
-    for name in ("out.gpkg", "runs/table/comparison.md", "crowns-detector/checkpoint/card.json"):
+    for name in ("out.gpkg", "runs/table/comparison.md", "crowns-detector/checkpoint/model.json"):
         assert (tmp_path / name).stat().st_size > 0
     documented = {text for _, text in DETECTOR if len(shlex.split(text)) > 1 and "..." not in text}
     assert documented - done == set()

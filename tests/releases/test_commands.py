@@ -124,6 +124,21 @@ def test_human_output_tells_the_counts(campaign: Campaign, site: Site, label_fil
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["import_labels", "x.geojson"], "the following arguments are required: --campaign"),
+        (["import_labels", "x.geojson", "--campaign", "site", "--split", "tset"], "invalid choice: 'tset'"),
+        (["release"], "the following arguments are required: --campaign"),
+        (["export", "site/1.0.0", "--out", "x.gpkg"], "the following arguments are required: --format"),
+        (["export", "site/1.0.0", "--format", "gpkg"], "the following arguments are required: --out"),
+    ],
+)
+def test_usage_errors_name_the_option(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(CommandError, match=f"Error: .*{sentence}"):
+        run(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
         (["import_labels", "missing.geojson", "--campaign", "site"], "missing.geojson"),
         (["import_labels", "x.geojson", "--campaign", "nowhere"], "no campaign 'nowhere': choose one of site"),
         (["release", "--campaign", "site"], "no labelled tile in its train regions"),

@@ -208,6 +208,8 @@ def test_force_replaces_files_and_exports_but_no_other_folder(release: Release, 
     assert export(release, "geojson", tmp_path / "x.geojson", force=True).read_text() != "old"
     export(release, "coco", tmp_path / "coco")
     export(release, "coco", tmp_path / "coco", force=True)
+    (tmp_path / "file").write_text("old")
+    assert (export(release, "coco", tmp_path / "file", force=True) / "annotations").is_dir()
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.txt").write_text("precious")

@@ -84,7 +84,9 @@ def test_sources_are_the_files_that_gave_a_label_or_cover_a_tile(
     labelled: Campaign, site: Site, label_file: Write
 ) -> None:
     again, elsewhere = site.square(5, 0), site.square(3, 2)
-    taken_back = import_labels(labelled, label_file(again, name="taken-back.geojson"), coverage=site.block(2, 0, 1, 1))
+    taken_back = import_labels(
+        labelled, label_file((again, {"n": 1}), name="taken-back.geojson"), coverage=site.block(2, 0, 1, 1)
+    )
     withdraw_import(taken_back, reason="wrong")
     import_labels(labelled, label_file(again, name="empty.geojson"), coverage=site.block(1, 0, 1, 1))
     import_labels(labelled, label_file(elsewhere, name="unused.geojson"))
@@ -116,7 +118,7 @@ def test_definition_names_what_is_learnt_from_and_the_scenes_it_is_read_from(
     index = define_modality(
         "index", bands=["i"], range_min=-1, range_max=1, derivation="expression", expression="rgb.red - rgb.green"
     )
-    campaign.campaign_modalities.update(is_model_input=False)
+    campaign.campaign_modalities.update(is_model_input=False, position=9)
     for position, item in enumerate((index, slope), 2):
         CampaignModality.objects.create(campaign=campaign, modality=item, position=position)
 

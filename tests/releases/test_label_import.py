@@ -395,6 +395,14 @@ def test_several_layers_must_be_chosen_from(campaign: Campaign, site: Site, data
     assert import_labels(campaign, path, layer="new").counts["created"] == 1
 
 
+def test_a_layer_that_is_not_there_is_refused_in_a_file_of_one_layer_too(
+    campaign: Campaign, site: Site, label_file: Write
+) -> None:
+    with pytest.raises(VectorFileRefused, match="has one layer, which is not called `newest`: leave the layer out"):
+        import_labels(campaign, label_file(site.square(0, 0)), layer="newest")
+    assert import_labels(campaign, label_file(site.square(0, 0)), layer="labels").counts["created"] == 1
+
+
 def test_coverage_may_be_a_geometry(campaign: Campaign, site: Site, label_file: Write) -> None:
     import_labels(campaign, label_file(site.square(0, 0)), coverage=site.block(0, 0, 1, 2))
 

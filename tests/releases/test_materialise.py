@@ -25,6 +25,7 @@ from thawloop.core.jobs import run_inline
 from thawloop.core.services import enqueue
 from thawloop.core.storage import artifact
 from thawloop.releases.dataset.coco import TileLabel, annotation_of
+from thawloop.releases.dataset.statistics import BandStatistics
 from thawloop.releases.errors import ReleaseRefused
 from thawloop.releases.models import Release
 from thawloop.releases.services import freeze_release, import_labels, materialise, verify
@@ -117,6 +118,13 @@ def test_statistics_are_those_of_the_valid_train_pixels(release: Release) -> Non
     np.testing.assert_allclose(rgb["std"], np.nanstd(pixels, axis=1), rtol=1e-6)
 
 
+def test_statistics_of_a_band_without_pixels_and_of_a_constant_one_follow_from_its_range() -> None:
+    found = BandStatistics(1)
+    assert found.summary(-1.0, 2.0) == ([0.5], [pytest.approx(3 / 12**0.5)])  # as if every value were as likely
+    found.add(np.full((1, 2, 2), 0.25, np.float32), np.ones((2, 2), bool))
+    assert found.summary(-1.0, 2.0) == ([0.25], [pytest.approx(3e-6)])
+
+
 def test_annotations_are_in_tile_pixels(release: Release) -> None:
     folder = materialise(release)
 
@@ -136,6 +144,9 @@ def test_the_smallest_fragment_is_kept_and_flagged() -> None:
     assert (row["area"], row["ignore"], row["iscrowd"]) == (0.5, 1, 0)
     assert row["fraction"] == pytest.approx(1 / 3, abs=1e-6)
     assert annotation_of(TileLabel(box(-1, 10, 0, 11), 1, "a", 1, 9.0), size=SIZE) is None
+    whole = annotation_of(TileLabel(box(10.0004, 10.0004, 11.0006, 11.0006), 1, "a", 1, 9.0), size=SIZE)
+    assert whole is not None
+    assert whole["fraction"] == 1.0  # although rounding made it larger
 
 
 def test_holes_become_run_lengths_that_pycocotools_reads(release: Release) -> None:

@@ -148,10 +148,12 @@ def _choose_layer(file: Path, name: str, layer: str | None) -> str:
     layers = [str(row[0]) for row in pyogrio.list_layers(file)]
     if not layers:
         raise VectorFileRefused(f"{name} has no layer: nothing to import.")
-    if len(layers) == 1:
-        return layers[0]
     if layer in layers:
         return layer
+    if len(layers) == 1:
+        if layer and layer != Path(name).stem:  # what formats without named layers call theirs
+            raise VectorFileRefused(f"{name} has one layer, which is not called `{layer}`: leave the layer out.")
+        return layers[0]
     known = ", ".join(layers[:12])
     if layer:
         raise VectorFileRefused(f"{name} has no layer `{layer}`: it has {known}.")
