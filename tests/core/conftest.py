@@ -5,8 +5,10 @@ Imports that need Django's settings are inside the fixtures: this file is read b
 
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -20,19 +22,52 @@ PROBE = "thawloop.probe"
 
 
 @pytest.fixture
-def job_of(monkeypatch: pytest.MonkeyPatch) -> "Callable[..., Job]":
-    """`job_of(function, **enqueue arguments)`: a queued job that will call this very function."""
+def job_of(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Callable[..., Job]]":
+    """`job_of(function, **enqueue arguments)`: a queued job that will call this very function.
+
+    Other jobs stand beside it in every state, and what is done to it must not touch them.
+    """
+    from thawloop.core.models import Job
     from thawloop.core.services import enqueue
 
     module = types.ModuleType(PROBE)
     monkeypatch.setitem(sys.modules, PROBE, module)
+    before: list[dict[str, Any]] = []
+
+    def others() -> list[dict[str, Any]]:
+        return list(Job.objects.filter(key__startswith="another-").order_by("key").values())
 
     def make(function: Callable[..., Any], **options: Any) -> "Job":
+        if not before:
+            _other_jobs()
+            before.extend(others())
         setattr(module, function.__name__, function)
         options.setdefault("key", function.__name__)
         return enqueue(f"{PROBE}.{function.__name__}", **options)
 
-    return make
+    yield make
+    if before:
+        assert others() == before
+
+
+def _other_jobs() -> None:
+    """A job in each state, of which none is due."""
+    from django.utils.timezone import now
+
+    from thawloop.core.models import Job
+
+    later = now() + timedelta(days=1)
+    for state in Job.State.values:
+        running = state == Job.State.RUNNING
+        Job.objects.create(
+            function=f"{PROBE}.another",
+            key=f"another-{state}",
+            state=state,
+            not_before=later if state == Job.State.QUEUED else None,
+            lease_token=uuid4() if running else None,
+            lease_until=later if running else None,
+            error="" if running else "as it was",
+        )
 
 
 @pytest.fixture

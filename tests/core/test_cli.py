@@ -147,7 +147,7 @@ class TestFollowing:
     def test_detached_returns_at_once(self, job_of) -> None:
         job = job_of(work)
         assert "state: queued" in result(lambda command: {"state": command.follow(job, detach=True).state})
-        assert Job.objects.get().state == "queued"
+        assert Job.objects.get(pk=job.pk).state == "queued"
 
 
 def work(job) -> dict:

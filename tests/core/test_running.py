@@ -256,7 +256,7 @@ def test_only_the_holder_of_the_lease_can_write(job_of: JobOf) -> None:
     job = job_of(work)
     first = claim(job.pk, 1)
     assert claim(job.pk, 1) is None
-    Job.objects.update(lease_until=Now() - timedelta(seconds=1))
+    Job.objects.filter(pk=job.pk).update(lease_until=Now() - timedelta(seconds=1))
     assert "queued again" in reconcile_jobs()[0]
     second = claim(job.pk, 2)
     assert renew(first, 0.9, "late") is None
@@ -277,7 +277,7 @@ def test_a_job_whose_workers_keep_dying_is_given_up(job_of: JobOf) -> None:
     job = job_of(work, max_attempts=2)
     for attempt in (1, 2):
         assert claim(job.pk, attempt)
-        Job.objects.update(lease_until=Now() - timedelta(seconds=1))
+        Job.objects.filter(pk=job.pk).update(lease_until=Now() - timedelta(seconds=1))
         reconcile_jobs()
     job.refresh_from_db()
     assert job.state == Job.State.FAILED
@@ -292,7 +292,7 @@ def test_a_cancelled_job_whose_worker_died_is_cancelled_not_repeated(job_of: Job
     job = job_of(work)
     claim(job.pk, 1)
     cancel_job(job)
-    Job.objects.update(lease_until=Now() - timedelta(seconds=1))
+    Job.objects.filter(pk=job.pk).update(lease_until=Now() - timedelta(seconds=1))
     reconcile_jobs()
     job.refresh_from_db()
     assert job.state == Job.State.CANCELLED
