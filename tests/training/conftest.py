@@ -1,6 +1,6 @@
 """A labelled campaign that can be retrained, and ways to make models and drive jobs (see `tests.training.world`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,17 @@ def data_root(tmp_path: Path, settings: Settings) -> Path:
     settings.THAWLOOP_DEVICE = "cpu"
     settings.THAWLOOP_TORCH_THREADS = 1
     return root
+
+
+@pytest.fixture
+def neighbour(db: None) -> "Iterator[Campaign]":
+    """Another campaign in the same database, made first: whatever a test does to its own one leaves it as it was."""
+    from tests.training.world import as_stored, make_neighbour
+
+    rows = make_neighbour()
+    before = as_stored(rows)
+    yield rows[0]
+    assert as_stored(rows) == before
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from thawloop.training.services import cancel_retraining, promote, settle_anchor
 if TYPE_CHECKING:
     from labeling.models import Campaign
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("neighbour")]
 
 
 @pytest.fixture
@@ -167,6 +167,15 @@ def test_where_nothing_can_be_measured_a_champion_is_continued_on_its_own_anchor
     promote(make_model(bare), reason="x")
     configure(bare, anchor="best")
     assert outlook(bare).stages[1].endswith("starting from the champion site-v1.")
+
+
+def test_where_nothing_can_be_measured_another_model_begins_on_what_people_draw_on(bare: "Campaign") -> None:
+    assert "anchor" not in outlook(bare).stages[3]
+    configure(bare, anchor="dem")
+    promote(make_model(bare), reason="x")
+    configure(bare, anchor="best", size="tiny")
+    assert outlook(bare).stages[3].startswith("Train tiny on rgb + dem")
+    assert "champion" not in outlook(bare).stages[3]
 
 
 def test_a_champion_whose_anchor_was_not_chosen_is_left_for_one_that_is(campaign: "Campaign") -> None:

@@ -1,5 +1,6 @@
 """The command line: results for people and machines, refusals as one sentence with exit code 1."""
 
+import getpass
 import json
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -7,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from labeling.models import AnnotationTask
+from tests.releases.site import annotate, tiles
 from tests.training.world import make_model, policy
 from thawloop.core.models import Job
-from thawloop.training.models import Promotion, Retraining
+from thawloop.releases.models import Release
+from thawloop.releases.services import freeze_release
+from thawloop.training.models import ModelVersion, Retraining, TrainingRun
 from thawloop.training.selectors import champion
-from thawloop.training.services import promote
+from thawloop.training.services import promote, record_evaluation
 
 if TYPE_CHECKING:
     from labeling.models import Campaign
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 
 
 def run(*arguments: str) -> Any:
@@ -40,15 +43,39 @@ def test_dry_run_tells_and_changes_nothing(labelled: "Campaign") -> None:
     assert told["can_start"]
     assert told["tiles"] == {"train": 12, "val": 0, "test": 6}
     assert told["stages"][0].startswith("Freeze the labels")
-    assert not Retraining.objects.exists()
+    assert not labelled.retrainings.exists()
     assert not Job.objects.exists()
 
 
 def test_detached_retrain_starts_and_returns(labelled: "Campaign") -> None:
     told = run("retrain", "--campaign", "site", "--detach", "--reason", "because")
     assert (told["retraining"], told["state"]) == (1, "releasing")
-    assert Retraining.objects.get().reason == "because"
+    assert labelled.retrainings.get().reason == "because"
     assert "Retraining 1 of `site` is running" in refusal("retrain", "--campaign", "site", "--detach")
+
+
+def test_a_retraining_without_a_reason_says_who_asked(labelled: "Campaign") -> None:
+    run("retrain", "--campaign", "site", "--detach")
+    assert labelled.retrainings.get().reason == f"asked for by {getpass.getuser()} on the command line"
+
+
+def test_retrain_tells_how_its_model_did_on_the_test_tiles_of_its_own_release(labelled: "Campaign") -> None:
+    earlier = freeze_release(labelled)
+    annotate(labelled, tiles(labelled, "train")[0])
+    own = freeze_release(labelled)
+    promote(make_model(labelled, 7, release=own, ap50=0.6), reason="x", request_predictions_now=False)
+    retraining = Retraining.objects.create(
+        campaign=labelled, number=8, reason="x", state="failed", error="The disk is full.", release=own
+    )
+    version = make_model(labelled, 8, release=own)
+    ModelVersion.objects.filter(pk=version.pk).update(retraining=retraining)
+    TrainingRun.objects.create(retraining=retraining, stage="finetune", config={}, seed=1, path=version.path)
+    for release, split, ap50 in ((earlier, "test", 0.9), (own, "val", 0.8), (own, "test", 0.5)):
+        record_evaluation(version, release, {"ap": ap50, "ap50": ap50, "ap30": ap50}, split=split)
+    Release.objects.filter(pk=own.pk).update(state="ready", path="releases/x", manifest_checksum="x")
+    told = run("retrain", "--campaign", "site", "--retry")
+    assert (told["model_version"], told["ap50"], told["promoted"]) == ("site-v8", 0.5, False)
+    assert told["release"] == own.version
 
 
 @pytest.mark.parametrize(
@@ -75,7 +102,7 @@ def test_refusals_are_one_sentence(campaign: "Campaign", arguments: tuple[str, .
 def test_acquire_inline_gives_the_batch(campaign: "Campaign") -> None:
     told = run("acquire", "--campaign", "site", "--count", "3", "--inline")
     assert (told["batch"], told["tiles"], told["state"]) == (1, 3, "succeeded")
-    assert AnnotationTask.objects.count() == 3
+    assert campaign.tasks.count() == 3
 
 
 def test_promote_and_rollback(campaign: "Campaign") -> None:
@@ -88,7 +115,7 @@ def test_promote_and_rollback(campaign: "Campaign") -> None:
     }
     assert run("rollback", "--campaign", "site", "--reason", "worse")["champion"] == first.name
     assert champion(campaign) == first
-    assert Promotion.objects.first().reason == "worse"
+    assert campaign.promotions.first().reason == "worse"
 
 
 def test_reconcile_of_a_campaign_starts_what_is_due_and_then_finds_everything_in_order(labelled: "Campaign") -> None:

@@ -15,7 +15,7 @@ from thawloop.training.services.gate import missing_evaluations
 if TYPE_CHECKING:
     from labeling.models import Campaign
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 
 
 def retraining_of(campaign: "Campaign", number: int = 2) -> Retraining:
@@ -37,7 +37,7 @@ def test_better_challenger_is_promoted_with_the_numbers_as_reason(labelled: "Cam
     assert retraining.promoted
     assert "0.550" in retraining.verdict
     assert "0.400" in retraining.verdict
-    last = Promotion.objects.first()
+    last = labelled.promotions.first()
     assert (last.kind, last.previous, last.champion, last.reason) == ("gate", old, new, retraining.verdict)
 
 
@@ -144,6 +144,20 @@ def test_challenger_and_champion_of_the_moment_must_be_measured_on_the_same_rele
     assert {row.model_version for row in Evaluation.objects.filter(release=retraining.release)} == {old, new}
 
 
+def test_what_was_measured_on_val_tiles_is_not_what_the_gate_compares(labelled: "Campaign") -> None:
+    retraining = retraining_of(labelled)
+    old = make_model(labelled, 1)
+    promote(old, reason="first", request_predictions_now=False)
+    new = made_by(retraining, 0.5)
+    for version, ap50 in ((old, 0.1), (new, 0.9)):
+        record_evaluation(version, retraining.release, {"ap": ap50, "ap50": ap50, "ap30": ap50}, split="val")
+    assert missing_evaluations(retraining) == [old]
+    record_evaluation(old, retraining.release, {"ap": 0.6, "ap50": 0.6, "ap30": 0.6})
+    assert not decide(retraining)
+    assert "site-v2 reaches AP50 0.500" in retraining.verdict
+    assert "the champion site-v1 0.600" in retraining.verdict
+
+
 def test_evaluation_is_kept_once_and_never_rewritten(labelled: "Campaign") -> None:
     release = freeze_release(labelled)
     version = make_model(labelled, 1)
@@ -159,10 +173,12 @@ def test_precisions_of_a_split_without_instances_are_none_and_nan_never_reaches_
 ) -> None:
     release = freeze_release(labelled)
     nothing = {"ap": 0.0, "ap50": 0.0, "ap30": 0.0, "n_instances": 0, "per_image": {"a": {"iou": float("nan")}}}
+    nothing["curve"] = [0.5, (float("nan"), float("inf"))]
     row = record_evaluation(make_model(labelled, 1), release, nothing)
     row.refresh_from_db()
     assert (row.ap, row.ap50, row.ap30) == (None, None, None)
     assert row.metrics["per_image"]["a"]["iou"] is None
+    assert row.metrics["curve"] == [0.5, [None, None]]
 
 
 def test_promotions_cannot_be_rewritten(labelled: "Campaign") -> None:

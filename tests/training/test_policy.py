@@ -9,17 +9,17 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from labeling.models import Campaign
-from tests.releases.site import PERIOD, Site, write_labels
-from tests.training.world import label_everything, policy
+from tests.releases.site import PERIOD, Site, annotate, tiles, write_labels
+from tests.training.world import label_everything, make_model, policy
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import run_inline
-from thawloop.core.models import Job
+from thawloop.core.models import AuditEntry, Job
 from thawloop.releases.services import freeze_release, import_labels
 from thawloop.training.models import Retraining
 from thawloop.training.selectors import explain_policy, outlook
-from thawloop.training.services import apply_policies, consider_retraining, set_policy
+from thawloop.training.services import apply_policies, consider_retraining, promote, set_policy
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 
 
 def test_due_when_enough_is_new(labelled: "Campaign") -> None:
@@ -67,7 +67,7 @@ def test_policy_itself_can_stand_in_the_way(labelled: "Campaign", change: dict, 
 def test_cooldown_ends(labelled: "Campaign") -> None:
     policy(labelled, min_new_tiles=1, cooldown_minutes=60)
     Retraining.objects.create(campaign=labelled, number=1, reason="x", state="done")
-    Retraining.objects.update(created=timezone.now() - timedelta(minutes=61))
+    labelled.retrainings.update(created=timezone.now() - timedelta(minutes=61))
     assert explain_policy(labelled).due
 
 
@@ -106,6 +106,15 @@ def test_what_was_stopped_uses_nothing_up_and_is_not_repeated_for_ever(
     assert explain_policy(labelled).due
 
 
+def test_an_annotation_after_what_failed_is_reason_enough_to_try_again(labelled: "Campaign") -> None:
+    policy(labelled, min_new_tiles=12)
+    annotate(labelled, tiles(labelled, "train")[0])
+    Retraining.objects.create(campaign=labelled, number=1, reason="x", state="failed", error="The disk is full.")
+    assert explain_policy(labelled).blocking == ["failed"]
+    annotate(labelled, tiles(labelled, "train")[1])
+    assert explain_policy(labelled).due
+
+
 def test_a_model_that_was_judged_uses_its_labels_up_whatever_came_after(labelled: "Campaign") -> None:
     policy(labelled, min_new_tiles=1)
     release = freeze_release(labelled)
@@ -131,11 +140,11 @@ def test_labels_that_arrive_have_the_policy_asked_soon(
 def test_policy_starts_a_retraining_once_and_gives_its_explanation_as_reason(labelled: "Campaign") -> None:
     policy(labelled, min_new_tiles=10)
     assert len(apply_policies()) == 1
-    retraining = Retraining.objects.get()
+    retraining = labelled.retrainings.get()
     assert retraining.reason == "12 tiles and 6 labels are new so far."
     assert apply_policies() == []
     assert consider_retraining(labelled) is None
-    assert Retraining.objects.count() == 1
+    assert labelled.retrainings.count() == 1
 
 
 def test_campaign_that_cannot_be_retrained_does_not_hold_up_the_others(labelled: "Campaign", data_root: Path) -> None:
@@ -151,7 +160,7 @@ def test_campaign_that_cannot_be_retrained_does_not_hold_up_the_others(labelled:
         policy(campaign, min_new_tiles=10)
     with pytest.raises(Refused, match="did you mean `iterations`"):
         apply_policies()
-    assert Retraining.objects.get().campaign == other
+    assert (labelled.retrainings.count(), other.retrainings.count()) == (0, 1)
 
 
 def test_policy_is_changed_through_a_service_that_refuses_nonsense(labelled: "Campaign") -> None:
@@ -165,14 +174,38 @@ def test_policy_is_changed_through_a_service_that_refuses_nonsense(labelled: "Ca
         set_policy(labelled, min_new_tiles=-3)
 
 
+def test_the_audit_says_what_a_policy_was_before_and_that_the_first_was_none(labelled: "Campaign") -> None:
+    set_policy(labelled)
+    set_policy(labelled, min_new_tiles=7)
+    set_policy(labelled, min_new_tiles=7)
+    first, second = AuditEntry.objects.filter(action="training.set_policy").order_by("id")
+    assert (first.before, first.after["min_new_tiles"]) == (None, 50)
+    assert {**second.before, "min_new_tiles": 7} == second.after
+    assert second.before == first.after
+
+
 def test_outlook_says_what_a_retraining_would_do_and_changes_nothing(labelled: "Campaign") -> None:
     ahead = outlook(labelled)
     assert ahead.can_start
     assert ahead.tiles == {"train": 12, "val": 0, "test": 6}
     assert ahead.labels == 6
-    assert any("Pretrain rgb alone for 2 iterations" in stage for stage in ahead.stages)
-    assert any("Train nano on rgb + dem for 2 iterations" in stage for stage in ahead.stages)
-    assert Retraining.objects.count() == 0
+    assert ahead.stages == [
+        "Freeze the labels into a release and write its dataset directory.",
+        "Pretrain rgb alone for 2 iterations.",
+        "Pretrain dem alone for 2 iterations.",
+        "Train nano on rgb + dem for 2 iterations, starting from unimodal weights of rgb, dem.",
+        "Measure it on the release's test tiles.",
+        "Promote it if it is better; then predict the campaign's tiles and refresh the open tasks.",
+    ]
+    assert labelled.retrainings.count() == 0
+
+
+def test_outlook_names_the_champion_that_is_continued_and_measured_again(labelled: "Campaign") -> None:
+    promote(make_model(labelled), reason="x", request_predictions_now=False)
+    assert outlook(labelled).stages[1:3] == [
+        "Train nano on rgb + dem for 2 iterations, starting from the champion site-v1.",
+        "Measure it and the champion site-v1 on the release's test tiles.",
+    ]
 
 
 def test_outlook_of_an_unlabelled_campaign_says_why_not(campaign: "Campaign") -> None:
@@ -200,6 +233,14 @@ def test_a_pass_counts_nothing_while_a_retraining_runs(labelled: "Campaign") -> 
     with CaptureQueriesContext(connection) as queries:
         assert apply_policies() == []
     assert not [query["sql"] for query in queries if "catalog_tile" in query["sql"]]
+
+
+def test_a_pass_asks_nothing_about_policies_that_are_switched_off(
+    campaign: "Campaign", django_assert_num_queries
+) -> None:
+    policy(campaign, enabled=False)
+    with django_assert_num_queries(1):
+        assert apply_policies() == []
 
 
 def test_outlook_asks_no_question_twice(labelled: "Campaign") -> None:

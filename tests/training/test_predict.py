@@ -18,7 +18,7 @@ from thawloop.training.services import promote, request_predictions
 if TYPE_CHECKING:
     from labeling.models import Campaign
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 
 
 @pytest.fixture

@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING
 import pytest
 
 from labeling.models import Prediction
-from tests.training.world import TEST_TILES, TRAIN_TILES, drive, made_by, make_model, queued
+from tests.training.world import TEST_TILES, TRAIN_TILES, drive, made_by, make_model, queued, write_checkpoint
 from thawloop.catalog.models import Scene
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry, Job
 from thawloop.core.storage import artifact
+from thawloop.releases.services import freeze_release
+from thawloop.training.architecture import Architecture
 from thawloop.training.errors import RetrainingConflict, RetrainingRefused
-from thawloop.training.models import ModelVersion, Promotion, Retraining, TrainingRun
+from thawloop.training.models import ModelVersion, Retraining, TrainingRun
 from thawloop.training.selectors import champion, learning_curve, outlook
 from thawloop.training.services import (
     advance_all,
     advance_retraining,
     cancel_retraining,
+    finish_predicting,
     promote,
+    register_model,
     retry_retraining,
     start_retraining,
 )
@@ -26,7 +30,7 @@ from thawloop.training.services import (
 if TYPE_CHECKING:
     from labeling.models import Campaign
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("neighbour")]
 
 
 def test_first_retraining_goes_from_labels_to_a_champion_that_has_predicted_everything(labelled: "Campaign") -> None:
@@ -37,7 +41,7 @@ def test_first_retraining_goes_from_labels_to_a_champion_that_has_predicted_ever
     assert (retraining.state, retraining.error, retraining.promoted) == ("done", "", True)
     assert retraining.finished is not None
     assert retraining.release.state == "ready"
-    version = ModelVersion.objects.get()
+    version = labelled.model_versions.get()
     assert champion(labelled) == version
     assert (version.name, version.number, version.retraining, version.release) == (
         "site-v1",
@@ -51,14 +55,15 @@ def test_first_retraining_goes_from_labels_to_a_champion_that_has_predicted_ever
     assert evaluation.ap50 is not None
     assert evaluation.metrics["n_instances"] == 2
     assert Prediction.objects.filter(model_version=version).count() == 18
-    assert Promotion.objects.get().kind == "gate"
-    runs = TrainingRun.objects.order_by("id")
+    assert labelled.promotions.get().kind == "gate"
+    runs = retraining.runs.order_by("id")
     assert [(run.stage, getattr(run.modality, "name", None)) for run in runs] == [
         ("pretrain", "rgb"),
         ("pretrain", "dem"),
         ("finetune", None),
     ]
     assert all(run.seconds > 0 and run.device and run.job.state == "succeeded" for run in runs)
+    assert [run.job.args["run"] for run in runs] == [run.pk for run in runs]
     assert set(runs[2].init["unimodal"]) == {"rgb", "dem"}
     assert not any(artifact(f"runs/{run.pk}").exists() for run in runs)
     assert Job.objects.filter(function="labeling.jobs.refresh").exists()
@@ -102,7 +107,7 @@ def test_a_champion_that_was_another_network_is_not_continued(labelled: "Campaig
     labelled.save()
     promote(make_model(labelled), reason="x")
     assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
-    card = artifact(ModelVersion.objects.get().path) / "model.json"
+    card = artifact(labelled.model_versions.get().path) / "model.json"
     card.write_text(json.dumps({**json.loads(card.read_text()), "architecture": 1}))
     assert "champion" not in outlook(labelled).stages[1]
 
@@ -111,13 +116,13 @@ def test_second_retrain_while_one_runs_is_refused(labelled: "Campaign") -> None:
     start_retraining(labelled, reason="one")
     with pytest.raises(RetrainingConflict, match=r"Retraining 1 of `site` is running \(releasing\)"):
         start_retraining(labelled, reason="two")
-    assert Retraining.objects.count() == 1
+    assert labelled.retrainings.count() == 1
 
 
 def test_retraining_without_labels_is_refused_in_a_sentence(campaign: "Campaign") -> None:
     with pytest.raises(RetrainingRefused, match="No tile of the train regions is labelled"):
         start_retraining(campaign, reason="hope")
-    assert Retraining.objects.count() == Job.objects.count() == 0
+    assert campaign.retrainings.count() == Job.objects.count() == 0
 
 
 def test_settings_that_make_no_sense_are_refused_before_anything_begins(labelled: "Campaign") -> None:
@@ -153,14 +158,15 @@ def test_worse_challenger_is_kept_back_and_the_champion_goes_on_predicting(label
     old = make_model(labelled, 7, release=retraining.release, ap50=0.6)
     promote(old, reason="first", request_predictions_now=False)
     made_by(retraining, 0.5)
-    TrainingRun.objects.update(path="models/done")
+    retraining.runs.update(path="models/done")
 
     advance_retraining(retraining)
 
     retraining.refresh_from_db()
     assert (retraining.state, retraining.promoted) == ("done", False)
     assert champion(labelled) == old
-    assert not Job.objects.filter(function="ml_backend.jobs.predict").exists()
+    asked = set(Job.objects.values_list("function", flat=True))
+    assert asked.isdisjoint({"ml_backend.jobs.predict", "labeling.jobs.refresh"})
 
 
 def test_champion_that_is_made_while_the_challenger_is_measured_is_measured_as_well(
@@ -173,7 +179,7 @@ def test_champion_that_is_made_while_the_challenger_is_measured_is_measured_as_w
     retraining.refresh_from_db()
     challenger = make_model(labelled, retraining.number, release=retraining.release)
     ModelVersion.objects.filter(pk=challenger.pk).update(retraining=retraining)
-    TrainingRun.objects.update(path="models/done")
+    retraining.runs.update(path="models/done")
     other = make_model(labelled, 7)
     measured = []
 
@@ -193,6 +199,36 @@ def test_champion_that_is_made_while_the_challenger_is_measured_is_measured_as_w
     assert measured == [challenger, other]
     assert (retraining.state, retraining.error, retraining.promoted) == ("predicting", "", True)
     assert "the champion site-v7 0.400" in retraining.verdict
+
+
+def test_nothing_is_trained_before_the_files_of_the_release_are_written(labelled: "Campaign") -> None:
+    frozen = freeze_release(labelled)
+    retraining = Retraining.objects.create(campaign=labelled, number=1, reason="x", release=frozen)
+    assert advance_retraining(retraining).state == "releasing"
+    assert [job.key for job in queued()] == [f"retraining:{retraining.pk}:release"]
+    assert not retraining.runs.exists()
+
+
+def test_what_the_new_champion_predicted_is_shown_to_annotators(labelled: "Campaign") -> None:
+    retraining = Retraining.objects.create(
+        campaign=labelled, number=1, reason="x", state="predicting", promoted=True, release=freeze_release(labelled)
+    )
+    finish_predicting(retraining)
+    retraining.refresh_from_db()
+    assert retraining.state == "done"
+    assert Job.objects.get(function="labeling.jobs.refresh").args == {"campaign": labelled.pk}
+
+
+def test_a_model_that_continued_another_has_it_as_parent(labelled: "Campaign") -> None:
+    old = make_model(labelled, 1)
+    write_checkpoint("models/site/site-v2", Architecture.wanted(labelled))
+    retraining = Retraining.objects.create(campaign=labelled, number=2, reason="x", state="finetuning")
+    TrainingRun.objects.create(
+        retraining=retraining, stage="finetune", config={}, seed=1, init={"checkpoint": old.path}
+    )
+    version = register_model(retraining, "models/site/site-v2")
+    assert (version.name, version.parent) == ("site-v2", old)
+    assert register_model(retraining, "models/site/site-v2") == version
 
 
 def test_advancing_again_and_again_changes_nothing(labelled: "Campaign") -> None:
@@ -283,7 +319,7 @@ def test_running_training_stops_when_its_retraining_is_cancelled_and_a_retry_res
 
     retraining.refresh_from_db()
     assert (job.state, retraining.state, retraining.error) == ("cancelled", "cancelled", "wrong labels")
-    assert not ModelVersion.objects.exists()
-    assert artifact(f"runs/{TrainingRun.objects.get().pk}").exists()  # a retry goes on from here
+    assert not labelled.model_versions.exists()
+    assert artifact(f"runs/{retraining.runs.get().pk}").exists()  # a retry goes on from here
     retry_retraining(retraining)
     assert [job.key for job in queued()] == [f"retraining:{retraining.pk}:finetune"]

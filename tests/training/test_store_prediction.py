@@ -21,7 +21,7 @@ from thawloop.catalog.geometry import geodesic_area, to_pixels, to_shapely
 if TYPE_CHECKING:
     from labeling.models import Campaign
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 
 SQUARE = [[10, 10], [30, 10], [30, 30], [10, 30], [10, 10]]
 HOLE = [[15, 15], [20, 15], [20, 20], [15, 20], [15, 15]]

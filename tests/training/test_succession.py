@@ -8,7 +8,7 @@ from tests.training.world import make_model
 from thawloop.core.context import acting
 from thawloop.core.models import AuditEntry, Job
 from thawloop.training.errors import ModelRefused, PromotionConflict
-from thawloop.training.models import ModelAlias, Promotion
+from thawloop.training.models import ModelAlias
 from thawloop.training.selectors import champion
 from thawloop.training.services import promote, request_predictions, rollback
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from labeling.models import Campaign
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 
 
 def test_promotion_by_a_person_says_who_and_why_and_asks_for_predictions(
@@ -39,7 +39,7 @@ def test_champion_cannot_be_promoted_again(campaign: "Campaign") -> None:
     promote(version, reason="x")
     with pytest.raises(PromotionConflict, match="champion of `site` already"):
         promote(version, reason="x")
-    assert Promotion.objects.count() == 1
+    assert campaign.promotions.count() == 1
 
 
 def test_a_model_of_another_network_is_refused_and_the_champion_stays(campaign: "Campaign") -> None:
@@ -55,7 +55,7 @@ def test_a_model_of_another_network_is_refused_and_the_champion_stays(campaign: 
         ):
             again()
     assert champion(campaign) == second
-    assert (Promotion.objects.count(), Job.objects.count()) == (2, asked)
+    assert (campaign.promotions.count(), Job.objects.count()) == (2, asked)
 
 
 def test_rollback_restores_the_previous_champion_and_a_second_one_goes_further_back(campaign: "Campaign") -> None:
@@ -66,7 +66,7 @@ def test_rollback_restores_the_previous_champion_and_a_second_one_goes_further_b
     assert champion(campaign) == second
     rollback(campaign, reason="still worse")
     assert champion(campaign) == first
-    last = Promotion.objects.first()
+    last = campaign.promotions.first()
     assert (last.kind, last.previous, last.champion) == ("rollback", second, first)
     told = AuditEntry.objects.filter(action="training.rollback").order_by("id")
     assert [(entry.reason, entry.before["champion"], entry.after["champion"]) for entry in told] == [
@@ -90,7 +90,7 @@ def test_promoted_challenger_is_challenger_no_more(campaign: "Campaign") -> None
     version = make_model(campaign, 1)
     ModelAlias.objects.create(campaign=campaign, alias="challenger", model_version=version)
     promote(version, reason="x")
-    assert [alias.alias for alias in ModelAlias.objects.all()] == ["champion"]
+    assert [alias.alias for alias in campaign.aliases.all()] == ["champion"]
 
 
 def test_predictions_need_a_model_of_the_campaign(campaign: "Campaign") -> None:

@@ -2,21 +2,110 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labeling.models import Campaign
-from tests.releases.site import Site, write_labels
+from django.contrib.gis.geos import MultiPolygon, Polygon
+from django.db.models import Model
+
+from labeling.models import Annotation, AnnotationTask, Campaign, CampaignRegion, Label, LabelRevision, LandformClass
+from tests.releases.site import PERIOD, Site, write_labels
+from thawloop.catalog.models import Region, Tile, TileGrid
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import Job
 from thawloop.core.storage import artifact
 from thawloop.releases.models import Release
 from thawloop.releases.services import freeze_release, import_labels
 from thawloop.training.architecture import Architecture
-from thawloop.training.models import Evaluation, ModelVersion, Retraining, RetrainPolicy
+from thawloop.training.models import (
+    Evaluation,
+    ModelAlias,
+    ModelVersion,
+    Promotion,
+    Retraining,
+    RetrainPolicy,
+    TrainingRun,
+)
 
 TINY = {"iterations": 2, "pretrain_iterations": 2, "batch_size": 2, "empty_share": 0.0}
 TRAIN_TILES, TEST_TILES = 12, 6
+NEIGHBOUR = "next-door"
+NEWEST = 10**6  # a primary key: of what is listed newest first, the neighbour's comes first as well
+
+
+def make_neighbour() -> list[Model]:
+    """Another campaign, far away, with a row of everything and values that nobody else has; returns the rows.
+
+    Whoever forgets to ask for one campaign's rows finds these before any made later.
+    """
+    landform = LandformClass.objects.get_or_create(name="RTS")[0]
+    grid = TileGrid.objects.create(name=NEIGHBOUR, srid=3413, pixel_size=10, tile_size=64)
+    campaign = Campaign.objects.create(name=NEIGHBOUR, title="Next door", grid=grid, **PERIOD)
+    campaign.classes.add(landform)
+    places: list[Tile] = []
+    for col, split in enumerate(("train", "test")):
+        shape = Polygon.from_bbox((100 + col, 70, 101 + col, 71))
+        region = Region.objects.create(name=f"{NEIGHBOUR}-{split}", geometry=MultiPolygon(shape))
+        CampaignRegion.objects.create(campaign=campaign, region=region, split=split)
+        places.append(
+            Tile.objects.create(
+                grid=grid, col=col, row=0, region=region, key=f"{NEIGHBOUR}_{split}", geometry=shape, **PERIOD
+            )
+        )
+    task = AnnotationTask.objects.create(campaign=campaign, tile=places[0], state=AnnotationTask.State.SUBMITTED)
+    annotation = Annotation.objects.create(
+        task=task,
+        ls_annotation_id=1,
+        ls_updated_at=datetime(2021, 10, 1, tzinfo=UTC),
+        kind=Annotation.Kind.SUBMITTED,
+        correction_iou=0.01,
+    )
+    label = Label.objects.create(campaign=campaign, tile=places[0], origin="ls:1:r0")
+    said = {"author_name": "a neighbour", "reason": "drawn", "annotation": annotation, "landform_class": landform}
+    label.current = LabelRevision.objects.create(
+        label=label, number=1, geometry=MultiPolygon(places[0].geometry), **said
+    )
+    label.save()
+    switched_off = policy(
+        campaign, enabled=False, min_new_tiles=1000, min_new_labels=1000, cooldown_minutes=10**6, gate_min_gain=0.9
+    )
+    release = Release.objects.create(
+        pk=NEWEST, campaign=campaign, version="9.9.9", definition={}, counts={"tiles": {"train": 999, "test": 999}}
+    )
+    retraining = Retraining.objects.create(
+        pk=NEWEST, campaign=campaign, number=999, state="done", reason="theirs", release=release, promoted=True
+    )
+    run = TrainingRun.objects.create(
+        retraining=retraining,
+        stage=TrainingRun.Stage.FINETUNE,
+        config={},
+        init={"checkpoint": "models/nowhere"},
+        seed=1,
+        path="models/nowhere",
+    )
+    version = ModelVersion.objects.create(
+        pk=NEWEST,
+        campaign=campaign,
+        name=f"{NEIGHBOUR}-v999",
+        number=999,
+        release=release,
+        retraining=retraining,
+        path="models/nowhere",
+    )
+    alias = ModelAlias.objects.create(campaign=campaign, alias="champion", model_version=version)
+    promotion = Promotion.objects.create(pk=NEWEST, campaign=campaign, kind="gate", champion=version, reason="theirs")
+    evaluations = [
+        Evaluation.objects.create(model_version=version, release=release, split=split, ap=ap50, ap50=ap50, ap30=ap50)
+        for split, ap50 in (("test", 0.99), ("val", 0.98))
+    ]
+    labelled = [campaign, *places, task, annotation, label]
+    return [*labelled, switched_off, release, retraining, run, version, alias, promotion, *evaluations]
+
+
+def as_stored(rows: list[Model]) -> list[dict[str, Any]]:
+    """What the database holds of rows, as it is now."""
+    return [type(row)._default_manager.filter(pk=row.pk).values().get() for row in rows]
 
 
 def label_everything(campaign: Campaign, data_root: Path) -> None:

@@ -1,0 +1,38 @@
+"""What a campaign asks for as a model, and what a checkpoint says it is."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from contracts.stages import PRETRAINING_SEEDS
+from thawloop.training.architecture import Architecture, read_card
+from thawloop.training.errors import ModelRefused
+from thawloop.training.selectors.plan import detector_config
+
+if TYPE_CHECKING:
+    from labeling.models import Campaign
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("setting", "anchor"), [("", "rgb"), ("dem", "dem"), ("best", "rgb")])
+def test_a_model_builds_on_what_people_draw_on_unless_the_settings_name_another(
+    campaign: "Campaign", setting: str, anchor: str
+) -> None:
+    campaign.detector = {"anchor": setting}
+    assert Architecture.wanted(campaign).anchor == anchor
+
+
+@pytest.mark.django_db
+def test_detectors_of_one_modality_see_other_turns_of_tiles_than_the_joint_training(campaign: "Campaign") -> None:
+    wanted = Architecture.wanted(campaign)
+    assert detector_config(campaign, wanted, seed=5)["seed"] == 5
+    assert detector_config(campaign, wanted, seed=5, pretrain="rgb")["seed"] == 5 + PRETRAINING_SEEDS
+
+
+@pytest.mark.parametrize("card", [[], {"config": {}, "classes": []}])
+def test_a_card_without_what_is_needed_is_refused(tmp_path: Path, card: object) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ModelRefused, match="lacks config, classes or modalities"):
+        read_card(tmp_path)
