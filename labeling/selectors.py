@@ -99,8 +99,10 @@ def partly_covered_tiles(campaign: Campaign) -> QuerySet[Tile]:
 
 def unclear_tiles(campaign: Campaign) -> QuerySet[Tile]:
     """Tiles on which an import lost a feature, and that are labelled by nothing else."""
-    standing = LabelImport.objects.filter(campaign=campaign, withdrawn__isnull=True)
-    lost = standing.filter(unclear__intersects=_Inset(OuterRef("geometry")))
+    near = LabelImport.objects.filter(
+        campaign=campaign, withdrawn__isnull=True, unclear__bboverlaps=OuterRef("geometry")
+    )
+    lost = near.filter(unclear__intersects=_Inset(OuterRef("geometry")))
     labelled = labelled_tiles(campaign).order_by().values("pk")
     return campaign_tiles(campaign).filter(Exists(lost)).exclude(pk__in=labelled)
 

@@ -221,8 +221,7 @@ def _shapes(tile: Tile, detections: Sequence[DetectedInstance]) -> list[_Shape |
 
 def _outlines(tile: Tile, detections: Sequence[DetectedInstance]) -> list[list[NDArray[np.float64]]]:
     """Closed rings of each instance in tile pixels, exterior first; none where nothing with an area is left."""
-    given = [[np.asarray(ring, dtype=float) for ring in found.rings] for found in detections]
-    vertices, rings, polygons = ragged([[r for r in rings if r.ndim == 2 and len(r) >= 3] for rings in given])
+    vertices, rings, polygons = ragged([_usable_rings(found) for found in detections])
     vertices = np.round(vertices, _DECIMALS)
     shapes = shapely.from_ragged_array(GeometryType.POLYGON, vertices, (rings, polygons))
     sound = shapely.is_valid(shapes) & (shapely.area(shapes) > 0)
@@ -236,6 +235,13 @@ def _outlines(tile: Tile, detections: Sequence[DetectedInstance]) -> list[list[N
             lines = (repaired.exterior, *repaired.interiors) if repaired is not None else ()
             outlines.append([shapely.get_coordinates(line) for line in lines])
     return outlines
+
+
+def _usable_rings(found: DetectedInstance) -> list[NDArray[np.float64]]:
+    """Those of three vertices or more; without its exterior an outline has none."""
+    rings = [np.asarray(ring, dtype=float) for ring in found.rings]
+    usable = [ring.ndim == 2 and len(ring) >= 3 for ring in rings]
+    return [ring for ring, use in zip(rings, usable, strict=True) if use] if any(usable[:1]) else []
 
 
 def _repaired(tile: Tile, polygon: Polygon) -> Polygon | None:

@@ -7,14 +7,20 @@ from django.contrib.gis.geos import MultiPolygon, Polygon
 
 from labeling.models import (
     AcquisitionBatch,
+    Annotation,
     AnnotationTask,
     Campaign,
     CampaignModality,
     CampaignRegion,
+    Label,
+    LabelImport,
+    LabelRevision,
     LandformClass,
+    Preannotation,
     PredictedInstance,
     Prediction,
 )
+from labeling.services import record_annotation
 from thawloop.catalog.geometry import to_geographic, to_geos
 from thawloop.catalog.models import Modality, Region, Tile, TileGrid
 from thawloop.training.architecture import VERSION
@@ -102,6 +108,51 @@ def build_prediction(tile: Tile, version: ModelVersion, instances: Any = None, u
             mask_entropy=0.2,
         )
     return prediction
+
+
+def inside(tile: Tile) -> MultiPolygon:
+    """Most of a tile: a margin of some metres is left."""
+    return MultiPolygon(tile.geometry.buffer(-1e-4), srid=4326)
+
+
+def build_import(campaign: Campaign, coverage: MultiPolygon, **fields: Any) -> LabelImport:
+    """An import without features that labels what it covers."""
+    fields = {"file_name": "x", "checksum": "0" * 64} | fields
+    return LabelImport.objects.create(campaign=campaign, coverage=coverage, **fields)
+
+
+def build_neighbour() -> Campaign:
+    """Another campaign on the same tiles, with numbers in Label Studio that others have, too, as after a move.
+
+    One task is submitted (with a label), one is not understood, one waits; an import covers all tiles.
+    """
+    campaign = build_campaign("neighbour")
+    tasks = build_tasks(campaign, 3)
+    prediction = build_prediction(tasks[0].tile, build_champion(campaign))
+    for number, task in enumerate(tasks, start=1):
+        task.ls_task_id, task.state, task.prediction = number, "open", prediction if number == 1 else None
+        task.save()
+    record_annotation(tasks[0], annotation(7, polygon(RING)), people={1: "next@example.org"})
+    record_annotation(tasks[1], annotation(8, polygon(SQUARE, label="Pingo")))
+    everywhere = campaign.regions.get().geometry
+    build_import(campaign, everywhere, unclear=inside(tasks[2].tile))
+    return campaign
+
+
+def rows_of(campaign: Campaign) -> dict[str, list[dict[str, Any]]]:
+    """All that the labeling room holds of a campaign, as stored."""
+    queries = [
+        Campaign.objects.filter(pk=campaign.pk),
+        AcquisitionBatch.objects.filter(campaign=campaign),
+        AnnotationTask.objects.filter(campaign=campaign),
+        Preannotation.objects.filter(task__campaign=campaign),
+        Prediction.objects.filter(model_version__campaign=campaign),
+        Annotation.objects.filter(task__campaign=campaign),
+        LabelImport.objects.filter(campaign=campaign),
+        Label.objects.filter(campaign=campaign),
+        LabelRevision.objects.filter(label__campaign=campaign),
+    ]
+    return {query.model.__name__: list(query.order_by("pk").values()) for query in queries}
 
 
 def polygon(points: Any, region: str = "r1", label: str = "RTS") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from labeling.services import record_annotation
 from tests.labeling.build import SQUARE, annotation, build_champion, build_prediction, polygon
 from thawloop.core.models import Job
 
+pytestmark = pytest.mark.usefixtures("neighbour")
 REGISTERED = [model for model in map(models.__dict__.get, models.__all__) if model in admin.site._registry]
 
 
@@ -60,7 +61,7 @@ def test_a_campaign_is_edited_through_its_service(admin_client, everything):
     assert (campaign.title, campaign.state, campaign.score_threshold) == ("Peel", "paused", 0.4)
     bad = fields | inlines | {"acquisition": '{"batch_sise": 1}'}
     assert "batch_sise" in admin_client.post(address, bad, follow=True).content.decode()
-    assert Campaign.objects.get().acquisition == {}
+    assert Campaign.objects.get(pk=campaign.pk).acquisition == {}
 
 
 def test_syncing_from_the_admin_asks_for_a_job(admin_client, everything):

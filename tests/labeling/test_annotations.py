@@ -2,33 +2,51 @@
 
 import itertools
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.gis.geos import MultiPolygon
 from django.contrib.gis.geos import Polygon as GeosPolygon
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 from shapely.geometry import Polygon
 
 from labeling.errors import BadAnnotation
-from labeling.models import Annotation, AnnotationTask, Label, LabelRevision
-from labeling.selectors import changed_labels, count_labelled, current_labels, labelled_tiles, unlabelled_tiles
+from labeling.models import Annotation, AnnotationTask, LabelRevision
+from labeling.selectors import (
+    changed_labels,
+    count_labelled,
+    current_labels,
+    labelled_tiles,
+    partly_covered_tiles,
+    unclear_tiles,
+    unlabelled_tiles,
+)
 from labeling.services import record_annotation, record_deletion, withdraw_task
-from labeling.services.annotations import settle_again
+from labeling.services.annotations import read_submission, settle_again
 from tests.labeling.build import (
     HOLE,
     RING,
     SQUARE,
     annotation,
     build_champion,
+    build_import,
     build_prediction,
     build_tasks,
+    inside,
     polygon,
 )
 from thawloop.catalog.geometry import to_pixels
+from thawloop.core.context import acting
 from thawloop.core.models import AuditEntry
 
+pytestmark = pytest.mark.usefixtures("neighbour")
 MOVED = [[12.0, 10.0], [40.0, 10.0], [40.0, 40.0], [10.0, 40.0]]
+
+
+def revisions(task):
+    return LabelRevision.objects.filter(label__campaign=task.campaign)
 
 
 def verdict(value):
@@ -52,29 +70,29 @@ def test_an_annotator_with_an_account_here_is_known_by_it(task):
     user = get_user_model().objects.create(username="ann", email="Ann@Example.org")
     recorded = record_annotation(task, annotation(7, polygon(SQUARE)), people={1: "ann@example.org"})
     assert recorded.annotator == user
-    assert Label.objects.get().current.author == user
+    assert recorded.revisions.get().author == user
 
 
 def test_recording_the_same_state_twice_changes_nothing(task):
     first = record_annotation(task, annotation(7, polygon(SQUARE)))
     assert record_annotation(task, annotation(7, polygon(SQUARE))) == first
-    assert Annotation.objects.count() == 1
-    assert LabelRevision.objects.count() == 1
+    assert task.annotations.count() == 1
+    assert revisions(task).count() == 1
 
 
 def test_an_edit_revises_what_moved_and_retires_what_vanished(task):
     record_annotation(task, annotation(7, polygon(SQUARE, "a"), polygon(RING, "b"), polygon(HOLE, "c")))
     record_annotation(task, annotation(7, polygon(MOVED, "a"), polygon(RING, "b"), minute=1))
-    numbers = {revision.label.origin: (revision.number, revision.state) for revision in LabelRevision.objects.all()}
+    numbers = {revision.label.origin: (revision.number, revision.state) for revision in revisions(task)}
     assert numbers == {"ls:7:a": (2, "present"), "ls:7:b": (1, "present"), "ls:7:c": (2, "retired")}
-    first, second = Annotation.objects.order_by("id")
+    first, second = task.annotations.order_by("id")
     assert second.supersedes == first
 
 
 def test_digits_that_browsers_lose_are_no_change(task):
     record_annotation(task, annotation(7, polygon(SQUARE)))
     record_annotation(task, annotation(7, polygon([[x + 1e-9, y] for x, y in SQUARE]), minute=1))
-    assert LabelRevision.objects.count() == 1
+    assert revisions(task).count() == 1
 
 
 def test_an_older_state_that_comes_late_is_not_current(task):
@@ -91,7 +109,7 @@ def test_whatever_the_order_the_newest_state_holds(task, order):
     revision = current_labels(task.campaign).get()
     assert revision.annotation.ls_updated_at.minute == 2
     assert to_pixels(task.tile, revision.geometry).area == pytest.approx(Polygon(MOVED).area)
-    assert Annotation.objects.filter(superseded_by__isnull=True).count() == 1
+    assert task.annotations.filter(superseded_by__isnull=True).count() == 1
 
 
 def test_a_deleted_annotation_leaves_its_rows_and_retires_its_labels(task):
@@ -100,9 +118,20 @@ def test_a_deleted_annotation_leaves_its_rows_and_retires_its_labels(task):
     record_deletion(task, 7)
     task.refresh_from_db()
     assert task.state == AnnotationTask.State.OPEN
-    assert list(Annotation.objects.order_by("id").values_list("kind", flat=True)) == ["submitted", "deleted"]
+    assert list(task.annotations.order_by("id").values_list("kind", flat=True)) == ["submitted", "deleted"]
     assert not current_labels(task.campaign).exists()
-    assert LabelRevision.objects.order_by("-id").first().reason == "annotation 7 was deleted in Label Studio"
+    assert revisions(task).order_by("-id").first().reason == "annotation 7 was deleted in Label Studio"
+
+
+def test_who_takes_a_label_back_is_named(task):
+    people = {1: "ann@example.org"}
+    record_annotation(task, annotation(7, polygon(SQUARE, "a"), polygon(RING, "b")), people=people)
+    record_annotation(task, annotation(7, polygon(SQUARE, "a"), minute=1), people=people)
+    with acting(name="sync"):
+        record_deletion(task, 7)
+    retired = revisions(task).filter(state="retired").order_by("id")
+    names = list(retired.values_list("label__origin", "author_name"))
+    assert names == [("ls:7:b", "ann@example.org"), ("ls:7:a", "sync")]
 
 
 def test_what_comes_after_the_deletion_is_ignored(task):
@@ -118,7 +147,7 @@ def test_the_annotation_submitted_last_holds_and_a_deletion_gives_way_to_the_one
     assert current_labels(task.campaign).get().label.origin == "ls:8:r1"
     record_deletion(task, 8)
     assert current_labels(task.campaign).get().label.origin == "ls:7:r1"
-    assert Label.objects.get(origin="ls:7:r1").current.number == 3
+    assert task.campaign.labels.get(origin="ls:7:r1").current.number == 3
 
 
 def test_skipping_retires_and_says_so(task):
@@ -196,7 +225,7 @@ def test_an_edit_that_is_not_understood_takes_back_what_stood_and_its_correction
     record_annotation(task, annotation(7, polygon(SQUARE)))
     record_annotation(task, annotation(7, polygon(SQUARE), EIGHT, minute=1))
     makes_no_statement(task)
-    assert LabelRevision.objects.order_by("-id").first().reason == "annotation 7 was not understood in full"
+    assert revisions(task).order_by("-id").first().reason == "annotation 7 was not understood in full"
     record_annotation(task, annotation(7, polygon(SQUARE), minute=2))
     task.refresh_from_db()
     assert task.state == AnnotationTask.State.SUBMITTED
@@ -238,7 +267,7 @@ def test_labels_of_before_such_submissions_made_no_statement_are_settled_anew(ta
     assert (revision.label.origin, revision.annotation.ls_annotation_id) == ("ls:7:r1", 7)
     assert edit.revisions.get().state == "retired"
     assert settle_again(task.campaign) == 1
-    assert LabelRevision.objects.count() == 5
+    assert revisions(task).count() == 5
 
 
 def test_what_an_earlier_version_did_not_understand_and_this_one_does_is_recorded_anew(task):
@@ -255,6 +284,35 @@ def test_what_an_earlier_version_did_not_understand_and_this_one_does_is_recorde
     assert list(labelled_tiles(task.campaign)) == [task.tile]
     assert record_annotation(task, payload, held_now=True) == revision.annotation
     assert settle_again(task.campaign) == 0
+
+
+def test_each_task_is_settled_anew_with_its_own_submissions(campaign):
+    arrow = {"type": "relation", "from_id": "r1", "to_id": "r2", "direction": "right"}
+    tasks = build_tasks(campaign, 2)
+    for number, task in enumerate(tasks, start=7):
+        payload = annotation(number, polygon(SQUARE), arrow)
+        fields = {
+            "ls_updated_at": payload["updated_at"],
+            "result": payload["result"],
+            "problems": ["Region 2: unclear."],
+        }
+        Annotation.objects.create(task=task, kind="submitted", ls_annotation_id=number, **fields)
+    assert settle_again(campaign) == 2
+    for number, task in enumerate(tasks, start=7):
+        assert list(task.annotations.values_list("ls_annotation_id", flat=True)) == [number, number]
+        assert [revision.label.origin for revision in revisions(task).filter(label__tile=task.tile)] == [
+            f"ls:{number}:r1"
+        ]
+
+
+@pytest.mark.parametrize("given", ["12.5", True, -1, 1e9, [3], None])
+def test_a_lead_time_that_is_no_number_of_seconds_is_unknown(given):
+    assert read_submission(annotation(7, lead_time=given)).lead_time is None
+
+
+def test_a_time_without_a_zone_is_utc():
+    told = read_submission(annotation(7, updated_at="2026-11-22T08:00:00"))
+    assert told.updated == datetime(2026, 11, 22, 8, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +348,7 @@ def test_nothing_shown_and_nothing_drawn_agree(task):
 
 def test_a_named_parent_prediction_is_what_the_annotator_started_from(task):
     old, new = build_champion(task.campaign, 1), build_champion(task.campaign, 2)
+    build_prediction(task.campaign.grid.tiles.exclude(pk=task.tile_id).first(), old)
     first = build_prediction(task.tile, old)
     task.prediction = build_prediction(task.tile, new, instances=[])
     task.save()
@@ -304,12 +363,14 @@ def test_withdrawing_a_task_deletes_its_annotations_and_retires_its_labels(task)
     task.refresh_from_db()
     assert task.state == AnnotationTask.State.WITHDRAWN
     assert not current_labels(task.campaign).exists()
-    assert Annotation.objects.filter(kind="deleted").count() == 1
+    assert task.annotations.filter(kind="deleted").count() == 1
+    entry = AuditEntry.objects.get(action="labeling.withdraw_task")
+    assert (entry.before, entry.after) == ({"state": "submitted"}, {"state": "withdrawn"})
 
 
 def test_every_change_is_in_the_audit_trail(task):
-    record_annotation(task, annotation(7, polygon(SQUARE)))
-    entry = AuditEntry.objects.get(action="labeling.record_annotation")
+    recorded = record_annotation(task, annotation(7, polygon(SQUARE)))
+    entry = AuditEntry.objects.get(action="labeling.record_annotation", object_id=str(recorded.pk))
     assert entry.after == {
         "state": "submitted",
         "kind": "submitted",
@@ -334,20 +395,38 @@ def test_tiles_that_can_still_be_acquired(campaign):
 
 
 def test_tiles_inside_an_imports_coverage_are_labelled(campaign):
-    from django.contrib.gis.geos import MultiPolygon
-
-    from labeling.models import LabelImport
-
     tile = campaign.grid.tiles.first()
     west, south, east, north = tile.geometry.extent
     around = GeosPolygon.from_bbox((west - 1e-4, south - 1e-4, east + 1e-4, north + 1e-4))
-    LabelImport.objects.create(
-        campaign=campaign, file_name="x", checksum="0" * 64, coverage=MultiPolygon(around, srid=4326)
-    )
+    build_import(campaign, MultiPolygon(around, srid=4326))
     assert list(labelled_tiles(campaign)) == [tile]
     assert unlabelled_tiles(campaign).count() == 15
     assert count_labelled(campaign, None) == ({"train": 1}, 1)
     assert changed_labels(campaign, None) == 0
+
+
+def test_a_tile_that_an_imports_coverage_only_reaches_is_partly_covered(campaign):
+    first, second, third = campaign.grid.tiles.order_by("id")[:3]
+    build_import(campaign, inside(first))
+    build_import(campaign, inside(second), withdrawn=timezone.now())
+    assert list(partly_covered_tiles(campaign)) == [first]
+    assert not labelled_tiles(campaign).filter(pk__in=[first.pk, second.pk, third.pk]).exists()
+
+
+def test_a_tile_on_which_an_import_lost_a_feature_is_unclear_until_somebody_annotates_it(campaign, task):
+    unclear = MultiPolygon(task.tile.geometry.buffer(0), srid=4326)
+    build_import(campaign, campaign.regions.get().geometry, unclear=unclear)
+    assert list(unclear_tiles(campaign)) == [task.tile]
+    assert labelled_tiles(campaign).count() == 15
+    record_annotation(task, annotation(7))
+    assert not unclear_tiles(campaign).exists()
+    assert labelled_tiles(campaign).count() == 16
+
+
+def test_what_a_withdrawn_import_lost_makes_no_tile_unclear(campaign):
+    tile = campaign.grid.tiles.first()
+    build_import(campaign, inside(tile), unclear=inside(tile), withdrawn=timezone.now())
+    assert not unclear_tiles(campaign).exists()
 
 
 def test_changes_since_a_release_count_newer_annotations_and_labels(campaign):
@@ -385,8 +464,8 @@ def test_a_webhook_and_a_sync_that_see_the_same_annotation_make_one_row(task):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert Annotation.objects.count() == 1
-    assert LabelRevision.objects.count() == 1
+    assert task.annotations.count() == 1
+    assert revisions(task).count() == 1
 
 
 @pytest.mark.parametrize("silent", ["uncertain", "bad imagery"])

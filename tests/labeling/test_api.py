@@ -17,6 +17,8 @@ from tests.labeling.build import (
 )
 from thawloop.core.models import AuditEntry, Job
 
+pytestmark = pytest.mark.usefixtures("neighbour")
+
 
 @pytest.fixture
 def client_of(db, django_user_model):
@@ -108,7 +110,7 @@ def test_settings_that_make_no_sense_are_refused_in_a_sentence(client_of, campai
     answer = client_of("lead").patch("/api/campaigns/peel/", changes, format="json")
     assert answer.status_code == 400
     assert answer.json()
-    assert Campaign.objects.get().score_threshold == 0.3
+    assert Campaign.objects.get(pk=campaign.pk).score_threshold == 0.3
 
 
 def test_labels_are_geojson_of_what_holds(client_of, labelled):
@@ -127,7 +129,7 @@ def test_labels_are_geojson_of_what_holds(client_of, labelled):
 def test_labels_are_found_by_a_box(client_of, labelled):
     client = client_of("annotator")
     west, south, east, north = labelled.tile.geometry.extent
-    inside = client.get(f"/api/labels/?bbox={west},{south},{east},{north}").json()
+    inside = client.get(f"/api/labels/?campaign=peel&bbox={west},{south},{east},{north}").json()
     assert len(inside["results"]["features"]) == 2
     assert client.get("/api/labels/?bbox=0,0,1,1").json()["results"]["features"] == []
     assert client.get("/api/labels/?bbox=here").status_code == 400

@@ -6,7 +6,7 @@ from labeling.labelstudio.config import labeling_config
 from labeling.labelstudio.errors import LabelStudioRefused
 from labeling.labelstudio.preannotations import Preannotations
 from labeling.models import CampaignModality, LandformClass
-from tests.labeling.build import build_champion, build_prediction
+from tests.labeling.build import build_champion, build_prediction, build_tasks
 from thawloop.catalog.models import Modality
 
 
@@ -30,6 +30,13 @@ def test_label_studios_sdk_accepts_our_pre_annotations(interface, campaign, task
     assert [region["type"] for region in written["result"]] == ["polygonlabels", "brushlabels"]
     assert interface.validate_prediction(written, return_errors=True) == []
     assert interface.validate_prediction(Preannotations(campaign).of(task, None), return_errors=True) == []
+
+
+def test_scores_grow_from_batch_to_batch_and_by_rank(campaign):
+    tasks = [*build_tasks(campaign, 3), *build_tasks(campaign, 2)]
+    scores = [Preannotations(campaign).score(task) for task in tasks]
+    assert scores == sorted(set(scores))
+    assert scores[0] == 0
 
 
 def test_a_title_with_markup_is_text(campaign):

@@ -65,6 +65,14 @@ def test_a_polygon_comes_back_as_it_was(points):
     assert shape.geometry.is_valid
 
 
+@pytest.mark.parametrize(
+    ("score", "written"), [(0.123456, {"score": 0.1235}), (None, {}), (float("nan"), {}), (float("inf"), {})]
+)
+def test_a_score_is_written_to_four_places_and_left_out_where_it_is_no_number(score, written):
+    (region,) = write(Instance("r1", "RTS", [SQUARE], score))
+    assert {name: value for name, value in region.items() if name == "score"} == written
+
+
 @given(hnp.arrays(bool, (24, 24)))
 def test_a_mask_becomes_polygons_that_cover_exactly_its_pixels(mask):
     geometry = mask_geometry(mask, Affine.identity())

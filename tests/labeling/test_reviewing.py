@@ -5,7 +5,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from labeling.models import Annotation, Label, LandformClass
+from labeling.models import LandformClass
 from labeling.services import record_annotation, review_label
 from labeling.services.labels import Cause, settle_labels
 from labeling.signals import labels_arrived
@@ -13,12 +13,14 @@ from tests.labeling.build import RING, SQUARE, annotation, polygon
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
 
+pytestmark = pytest.mark.usefixtures("neighbour")
+
 
 @pytest.fixture
 def label(task):
     """One of two labels of a tile."""
     record_annotation(task, annotation(7, polygon(SQUARE), polygon(RING, "r2")))
-    return Label.objects.get(origin="ls:7:r2")
+    return task.campaign.labels.get(origin="ls:7:r2")
 
 
 def member(role):
@@ -64,7 +66,7 @@ def test_whoever_listens_for_labels_hears_of_the_decision(label):
 
 def test_settling_the_same_submission_again_leaves_the_decision_alone_and_a_new_one_overrules_it(label, task):
     review_label(label, state="retired", reason="a gully")
-    holding = Annotation.objects.get()
+    holding = task.annotations.get()
     from labeling.labelstudio.results import read_result
 
     shapes = read_result(holding.result, tile_size=128, classes={"RTS"}).shapes

@@ -5,13 +5,14 @@ import json
 import pytest
 from django.test import Client
 
-from labeling.models import Annotation, WebhookEvent
+from labeling.models import WebhookEvent
 from labeling.services import process_pending_events, webhooks
 from labeling.services.secrets import ml_backend_secret, rotate_secrets, webhook_secret
 from labeling.services.webhooks import MAX_BODY_BYTES
 from tests.labeling.build import SQUARE, annotation, polygon
 from thawloop.core.models import Job
 
+pytestmark = pytest.mark.usefixtures("neighbour")
 SECRET = "a-long-secret"
 
 
@@ -50,7 +51,7 @@ def test_the_numbers_of_a_webhook_are_stored_and_their_processing_enqueued(task)
     assert event.payload == hint(tasks=[task.ls_task_id], annotations=[7])
     job = Job.objects.get()
     assert (job.function, job.key) == ("labeling.jobs.process_events", f"events:campaign:{task.campaign_id}")
-    assert not Annotation.objects.exists()
+    assert not task.annotations.exists()
 
 
 @pytest.mark.parametrize(

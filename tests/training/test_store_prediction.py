@@ -85,6 +85,12 @@ def test_outline_without_area_is_dropped_and_the_others_stay(campaign: "Campaign
     assert [instance.score for instance in prediction.instances.all()] == [0.3]
 
 
+def test_a_triangle_is_an_outline_and_a_hole_without_an_exterior_is_none(campaign: "Campaign") -> None:
+    triangle, stroke = [[10, 10], [30, 10], [10, 30]], [[0, 0], [9, 9]]
+    prediction = store(campaign, Found([triangle, stroke]), Found([stroke, HOLE]))
+    assert [instance.rings for instance in prediction.instances.all()] == [[[*triangle, triangle[0]]]]
+
+
 def test_instances_are_numbered_best_first_with_ids_that_no_other_prediction_has(campaign: "Campaign") -> None:
     one = store(campaign, Found([SQUARE], score=0.2), Found([HOLE], score=0.9))
     two = store(campaign, Found([SQUARE]), version=make_model(campaign, 2))
