@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from ml_backend.detector.chips import ChipInput, read_tile
@@ -108,7 +109,7 @@ def scan(
 
     with ThreadPoolExecutor(1, "read") as reading:
         ahead = reading.submit(read, pending[0]) if pending else None
-        for start, following in zip(pending, [*pending[1:], None], strict=True):
+        for start, following in zip_longest(pending, pending[1:]):
             assert ahead is not None, "the next batch is always asked for"
             views = ahead.result()
             ahead = reading.submit(read, following) if following is not None else None

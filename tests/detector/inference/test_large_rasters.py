@@ -172,6 +172,23 @@ def test_an_unfinished_prediction_of_something_else_is_refused_until_it_is_disca
     assert not unfinished.exists()
 
 
+def test_stopped_after_the_last_window_the_same_command_only_concludes(
+    common: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [*common, "--gpkg", str(tmp_path / "out.gpkg")]
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "conclude", stop)
+        assert main(command) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "find", stop)
+        assert main(command) == 0
+    assert found_in(tmp_path / "out.gpkg")
+
+
 def test_two_predictions_do_not_share_an_output(tmp_path: Path) -> None:
     from ml_backend.detector.errors import CannotResumeError, FolderInUseError
 
