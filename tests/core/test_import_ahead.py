@@ -29,6 +29,7 @@ print(json.dumps([imported, float(os.read(reading, 100))]))
 """
 
 
+@pytest.mark.slow
 def test_a_worker_has_the_network_ready_and_its_jobs_can_compute() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

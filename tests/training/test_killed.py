@@ -116,7 +116,8 @@ def test_fine_tuning_waits_for_an_attempt_that_is_not_dead_yet(labelled: "Campai
     assert "Another process is training" in job.error
 
 
-@pytest.mark.parametrize("identity", ["", pytest.param("that of another training", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("identity", ["", "that of another training"])
 def test_a_spoilt_run_folder_costs_time_and_not_the_retraining(labelled: "Campaign", identity: str) -> None:
     labelled.detector = {**labelled.detector, "pretrain_iterations": 0}
     labelled.save()

@@ -40,6 +40,7 @@ def test_every_setting_of_a_training_is_an_option() -> None:
     assert set(DetectorConfig().to_json()) <= options
 
 
+@pytest.mark.slow
 def test_pretrain_then_finetune(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--dataset", str(dataset_dir), *QUICK]
     sources = []

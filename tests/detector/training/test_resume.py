@@ -32,7 +32,9 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param(settings, id=name, marks=[pytest.mark.slow] if name == "mixed precision" else [])
+        pytest.param(
+            settings, id=name, marks=[pytest.mark.slow] if name in ("mixed precision", "early stopping") else []
+        )
         for name, settings in CASES.items()
     ],
 )

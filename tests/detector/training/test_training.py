@@ -49,6 +49,7 @@ def test_a_stopped_training_continues_to_the_same_weights(
     assert parts.iterations == whole.iterations == 2
 
 
+@pytest.mark.slow
 def test_a_killed_training_continues_to_the_same_weights(
     dataset_dir: Path, quick: DetectorConfig, tmp_path: Path
 ) -> None:
