@@ -135,10 +135,13 @@ def folder(tmp_path: Path) -> Path:
     """Generated scenes and two campaign files beside them, the second of another campaign."""
     generate(tmp_path, SceneSize(columns=6, rows=4, tile_size=64), seed=5)
     modalities = re.findall(r"\[\[modalities\]\]\n(?:.+\n)+", CAMPAIGN_FILE.read_text())
-    for file, name in (("banks.toml", "banks"), ("other.toml", "other")):
+    for name, tile_size in (("banks", 64), ("other", 32)):  # on one grid they would share cells
         head = f'[campaign]\nname = "{name}"\ntitle = "Banks Island"\nclasses = ["RTS"]\n'
-        (tmp_path / file).write_text("\n".join([head, CAMPAIGN, *modalities]).replace("banks-east", f"{name}-east"))
-    (tmp_path / "CAMPAIGN.toml").write_text((tmp_path / "banks.toml").read_text())
+        text = "\n".join([head, CAMPAIGN, *modalities]).replace("banks-", f"{name}-")
+        (tmp_path / f"{name}.toml").write_text(text.replace("tile_size = 64", f"tile_size = {tile_size}"))
+    labelled = (tmp_path / "other.toml").read_text().replace('splits = ["val"]\n', "")
+    (tmp_path / "other.toml").write_text(labelled)
+    (tmp_path / "CAMPAIGN.toml").write_text(labelled)
     return tmp_path
 
 
