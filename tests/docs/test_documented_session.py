@@ -190,7 +190,8 @@ def test_every_documented_management_command_does_its_work(
             continue
         text = line.removeprefix("- ")
         words = [(MEANT | FOLDERS).get(word, word) for word in arguments(text)]
-        carried_out(folder, words, environment)
+        apart = {"THAWLOOP_ENV_FILE": os.devnull, "THAWLOOP_VAR": str(folder / "var")}  # a database of its own
+        carried_out(folder, words, apart if words[0].endswith("dataset") else environment)
         done.add(re.sub(r"\bDIR\d", "DIR", text))
     for name in ("again.gpkg", "banks.gpkg", "banks.geojson", "tiles.geojson", "banks.zip", "banks/dataset.json"):
         assert (folder / name).stat().st_size > 0
