@@ -41,11 +41,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ml_backend.server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=9090, help="port to listen on (default: 9090)")
+    parser.add_argument("--bind", metavar="fd://N", help="a listening socket to inherit, instead of host and port")
     parser.add_argument("--threads", type=int, default=4, help="requests answered at once (default: 4)")
     arguments = parser.parse_args()
     sys.argv = sys.argv[:1]
-    options = {"bind": f"{arguments.host}:{arguments.port}", "workers": 1, "threads": arguments.threads}
-    options |= {"worker_class": _Worker, "graceful_timeout": 5, "control_socket_disable": True}
+    options = {"bind": arguments.bind or f"{arguments.host}:{arguments.port}", "workers": 1}
+    options |= {
+        "worker_class": _Worker,
+        "graceful_timeout": 5,
+        "control_socket_disable": True,
+        "threads": arguments.threads,
+    }
     _Server(options | {"proc_name": "thawloop-ml-backend"}).run()
 
 

@@ -1,4 +1,5 @@
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from thawloop.local.errors import PortTaken
 from thawloop.local.ports import PortBook, free_port, is_free, require_free
+from thawloop.local.processes import spawn
 
 
 @pytest.fixture
@@ -42,3 +44,38 @@ def test_a_remembered_port_that_is_taken_meanwhile_is_replaced(tmp_path: Path, t
     assert book.choose("web", first_choice=taken_port) != taken_port
     first_choice = free_port()
     assert book.choose("labelstudio", first_choice=first_choice) == first_choice
+
+
+def test_a_port_that_one_installation_listens_on_is_not_chosen_by_another_before_its_server_runs(
+    tmp_path: Path,
+) -> None:
+    with PortBook(tmp_path / "one.json").listen("web", first_choice=free_port()) as first:
+        port = first.getsockname()[1]
+        with PortBook(tmp_path / "two.json").listen("web", first_choice=port) as second:
+            assert second.getsockname()[1] != port
+        with pytest.raises(PortTaken, match=f"Port {port}"):
+            PortBook(tmp_path / "three.json").listen("web", wanted=port)
+    with PortBook(tmp_path / "one.json").listen("web", first_choice=free_port()) as again:
+        assert again.getsockname()[1] == port
+
+
+def test_a_port_lost_between_choosing_and_listening_is_replaced(
+    tmp_path: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([True])
+    monkeypatch.setattr("thawloop.local.ports.is_free", lambda port: next(looks, False))
+    with PortBook(tmp_path / "ports.json").listen("web", first_choice=taken_port) as listener:
+        assert listener.getsockname()[1] != taken_port
+
+
+def test_connections_made_before_the_server_runs_are_answered_by_it(tmp_path: Path) -> None:
+    server = (
+        "import socket, sys; listener = socket.socket(fileno=int(sys.argv[1])); "
+        "connection = listener.accept()[0]; connection.sendall(b'served'); connection.close()"
+    )
+    with PortBook(tmp_path / "ports.json").listen("web") as listener:
+        with socket.create_connection(listener.getsockname(), timeout=60) as early:
+            number = listener.fileno()
+            child = spawn([sys.executable, "-c", server, str(number)], log=tmp_path / "log", sockets=[number])
+            assert early.recv(16) == b"served"
+        assert child.wait(60) == 0

@@ -1,4 +1,5 @@
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from thawloop.local.ports import PortBook
 from thawloop.local.processes import spawn
 from thawloop.local.secrets import SecretStore, hex_token, keep_private, write_private
 from thawloop.local.serve import Serve
@@ -65,15 +67,21 @@ def test_logs_are_private_whatever_the_umask(tmp_path: Path, umask: None) -> Non
     assert not others_may(tmp_path / "logs")
 
 
-def test_passwords_are_told_when_they_were_made_just_now_or_on_request(tmp_path: Path) -> None:
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    with PortBook(tmp_path / "ports.json").listen("web") as listener:
+        yield listener
+
+
+def test_passwords_are_told_when_they_were_made_just_now_or_on_request(tmp_path: Path, listener: socket.socket) -> None:
     first = Serve(tmp_path)
-    first._ports = {"web": 8000, "ml-backend": 9090}
+    first._listeners = {"web": listener, "ml-backend": listener}
     first.stack._database_url = first.stack._redis_url = first._outside["LABEL_STUDIO_URL"] = "http://given"
     first._outside["LABEL_STUDIO_TOKEN"] = "t"
     password = first.credentials["ThawLoop"][1]
     assert password in first.directory()
     later = Serve(tmp_path)
-    later._ports, later._outside = first._ports, first._outside
+    later._listeners, later._outside = first._listeners, first._outside
     later.stack._database_url = later.stack._redis_url = "http://given"
     assert password not in later.directory()
     assert f"in {tmp_path}/secrets/admin-password" in later.directory()

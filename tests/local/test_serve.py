@@ -1,5 +1,6 @@
 """`manage.py serve` from outside, as a person uses it."""
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from thawloop.local.ports import is_free
 from thawloop.local.processes import is_alive
 from thawloop.local.serve import Serve
 
@@ -56,7 +58,10 @@ def test_a_port_that_is_no_number_is_refused(tmp_path: Path) -> None:
 def test_serve_brings_everything_up_once_and_takes_everything_down(tmp_path: Path) -> None:
     serve = manage("serve", "--root", str(tmp_path), "--json")
     assert serve.stdout is not None
-    lines: list[str] = []
+    lines = [serve.stdout.readline()]
+    ports = json.loads((tmp_path / "ports.json").read_text())
+    assert not is_free(ports["web"])  # before the servers run: nobody else can get their ports
+    assert not is_free(ports["ml-backend"])
     while not any("Label Studio  http" in line for line in lines):
         line = serve.stdout.readline()
         assert line, (lines, serve.stderr and serve.stderr.read())

@@ -30,6 +30,23 @@ def free_port() -> int:
     return port
 
 
+def listen(port: int) -> socket.socket:
+    """A socket that listens on this loopback port; connections wait in it until a server that inherits it takes them.
+
+    Raises:
+        OSError: another program listens there.
+    """
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 def require_free(port: int, service: str, remedy: str) -> int:
     """Return `port`, or refuse when another program listens on it.
 
@@ -62,6 +79,18 @@ class PortBook:
             port = next((port for port in candidates if port and is_free(port)), None) or free_port()
         self._write({**self._read(), service: port})
         return port
+
+    def listen(self, service: str, *, wanted: int | None = None, first_choice: int | None = None) -> socket.socket:
+        """The same choice as `choose`, as a listening socket to hand to the server, so that nobody else gets the port.
+
+        Raises:
+            PortTaken: the port wanted by number is in use.
+        """
+        while True:
+            try:
+                return listen(self.choose(service, wanted=wanted, first_choice=first_choice))
+            except OSError:  # another program was faster; the next choice sees it
+                continue
 
     def forget(self, service: str) -> None:
         """Drop a remembered port, after losing the race for it."""

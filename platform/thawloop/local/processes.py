@@ -26,6 +26,7 @@ def spawn(
     prefix: Sequence[str] = (),
     cwd: Path | None = None,
     death_signal: signal.Signals = signal.SIGTERM,
+    sockets: Sequence[int] = (),
 ) -> Child:
     """Start a child in its own session that gets `death_signal` when this process ends, however it ends.
 
@@ -38,6 +39,7 @@ def spawn(
             credentials change.
         cwd: Working directory; default is `/`, so that a removed folder harms nobody.
         death_signal: What the child gets when we are gone.
+        sockets: File descriptors that the child inherits, under the same numbers.
     """
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
@@ -55,6 +57,7 @@ def spawn(
                 cwd=cwd or "/",
                 env={**(os.environ if inherit else {}), **(environment or {})},
                 start_new_session=True,
+                pass_fds=sockets,
             )
 
     return _spawner().run(start)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -63,7 +64,7 @@ class Serve:
         self._lock = FolderLock(self.root)
         self._outside = self._given_from_outside()
         self._labelstudio: LabelStudioServer | None = None
-        self._ports: dict[str, int] = {}
+        self._listeners: dict[str, socket.socket] = {}
         self.stack = LocalStack(
             self.root,
             database_url=self._outside.get("DATABASE_URL"),
@@ -80,8 +81,8 @@ class Serve:
         keep_private(self.root)
         self._lock.take()
         try:
-            self._ports["web"] = self.stack.ports.choose("web", wanted=self._wanted_port, first_choice=8000)
-            self._ports["ml-backend"] = self.stack.ports.choose("ml-backend", first_choice=9090)
+            self._listeners["web"] = self.stack.ports.listen("web", wanted=self._wanted_port, first_choice=8000)
+            self._listeners["ml-backend"] = self.stack.ports.listen("ml-backend", first_choice=9090)
             self._step("PostGIS and Redis", self.stack.start)
             with ThreadPoolExecutor(1) as beside:
                 labelstudio = beside.submit(self._step, "Label Studio", self._start_labelstudio)
@@ -113,6 +114,8 @@ class Serve:
         """End everything that was started here; a second Ctrl-C does not cut it short."""
         with _deaf():
             self.stack.stop()
+            while self._listeners:
+                self._listeners.popitem()[1].close()
             self._lock.release()
 
     @property
@@ -149,7 +152,7 @@ class Serve:
     @property
     def environment(self) -> dict[str, str]:
         """What every process of ours needs to find everything; also in the file `root/environment` (mode 0600)."""
-        web = f"http://{LOOPBACK}:{self._ports['web']}"
+        web = self._address("web")
         labelstudio = {name: self._outside[name] for name in LABEL_STUDIO if name in self._outside}
         if self._labelstudio is not None:
             url, token = self._labelstudio.url, self._labelstudio.token
@@ -162,10 +165,13 @@ class Serve:
             "THAWLOOP_VAR": str(self.root),
             "THAWLOOP_URL": self._outside.get("THAWLOOP_URL", web),
             "THAWLOOP_CALLBACK_URL": self._outside.get("THAWLOOP_CALLBACK_URL", web),
-            "ML_BACKEND_URL": f"http://{LOOPBACK}:{self._ports['ml-backend']}",
+            "ML_BACKEND_URL": self._address("ml-backend"),
             "THAWLOOP_DATA_ROOTS": self._outside.get("THAWLOOP_DATA_ROOTS", ",".join(map(str, roots))),
             "THAWLOOP_WEBHOOK_SECRET": self.stack.secrets.get("webhook"),
         }
+
+    def _address(self, service: str) -> str:
+        return f"http://{LOOPBACK}:{self._listeners[service].getsockname()[1]}"
 
     def _start_labelstudio(self) -> None:
         if "LABEL_STUDIO_URL" in self._outside:
@@ -190,16 +196,18 @@ class Serve:
         return "\n".join([*([_GIVEN + " ".join(given)] if given else []), *lines])
 
     def _processes(self) -> list[Process]:
-        web = ["-m", "gunicorn", "--config", "python:thawloop.serving.web"]
-        web += ["--bind", f"{LOOPBACK}:{self._ports['web']}"]
-        ml_backend = ["-m", "ml_backend.server", "--port", str(self._ports["ml-backend"])]
-        rightless = namespace_prefix()
         return [
-            Process("web", [sys.executable, *web], cwd=REPOSITORY, prefix=rightless),
+            self._server("web", "-m", "gunicorn", "--config", "python:thawloop.serving.web", "--bind"),
             self._command("reconciler"),
             *(self._command("worker", "--queue", queue, name=f"worker-{queue}") for queue in QUEUES),
-            Process("ml-backend", [sys.executable, *ml_backend], cwd=REPOSITORY, prefix=rightless),
+            self._server("ml-backend", "-m", "ml_backend.server", "--bind"),
         ]
+
+    def _server(self, name: str, *arguments: str) -> Process:
+        """A server that takes connections from the socket we listen on: the port is ours from before it starts."""
+        listener = self._listeners[name].fileno()
+        argv = [sys.executable, *arguments, f"fd://{listener}"]
+        return Process(name, argv, cwd=REPOSITORY, prefix=namespace_prefix(), sockets=[listener])
 
     def _command(self, *arguments: str, name: str | None = None) -> Process:
         return Process(name or arguments[0], [sys.executable, "manage.py", *arguments], cwd=REPOSITORY)
@@ -222,7 +230,7 @@ class Serve:
     def _wait_for_web(self) -> None:
         def answers() -> bool:
             try:
-                return httpx.get(f"http://{LOOPBACK}:{self._ports['web']}/healthz", timeout=30).status_code == 200
+                return httpx.get(f"{self._address('web')}/healthz", timeout=30).status_code == 200
             except httpx.TransportError:
                 return False
 

@@ -24,6 +24,7 @@ class Process:
         cwd: Working directory (default `/`).
         prefix: Commands in front that change credentials.
         patience_seconds: How long it may take to end after SIGTERM before it is killed.
+        sockets: File descriptors that it inherits, e.g. of a socket that listens already.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Process:
     cwd: Path | None = None
     prefix: Sequence[str] = ()
     patience_seconds: float = 10.0
+    sockets: Sequence[int] = ()
 
 
 @dataclass
@@ -150,6 +152,7 @@ class Supervisor:
             environment={**self._environment, **process.env},
             prefix=process.prefix,
             cwd=process.cwd,
+            sockets=process.sockets,
         )
         watched.started, watched.next_start = time.monotonic(), 0.0
 
