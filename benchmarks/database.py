@@ -15,7 +15,7 @@ def throwaway(*, labelstudio: bool = False, **environment: str) -> Iterator[Path
         labelstudio: With a Label Studio that the platform knows.
         environment: Settings beside the usual ones.
     """
-    from thawloop.local.stack import LocalStack
+    from devstack.stack import LocalStack
 
     with tempfile.TemporaryDirectory(prefix="thawloop-benchmark-") as folder, LocalStack.throwaway() as stack:
         root = Path(folder)

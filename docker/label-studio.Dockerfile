@@ -6,9 +6,8 @@ RUN pip install --no-cache-dir "$(grep '^uv==' /requirements/dev.txt)" \
     && uv pip install --no-cache --python /opt/label-studio/bin/python --requirement /requirements/labelstudio.txt \
     && useradd --system --uid 10001 --home-dir /var/lib/label-studio --create-home labelstudio
 COPY platform/thawloop/serving /opt/platform/thawloop/serving
-COPY platform/thawloop/local/inside_labelstudio /opt/platform/thawloop/local/inside_labelstudio
 ENV PATH=/opt/label-studio/bin:$PATH LABEL_STUDIO_BASE_DATA_DIR=/var/lib/label-studio \
-    INSIDE=/opt/platform/thawloop/local/inside_labelstudio
+    INSIDE=/opt/platform/thawloop/serving/inside_labelstudio
 USER 10001
 WORKDIR /var/lib/label-studio
 EXPOSE 8080

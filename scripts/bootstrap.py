@@ -41,7 +41,7 @@ def main():
     except SetupFailed as failure:
         print(f"make install: {failure}", file=sys.stderr)
         return 1
-    services = [str(python), "-m", "thawloop.local.install"] + ["--without-browser"] * options.without_browser
+    services = [str(python), "-m", "devstack.install"] + ["--without-browser"] * options.without_browser
     code = subprocess.call(services, cwd=str(REPOSITORY))
     if code == 0:
         say("Everything is installed")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ROOTS = ("contracts", "platform/thawloop", "labeling", "ml_backend")
+ROOTS = ("contracts", "platform/thawloop", "labeling", "ml_backend", "devstack", "demo")
 STRICT_NAMES = ("services", "selectors")
 
 
@@ -24,7 +24,7 @@ def strict_paths() -> list[str]:
         Path("contracts"),
         Path("ml_backend/detector"),
         Path("ml_backend/acquisition"),
-        Path("platform/thawloop/local"),
+        Path("devstack"),
     ]
     for root in ROOTS:
         for name in STRICT_NAMES:

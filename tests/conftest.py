@@ -16,10 +16,10 @@ import hypothesis
 import pytest
 import redis
 
-from thawloop.local.binaries import find_chromium
-from thawloop.local.errors import LocalServiceError
-from thawloop.local.labelstudio import LabelStudioServer
-from thawloop.local.stack import LocalStack
+from devstack.binaries import find_chromium
+from devstack.errors import LocalServiceError
+from devstack.labelstudio import LabelStudioServer
+from devstack.stack import LocalStack
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
     config.stash[_STACK] = stack = _make_stack()
-    os.environ["DJANGO_SETTINGS_MODULE"] = "thawloop.settings"
+    os.environ["DJANGO_SETTINGS_MODULE"] = "devstack.settings"
     os.environ["THAWLOOP_VAR"] = str(stack.root / "var")  # secrets, artifacts, static files: nothing of a developer's
     if (data := REPOSITORY.parent / "shared" / "data").is_dir():
         os.environ.setdefault("THAWLOOP_REAL_DATA", str(data))
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # The first two begin together: only one of them waits for Label Studio's first start, and the other needs none.
-LONG = ("e2e/test_loop", "detector/comparison/test_compare", "local", "e2e", "training", "demo", "chaos", "detector")
+LONG = ("e2e/test_loop", "detector/comparison/test_compare", "devstack", "e2e", "training", "demo", "chaos", "detector")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -85,8 +85,6 @@ INSTALLED_APPS = [
     "thawloop.releases",
     "thawloop.training",
     "thawloop.dashboard",
-    "thawloop.demo",
-    "thawloop.local",
 ]
 MIGRATION_MODULES = {
     "core": "migrations.core",

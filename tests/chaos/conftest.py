@@ -95,7 +95,7 @@ class Crowd:
         self._over.set()
         for thread in self._threads:
             thread.join()
-        from thawloop.local.processes import kill_session, session_members
+        from devstack.processes import kill_session, session_members
 
         for process in self.processes:
             while session_members(process.pid):  # work horses among them, which hold connections to the database
@@ -109,7 +109,7 @@ def redis_server(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[byt
     """`redis_server()` starts the test's own Redis, and starts it again on the same port after it was stopped."""
     import redis
 
-    from thawloop.local.ports import free_port
+    from devstack.ports import free_port
 
     port, servers = free_port(), []
 

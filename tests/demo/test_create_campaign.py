@@ -8,6 +8,8 @@ import pytest
 import rasterio
 from django.core.management import CommandError, call_command
 
+from demo.generated import CAMPAIGN_FILE
+from demo.scenes import SceneSize, generate
 from labeling.campaign_file import parse_campaign_file
 from labeling.models import Campaign, CampaignRegion, Label, LandformClass
 from labeling.selectors import labelled_tiles
@@ -15,8 +17,6 @@ from labeling.services.campaigns import CampaignError, CampaignExists
 from thawloop.catalog.models import Modality, Region, Scene, Tile, TileGrid
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
-from thawloop.demo.generated import CAMPAIGN_FILE
-from thawloop.demo.scenes import SceneSize, generate
 from thawloop.training.models import RetrainPolicy
 from thawloop.training.services.campaigns import set_up_campaign
 

@@ -1,8 +1,8 @@
 """The default demo's folder: made once, made again when it would be different, and fit to be set up."""
 
+from demo.generated import generated_campaign
+from demo.scenes import SceneSize
 from labeling.campaign_file import parse_campaign_file
-from thawloop.demo.generated import generated_campaign
-from thawloop.demo.scenes import SceneSize
 
 SMALL = SceneSize(columns=2, rows=2)
 

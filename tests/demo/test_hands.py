@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely import Point, Polygon
 
-from thawloop.demo.hands import Habits, Outline, clipped, correct, draw, miss_chance
+from demo.hands import Habits, Outline, clipped, correct, draw, miss_chance
 
 SIZE = 128
 PERFECT = Habits(wobble=0.0, miss_small=0.0, miss_large=0.0, accept_false=0.0, nudge=0.0)

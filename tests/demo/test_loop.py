@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from demo import __main__ as program
+from demo import loop as loop_module
+from demo.generated import generated_campaign
+from demo.loop import DemoFailed, Loop
+from demo.scenes import SceneSize
+from demo.screen import Screen
 from tests.labeling.build import build_campaign, build_tasks
 from thawloop.core.models import Job
 from thawloop.core.services import cancel_job
-from thawloop.demo import __main__ as program
-from thawloop.demo import loop as loop_module
-from thawloop.demo.generated import generated_campaign
-from thawloop.demo.loop import DemoFailed, Loop
-from thawloop.demo.scenes import SceneSize
-from thawloop.demo.screen import Screen
 from thawloop.training.models import Retraining
 from thawloop.training.services import cancel_retraining
 

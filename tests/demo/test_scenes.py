@@ -10,8 +10,8 @@ import shapely
 from pyproj import Transformer
 from rasterio.features import rasterize
 
-from thawloop.demo.landforms import BARE_PATCH, GREEN_BOWL, SLUMP, slump_outline, window_of
-from thawloop.demo.scenes import SceneSize, generate
+from demo.landforms import BARE_PATCH, GREEN_BOWL, SLUMP, slump_outline, window_of
+from demo.scenes import SceneSize, generate
 
 SIZE = SceneSize(columns=5, rows=4)
 
@@ -109,8 +109,8 @@ def test_outline_narrows_into_a_tongue_downslope():
 
 
 def test_look_alikes_are_of_both_kinds():
-    from thawloop.demo.scenes import place
-    from thawloop.demo.terrain import make_ground
+    from demo.scenes import place
+    from demo.terrain import make_ground
 
     rng = np.random.default_rng(3)
     forms = place(make_ground(SIZE.shape, SIZE.pixel_size, rng), SIZE, rng)

@@ -6,9 +6,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from thawloop.demo import screen as screen_module
-from thawloop.demo.screen import Screen
-from thawloop.demo.summary import Round, Summary, table_of
+from demo import screen as screen_module
+from demo.screen import Screen
+from demo.summary import Round, Summary, table_of
 
 ROW = Round(round=1, labels=14, ap50=0.25, ap30=None, correction_iou=None, acquired=12, random=4, seconds=61.5)
 

@@ -10,11 +10,11 @@ import pytest
 import rasterio
 from django.core.management import CommandError, call_command
 
+from demo.landforms import SLUMP
+from demo.recipe import Recipe
+from demo.synthetic import generate_dataset, make_split
 from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.validation import check_dataset
-from thawloop.demo.landforms import SLUMP
-from thawloop.demo.recipe import Recipe
-from thawloop.demo.synthetic import generate_dataset, make_split
 
 SMALL = {"train": 6, "val": 2, "test": 4}
 

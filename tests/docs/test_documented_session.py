@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from demo.generated import CAMPAIGN_FILE
+from demo.scenes import SceneSize, generate
 from tests.docs.test_documented_commands import DETECTOR, MANAGE, REPOSITORY, arguments
-from thawloop.demo.generated import CAMPAIGN_FILE
-from thawloop.demo.scenes import SceneSize, generate
 
 pytestmark = [pytest.mark.slow, pytest.mark.labelstudio]
 

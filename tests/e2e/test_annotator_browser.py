@@ -88,7 +88,7 @@ def ml_backend(site, settings) -> Iterator[str]:
     """Our ML backend as its own process, on the test's database."""
     from django.db import connection
 
-    from thawloop.local.ports import free_port
+    from devstack.ports import free_port
 
     port = free_port()
     parts = urlsplit(os.environ["DATABASE_URL"])

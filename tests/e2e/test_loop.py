@@ -10,8 +10,8 @@ from pathlib import Path
 import pyogrio
 import pytest
 
-from thawloop.demo.generated import CAMPAIGN_FILE
-from thawloop.demo.scenes import SceneSize, generate
+from demo.generated import CAMPAIGN_FILE
+from demo.scenes import SceneSize, generate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROUND = {"round", "labels", "ap50", "ap30", "correction_iou", "acquired", "random", "seconds"}

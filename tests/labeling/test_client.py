@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from devstack.labelstudio import LabelStudioServer
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.errors import LabelStudioMissing, LabelStudioRefused
-from thawloop.local.labelstudio import LabelStudioServer
 
 CONFIG = (
     '<View><Image name="rgb" value="$rgb"/>'

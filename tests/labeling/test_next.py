@@ -11,6 +11,7 @@ import pytest
 from django.core.cache import cache
 from django.utils import timezone
 
+from devstack.labelstudio import LabelStudioServer
 from labeling.labelstudio.client import Client
 from labeling.models import AnnotationTask, Preannotation
 from labeling.services import (
@@ -24,7 +25,6 @@ from labeling.services import (
 from labeling.services.preannotations import has_outdated_preannotations
 from tests.labeling.build import RING, SQUARE, build_champion, build_prediction, build_tasks
 from thawloop.core.models import Job
-from thawloop.local.labelstudio import LabelStudioServer
 from thawloop.training.models import ModelAlias
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.django_db]

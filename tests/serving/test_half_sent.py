@@ -17,10 +17,10 @@ import pytest
 from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
-from thawloop.local.labelstudio import LabelStudioServer
-from thawloop.local.ports import free_port
-from thawloop.local.processes import is_alive
-from thawloop.local.stack import LocalStack
+from devstack.labelstudio import LabelStudioServer
+from devstack.ports import free_port
+from devstack.processes import is_alive
+from devstack.stack import LocalStack
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHON_PATH = os.pathsep.join([str(REPOSITORY / "platform"), str(REPOSITORY)])
