@@ -32,7 +32,8 @@ from labeling.services.webhooks import enqueue_processing
 from thawloop.core.admin import LightAdmin, ReadOnlyAdmin
 from thawloop.core.bulk import count_of
 from thawloop.core.errors import Refused
-from thawloop.core.services import audit, enqueue
+from thawloop.core.jobs import enqueue
+from thawloop.core.services import audit
 
 
 class ReadOnlyInline(TabularInline):

@@ -6,29 +6,34 @@ from labeling.models import Campaign
 from labeling.services import process_pending_events, push_tasks, refresh_preannotations, sync, tidy_preannotations
 from labeling.services.annotations import settle_again
 from labeling.services.sync import new_project
-from thawloop.core.jobs import JobContext
+from thawloop.core.jobs import JobContext, job
 
 
+@job()
 def process_events(job: JobContext) -> dict[str, Any]:
     """Process a campaign's stored webhooks: args `campaign`."""
     return {"events": process_pending_events(_campaign(job), go_on=lambda: not job.should_stop())}
 
 
+@job()
 def push(job: JobContext) -> dict[str, Any]:
     """Put a campaign's pending tasks into Label Studio: args `campaign`."""
     return {"tasks": push_tasks(_campaign(job))}
 
 
+@job()
 def refresh(job: JobContext) -> dict[str, Any]:
     """Give open tasks the champion's predictions: args `campaign`."""
     return {"tasks": refresh_preannotations(_campaign(job))}
 
 
+@job()
 def tidy(job: JobContext) -> dict[str, Any]:
     """Remove predictions from Label Studio that were replaced: args `campaign`."""
     return {"tasks": tidy_preannotations(_campaign(job), go_on=lambda: not job.should_stop())}
 
 
+@job()
 def synchronise(job: JobContext) -> dict[str, Any]:
     """Sync a campaign with Label Studio: args `campaign`, `full`, `new_project`, `accept_removals`."""
     campaign = _campaign(job)
@@ -38,6 +43,7 @@ def synchronise(job: JobContext) -> dict[str, Any]:
     return vars(report)
 
 
+@job()
 def settle(job: JobContext) -> dict[str, Any]:
     """Settle labels anew where a submission was not understood: args `campaign`."""
     return {"tasks": settle_again(_campaign(job))}

@@ -22,8 +22,8 @@ from labeling.services.batches import acquire
 from labeling.services.editing import EDITABLE, change_campaign
 from thawloop.core.api import JobSerializer
 from thawloop.core.bulk import count_of, without_bulk
+from thawloop.core.jobs import enqueue
 from thawloop.core.permissions import ModelPermissions
-from thawloop.core.services import enqueue
 
 
 class LandformClassSerializer(serializers.ModelSerializer[LandformClass]):

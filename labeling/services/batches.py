@@ -11,8 +11,9 @@ from labeling.configuration import STRATEGIES, AcquisitionSettings
 from labeling.models import AcquisitionBatch, AnnotationTask, Campaign
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Conflict, Refused
+from thawloop.core.jobs import enqueue
 from thawloop.core.models import Job
-from thawloop.core.services import audit, enqueue
+from thawloop.core.services import audit
 
 
 class AcquisitionRefused(Refused):

@@ -27,8 +27,9 @@ from labeling.models import AnnotationTask, Campaign, Preannotation, PredictedIn
 from labeling.selectors import champion_name
 from labeling.services.identity import own_project
 from labeling.services.projects import ensure_project
+from thawloop.core.jobs import enqueue
 from thawloop.core.models import Job
-from thawloop.core.services import audit, enqueue
+from thawloop.core.services import audit
 
 log = structlog.get_logger(__name__)
 Json = dict[str, Any]

@@ -23,7 +23,7 @@ from labeling.services.pull import OVERLAP, Pull, SyncReport
 from labeling.services.secrets import webhook_secret
 from thawloop.core.context import acting
 from thawloop.core.errors import Refused
-from thawloop.core.services import enqueue
+from thawloop.core.jobs import enqueue
 
 log = structlog.get_logger(__name__)
 Json = dict[str, Any]

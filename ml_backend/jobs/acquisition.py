@@ -15,7 +15,7 @@ from labeling.services.predictions import embedding_of
 from ml_backend.acquisition import Candidates, Selected, select
 from ml_backend.jobs.refusals import refusals
 from thawloop.core.errors import Refused
-from thawloop.core.jobs import JobContext, JobPostponed
+from thawloop.core.jobs import JobContext, JobPostponed, job
 from thawloop.training.models import ModelVersion
 from thawloop.training.selectors import champion, is_predicting
 
@@ -36,6 +36,7 @@ class _Ground:
     labelled: npt.NDArray[np.float32]
 
 
+@job()
 def acquire(job: JobContext) -> dict[str, Any]:
     """Choose a batch and record it: args `campaign`; `count`, `strategy`, `seed` in place of the campaign's settings.
 

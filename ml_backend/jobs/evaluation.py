@@ -5,13 +5,14 @@ from typing import Any
 from ml_backend.jobs.datasets import dataset_of
 from ml_backend.jobs.devices import ready_device
 from ml_backend.jobs.refusals import DetectorRefused, refusals
-from thawloop.core.jobs import JobContext
+from thawloop.core.jobs import JobContext, job
 from thawloop.core.storage import artifact
 from thawloop.training.models import Evaluation as Measured
 from thawloop.training.models import ModelVersion, Retraining
 from thawloop.training.services import GAIN_OVER, finish_evaluation, missing_evaluations, step_failed
 
 
+@job(queue="gpu", on_failed=step_failed)
 def evaluate(job: JobContext) -> dict[str, Any]:
     """Measure whoever has not been measured on the release of a retraining: args `retraining`.
 
@@ -39,9 +40,6 @@ def evaluate(job: JobContext) -> dict[str, Any]:
         finish_evaluation(retraining, version, metrics)
         measured[version.name] = {name: value for name, value in metrics.items() if name != "per_image"}
     return measured
-
-
-evaluate.on_failed = step_failed  # type: ignore[attr-defined]
 
 
 def _measure(

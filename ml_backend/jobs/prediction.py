@@ -20,7 +20,7 @@ from thawloop.catalog.chips import Chip, ChipReader
 from thawloop.catalog.errors import ChipUnreadable
 from thawloop.catalog.gdal import gdal_environment
 from thawloop.catalog.models import Modality, Tile
-from thawloop.core.jobs import JobContext
+from thawloop.core.jobs import JobContext, job
 from thawloop.core.planner import renew_statistics
 from thawloop.core.services import audit
 from thawloop.core.storage import artifact
@@ -56,6 +56,7 @@ class Tally:
         return {"stored": self.stored, "skipped": self.skipped, "failed": self.failed, "problems": self.problems}
 
 
+@job(queue="gpu", on_failed=step_failed)
 def predict(job: JobContext) -> dict[str, Any]:
     """Have a model version predict the tiles that it has not predicted yet.
 
@@ -78,9 +79,6 @@ def predict(job: JobContext) -> dict[str, Any]:
         elif tally.stored and champion(campaign) == version:
             request_refresh(campaign)
     return tally.to_json()
-
-
-predict.on_failed = step_failed  # type: ignore[attr-defined]
 
 
 def _pending(campaign: Campaign, version: ModelVersion, only: Sequence[int] | None) -> list[int]:

@@ -8,24 +8,22 @@ from contracts.stages import joint_start
 from ml_backend.jobs.datasets import dataset_of
 from ml_backend.jobs.devices import device_name, ready_device
 from ml_backend.jobs.refusals import refusals
-from thawloop.core.jobs import JobContext
+from thawloop.core.jobs import JobContext, job
 from thawloop.core.storage import artifact, explain_full_disk
 from thawloop.training.models import TrainingRun
 from thawloop.training.services import advance_retraining, finish_run, settle_anchor, step_failed, work_folder
 
 
+@job(queue="gpu", on_failed=step_failed)
 def pretrain(job: JobContext) -> dict[str, Any]:
     """Train one modality alone: args `run`."""
     return _train(job)
 
 
+@job(queue="gpu", on_failed=step_failed)
 def finetune(job: JobContext) -> dict[str, Any]:
     """Train the multimodal model from whatever the plan found to start from: args `run`."""
     return _train(job)
-
-
-pretrain.on_failed = step_failed  # type: ignore[attr-defined]
-finetune.on_failed = step_failed  # type: ignore[attr-defined]
 
 
 def _train(job: JobContext) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from thawloop.core.jobs import JobContext
+from thawloop.core.jobs import JobContext, job
 
 
 def trace(job: JobContext, event: str) -> None:
@@ -13,6 +13,7 @@ def trace(job: JobContext, event: str) -> None:
         file.write(f"{event} {job.job.attempt} {os.getpid()}\n")
 
 
+@job()
 def steps(job: JobContext) -> dict:
     """Work until the file `args["until"]` exists (or at once), looking now and then whether to stop."""
     trace(job, "began")
@@ -24,6 +25,7 @@ def steps(job: JobContext) -> dict:
     return {"attempt": job.job.attempt, "pid": os.getpid()}
 
 
+@job()
 def deaf(job: JobContext) -> dict:
     """Like `steps`, but never looks whether to stop."""
     trace(job, "began")

@@ -60,7 +60,7 @@ class Crowd:
     def _reconcile(self) -> None:
         from django.db import connection
 
-        from thawloop.core.services import reconcile_jobs
+        from thawloop.core.jobs import reconcile_jobs
 
         while not self._over.wait(0.3):
             reconcile_jobs()
@@ -68,7 +68,7 @@ class Crowd:
 
     def enqueue(self, name: str, key: str, **args: str) -> "Job":
         """Ask for one of the `chaos_jobs`."""
-        from thawloop.core.services import enqueue
+        from thawloop.core.jobs import enqueue
 
         return enqueue(f"chaos_jobs.{name}", key=key, args={"trace": str(self.trace), **args})
 
@@ -141,11 +141,8 @@ def crowd(transactional_db: None, redis_server, settings, monkeypatch, tmp_path:
     """Processes with short leases on this test's database."""
     from django.db import connection
 
-    from thawloop.core import functions
-
     redis_server()
     settings.REDIS_URL = redis_server.url
-    monkeypatch.setattr(functions, "PACKAGES", (*functions.PACKAGES, "chaos_jobs."))
     monkeypatch.syspath_prepend(str(HERE))
     base, _, _name = os.environ["DATABASE_URL"].rpartition("/")
     times = {"LEASE": "2", "HEARTBEAT": "0.3", "DISPATCH_GRACE": "3"}

@@ -7,9 +7,9 @@ import time
 import pytest
 import redis
 
+from thawloop.core.jobs import cancel_job
+from thawloop.core.jobs.worker import live_workers
 from thawloop.core.models import Job
-from thawloop.core.services import cancel_job
-from thawloop.core.workers import live_workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

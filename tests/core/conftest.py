@@ -23,12 +23,14 @@ PROBE = "thawloop.probe"
 
 @pytest.fixture
 def job_of(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Callable[..., Job]]":
-    """`job_of(function, **enqueue arguments)`: a queued job that will call this very function.
+    """`job_of(function, ...)`: a queued job that will call this very function.
+
+    It is declared with `queue`, `max_attempts` and `on_failed` if given; `key` and `args` are enqueue's.
 
     Other jobs stand beside it in every state, and what is done to it must not touch them.
     """
+    from thawloop.core.jobs import enqueue, job
     from thawloop.core.models import Job
-    from thawloop.core.services import enqueue
 
     module = types.ModuleType(PROBE)
     monkeypatch.setitem(sys.modules, PROBE, module)
@@ -41,7 +43,8 @@ def job_of(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Callable[..., Job]]":
         if not before:
             _other_jobs()
             before.extend(others())
-        setattr(module, function.__name__, function)
+        declared = {name: options.pop(name) for name in ("queue", "max_attempts", "on_failed") if name in options}
+        setattr(module, function.__name__, job(**declared)(function))
         options.setdefault("key", function.__name__)
         return enqueue(f"{PROBE}.{function.__name__}", **options)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
-from thawloop.core import workers
+from thawloop.core.jobs import worker
 
 PROGRAM = """
 import json, os, sys
 import django
 django.setup()
-from thawloop.core.workers import import_ahead
+from thawloop.core.jobs.worker import import_ahead
 import_ahead("gpu")
 imported = "mmdet" in sys.modules
 import torch
@@ -65,9 +65,9 @@ def test_nothing_is_imported_ahead_where_jobs_may_use_a_gpu(
     settings.THAWLOOP_DEVICE = device
     settings.THAWLOOP_IMPORT_AHEAD = {"gpu": ("wanted",), "raster": ("other",)}
     imported: list[str] = []
-    monkeypatch.setattr(workers.importlib, "import_module", imported.append)
-    workers.import_ahead("gpu", tmp_path)
-    workers.import_ahead("default", tmp_path)
+    monkeypatch.setattr(worker.importlib, "import_module", imported.append)
+    worker.import_ahead("gpu", tmp_path)
+    worker.import_ahead("default", tmp_path)
     assert imported == expected
 
 
@@ -76,6 +76,6 @@ def test_a_worker_without_the_network_serves_what_needs_none(
 ) -> None:
     settings.THAWLOOP_IMPORT_AHEAD = {"gpu": ("thawloop.no_such_module",)}
     told: list[str] = []
-    monkeypatch.setattr(workers.log, "warning", lambda *_, error, **__: told.append(error))
-    workers.import_ahead("gpu", tmp_path)
+    monkeypatch.setattr(worker.log, "warning", lambda *_, error, **__: told.append(error))
+    worker.import_ahead("gpu", tmp_path)
     assert told == ["No module named 'thawloop.no_such_module'"]

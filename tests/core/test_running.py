@@ -14,10 +14,11 @@ from django.utils import timezone
 
 from thawloop.core.context import acting, current_actor
 from thawloop.core.errors import Conflict, Refused, Unavailable
-from thawloop.core.jobs import JobContext, JobPostponed, execute, run_inline, wait_for
+from thawloop.core.jobs import JobContext, JobPostponed, cancel_job, execute, reconcile_jobs, run_inline, wait_for
+from thawloop.core.jobs.lease import claim_job as claim
+from thawloop.core.jobs.lease import renew, succeed
 from thawloop.core.models import AuditEntry, Job
-from thawloop.core.services import audit, cancel_job, reconcile_jobs
-from thawloop.core.services.transitions import claim, renew, succeed
+from thawloop.core.services import audit
 
 JobOf = Callable[..., Job]
 
@@ -80,7 +81,7 @@ def test_a_result_that_json_cannot_hold_fails_the_job(job_of: JobOf) -> None:
 @pytest.mark.django_db
 def test_a_function_that_is_gone_fails_the_job(job_of: JobOf) -> None:
     job = Job.objects.create(function="thawloop.core.nowhere", key="k", max_attempts=1)
-    assert "ImportError" in run_inline(job.pk).error
+    assert "cannot run as a job" in run_inline(job.pk).error
 
 
 @pytest.mark.django_db
@@ -90,8 +91,8 @@ def test_clean_up_is_called_once_at_the_final_failure(job_of: JobOf) -> None:
     def stumble(job: JobContext) -> None:
         raise ValueError("no")
 
-    stumble.on_failed = lambda row, error: cleaned.append(row.attempt)
-    job = run_inline(job_of(stumble, max_attempts=2).pk)
+    declared = {"max_attempts": 2, "on_failed": lambda row, error: cleaned.append(row.attempt)}
+    job = run_inline(job_of(stumble, **declared).pk)
     assert cleaned == []
     run_inline(job.pk)
     assert cleaned == [2]
@@ -106,8 +107,7 @@ def test_a_clean_up_that_fails_is_undone_and_mentioned_but_the_failure_stands(jo
         User.objects.create_user("half-done")
         raise RuntimeError("clean-up broke")
 
-    refuse.on_failed = clean_up
-    job = run_inline(job_of(refuse).pk)
+    job = run_inline(job_of(refuse, on_failed=clean_up).pk)
     assert job.state == Job.State.FAILED
     assert job.error.startswith("No.")
     assert "clean-up broke" in job.error
@@ -179,8 +179,7 @@ def test_a_running_job_hears_that_it_was_cancelled(job_of: JobOf, settings, poli
             job.check_cancelled()
         return {"epochs": 3}
 
-    work.on_failed = lambda row, error: cleaned.append(row.state)
-    job = run_inline(job_of(work).pk)
+    job = run_inline(job_of(work, on_failed=lambda row, error: cleaned.append(row.state)).pk)
     assert (job.state, job.result) == (Job.State.CANCELLED, None)
     assert cleaned == ["cancelled"]
 
@@ -273,8 +272,7 @@ def test_a_job_whose_workers_keep_dying_is_given_up(job_of: JobOf) -> None:
 
     def work(job: JobContext) -> None: ...
 
-    work.on_failed = lambda row, error: cleaned.append(error)
-    job = job_of(work, max_attempts=2)
+    job = job_of(work, max_attempts=2, on_failed=lambda row, error: cleaned.append(error))
     for attempt in (1, 2):
         assert claim(job.pk, attempt)
         Job.objects.filter(pk=job.pk).update(lease_until=Now() - timedelta(seconds=1))

@@ -8,8 +8,8 @@ from django.urls import reverse
 
 from labeling.models import Campaign
 from tests.labeling.build import build_campaign, build_champion
+from thawloop.core.jobs import enqueue
 from thawloop.core.models import AuditEntry, Job
-from thawloop.core.services import enqueue
 from thawloop.dashboard.views import PANELS
 from thawloop.training.selectors import champion
 
@@ -87,7 +87,7 @@ def test_queued_job_is_shown_and_cancelled(
     lead: Client, campaign: Campaign, django_capture_on_commit_callbacks
 ) -> None:
     with django_capture_on_commit_callbacks():
-        job = enqueue("ml_backend.jobs.predict", key="predict:test", queue="gpu", args={"campaign": campaign.pk})
+        job = enqueue("ml_backend.jobs.predict", key="predict:test", args={"campaign": campaign.pk})
     assert "Predict" in lead.get(reverse("panel", args=[campaign.name, "jobs"])).content.decode()
     _do(lead, campaign, "cancel-job", job=str(job.pk))
     job.refresh_from_db()
@@ -106,7 +106,7 @@ def test_another_campaigns_job_cannot_be_cancelled_from_here(
         period_end="2021-09-30",
     )
     with django_capture_on_commit_callbacks():
-        job = enqueue("ml_backend.jobs.predict", key="predict:other", queue="gpu", args={"campaign": other.pk})
+        job = enqueue("ml_backend.jobs.predict", key="predict:other", args={"campaign": other.pk})
     assert "not a job of this campaign" in _do(lead, campaign, "cancel-job", job=str(job.pk))
     job.refresh_from_db()
     assert job.state == Job.State.QUEUED

@@ -16,8 +16,8 @@ from demo.loop import DemoFailed, Loop
 from demo.scenes import SceneSize
 from demo.screen import Screen
 from tests.labeling.build import build_campaign, build_tasks
+from thawloop.core.jobs import cancel_job
 from thawloop.core.models import Job
-from thawloop.core.services import cancel_job
 from thawloop.training.models import Retraining
 from thawloop.training.services import cancel_retraining
 

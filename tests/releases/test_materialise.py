@@ -21,8 +21,7 @@ from tests.releases.site import SIZE, Site, annotate, modality, tiles
 from thawloop.catalog.chips import read_chip
 from thawloop.catalog.models import Modality, Scene
 from thawloop.core.errors import Refused
-from thawloop.core.jobs import run_inline
-from thawloop.core.services import enqueue
+from thawloop.core.jobs import enqueue, run_inline
 from thawloop.core.storage import artifact
 from thawloop.releases.dataset.coco import TileLabel, annotation_of
 from thawloop.releases.dataset.statistics import BandStatistics

@@ -12,9 +12,8 @@ from labeling.services.batches import AcquisitionRefused
 from tests.releases.site import tiles
 from tests.training.world import drive, make_model
 from thawloop.core.errors import Conflict
-from thawloop.core.jobs import run_inline
+from thawloop.core.jobs import cancel_job, run_inline
 from thawloop.core.models import AuditEntry, Job
-from thawloop.core.services import cancel_job
 from thawloop.training.services import promote
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from rest_framework.authtoken.models import Token
 
 from tests.releases.site import annotate, tiles
 from tests.training.world import policy
-from thawloop.core.services import audit, enqueue
+from thawloop.core.jobs import enqueue
+from thawloop.core.services import audit
 from thawloop.releases.services import freeze_release
 from thawloop.training.services import promote, start_retraining
 
@@ -33,7 +34,7 @@ def world(labelled: Any, make_model: Callable[..., Any]) -> Any:
     promote(version, reason="the first")
     policy(labelled)
     start_retraining(labelled, reason="to have one")
-    audit("core.test", enqueue("thawloop.releases.jobs.materialise", key="k", queue="raster", args={"release": 1}))
+    audit("core.test", enqueue("thawloop.releases.jobs.materialise", key="k", args={"release": 1}))
     return labelled
 
 

@@ -13,9 +13,8 @@ from django.db import connection
 
 from ml_backend.detector.lock import alone_in
 from tests.training.world import drive, queued
-from thawloop.core.jobs import run_inline
+from thawloop.core.jobs import reconcile_jobs, run_inline
 from thawloop.core.models import AuditEntry, Job
-from thawloop.core.services import reconcile_jobs
 from thawloop.core.storage import artifact
 from thawloop.training.models import Evaluation, ModelVersion, TrainingRun
 from thawloop.training.selectors import champion

@@ -13,8 +13,9 @@ from unfold.decorators import display
 
 from thawloop.core.bulk import bulky_fields, without_bulk
 from thawloop.core.errors import Refused
+from thawloop.core.jobs import cancel_job, retry_job
 from thawloop.core.models import ApiToken, AuditEntry, Job
-from thawloop.core.services import cancel_job, retry_job, withdraw_token
+from thawloop.core.services import withdraw_token
 
 
 class LightRelatedFilter(admin.RelatedFieldListFilter):

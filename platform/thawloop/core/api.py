@@ -13,10 +13,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from thawloop.core.errors import Refused
+from thawloop.core.jobs import cancel_job, retry_job
 from thawloop.core.models import ApiToken, AuditEntry, Job
 from thawloop.core.pagination import KeysetPagination
 from thawloop.core.permissions import ModelPermissions
-from thawloop.core.services import cancel_job, make_token, retry_job, withdraw_token
+from thawloop.core.services import make_token, withdraw_token
 from thawloop.core.services.tokens import LONGEST_DAYS
 
 

@@ -10,8 +10,8 @@ class CoreConfig(AppConfig):
     def ready(self) -> None:
         """Register what core checks, mends and measures."""
         from thawloop.core import metrics, roles, selectors
+        from thawloop.core.jobs import reconcile_jobs
         from thawloop.core.reconciler import register_reconciler
-        from thawloop.core.services import reconcile_jobs
         from thawloop.core.storage import sweep_leftovers
 
         selectors.register_health_check("postgres", selectors.check_postgres)

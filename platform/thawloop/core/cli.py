@@ -17,12 +17,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from thawloop.core.context import acting
-from thawloop.core.doorbell import RedisUnavailable
 from thawloop.core.errors import Refused, Unavailable
 from thawloop.core.jobs import run_inline, wait_for
+from thawloop.core.jobs.queue import RedisUnavailable
+from thawloop.core.jobs.worker import live_workers
 from thawloop.core.jsonable import jsonable
 from thawloop.core.models import Job
-from thawloop.core.workers import live_workers
 
 INLINE_PAUSE_SECONDS = 2.0
 WORKER_PATIENCE_SECONDS = 10.0

@@ -13,11 +13,12 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.db.models import Count, F, Min, Q
 
-from thawloop.core import doorbell, reconciler
+from thawloop.core import reconciler
 from thawloop.core.errors import Refused, Unavailable
+from thawloop.core.jobs import queue
+from thawloop.core.jobs.worker import live_workers
 from thawloop.core.models import QUEUES, Job
 from thawloop.core.storage.artifacts import local_root, remote_root
-from thawloop.core.workers import live_workers
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +102,7 @@ def check_postgres() -> str:
 
 def check_redis() -> str:
     """Redis answers."""
-    return f"Redis {doorbell.version()}"
+    return f"Redis {queue.version()}"
 
 
 def check_storage() -> str:

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from labeling.models import Campaign
 from thawloop.core.errors import Refused
+from thawloop.core.jobs import cancel_job, enqueue, retry_job
 from thawloop.core.models import Job
-from thawloop.core.services import cancel_job, enqueue, retry_job
 from thawloop.training import services as training
 from thawloop.training.models import ModelVersion, Promotion, Retraining
 

@@ -7,7 +7,7 @@ from unfold.decorators import display
 
 from thawloop.core.admin import ReadOnlyAdmin
 from thawloop.core.errors import Refused
-from thawloop.core.services import enqueue
+from thawloop.core.jobs import enqueue
 from thawloop.releases.models import Release
 from thawloop.releases.services import verify
 
@@ -38,7 +38,7 @@ class ReleaseAdmin(ReadOnlyAdmin):
     def write_files(self, request: HttpRequest, queryset: QuerySet[Release]) -> None:
         for release in queryset:
             key = f"materialise:{release.pk}"
-            enqueue("thawloop.releases.jobs.materialise", key=key, queue="raster", args={"release": release.pk})
+            enqueue("thawloop.releases.jobs.materialise", key=key, args={"release": release.pk})
         self.message_user(request, "A worker writes the files: see Jobs for progress.")
 
     @admin.action(description="Check the files of the selected releases", permissions=["view"])

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from labeling.models import Campaign
-from thawloop.core.services import enqueue
+from thawloop.core.jobs import enqueue
 from thawloop.releases.errors import ExportRefused, ReleaseConflict
 from thawloop.releases.exports import EXPORTERS
 from thawloop.releases.models import Release
@@ -100,7 +100,6 @@ class ReleaseViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Rele
         job = enqueue(
             "thawloop.releases.jobs.materialise",
             key=f"materialise:{release.pk}",
-            queue="raster",
             args={"release": release.pk},
         )
         return Response({"job": job.pk}, status=status.HTTP_202_ACCEPTED)

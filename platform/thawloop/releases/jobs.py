@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from thawloop.core.jobs import JobContext
+from thawloop.core.jobs import JobContext, job
 from thawloop.releases import services
 from thawloop.releases.models import Release
 
 
+@job(queue="raster")
 def materialise(job: JobContext) -> dict[str, Any]:
     """Write the files of release `args["release"]`."""
     release = Release.objects.select_related("campaign__grid").get(pk=job.args["release"])

@@ -3,12 +3,13 @@
 from typing import Any
 
 from labeling.models import Campaign
-from thawloop.core.jobs import JobContext
+from thawloop.core.jobs import JobContext, job
 from thawloop.releases.services import freeze_release, materialise
 from thawloop.training.models import Retraining
 from thawloop.training.services import attach_release, consider_retraining, step_failed
 
 
+@job(queue="raster", on_failed=step_failed)
 def release(job: JobContext) -> dict[str, Any]:
     """A retraining's first step: freeze the labels and write the dataset directory."""
     retraining = Retraining.objects.select_related("campaign", "release").get(pk=job.args["retraining"])
@@ -23,9 +24,7 @@ def release(job: JobContext) -> dict[str, Any]:
     return {"release": frozen.version, **frozen.counts}
 
 
-release.on_failed = step_failed  # type: ignore[attr-defined]
-
-
+@job()
 def consider(job: JobContext) -> dict[str, Any]:
     """Ask a campaign's retrain policy, e.g. after annotations came in."""
     retraining = consider_retraining(Campaign.objects.get(pk=job.args["campaign"]))

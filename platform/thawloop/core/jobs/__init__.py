@@ -1,13 +1,40 @@
-"""Running jobs: what RQ calls, what a job function is given, and waiting for the end.
+"""Durable background work: a row in PostgreSQL is the truth, RQ only carries its id.
 
-A job function is `def f(job: JobContext) -> dict | None`. It is idempotent, because it is called again after its
-worker died. It raises `Refused` when a person must mend something (no second try), `JobPostponed` while what it needs
-is under way, and anything else when another try may help. It looks at `job.check_cancelled()` now and then.
-`f.on_failed = g` names `g(job_row, error)`, called in the transaction that marks the job failed or cancelled.
+    function   what may run as a job, and how: the decorator `job`
+    rows       asking for work: enqueue, cancel, retry; ending a row
+    queue      RQ: notifies workers that a row waits
+    worker     the process that takes notifications
+    run        one attempt, from claim to the fenced final UPDATE
+    context    what a job function is given
+    lease      the claim on a running row, renewed by a heartbeat
+    wait       until a job has ended
+    reconcile  what Redis forgot, and what workers died over
+
+A job function is declared with `@job(queue=..., max_attempts=..., on_failed=...)` and takes a `JobContext`. It is
+idempotent, because it is called again after its worker died. It raises `Refused` when a person must mend something (no
+second try), `JobPostponed` while what it needs is under way, and anything else when another try may help. It calls
+`context.check_cancelled()` now and then.
 """
 
 from thawloop.core.jobs.context import JobCancelled, JobContext, JobPostponed
-from thawloop.core.jobs.execution import execute, run_inline
-from thawloop.core.jobs.waiting import wait_for
+from thawloop.core.jobs.function import JobFunction, job
+from thawloop.core.jobs.reconcile import reconcile_jobs
+from thawloop.core.jobs.rows import cancel_job, dispatch, enqueue, retry_job
+from thawloop.core.jobs.run import execute, run_inline
+from thawloop.core.jobs.wait import wait_for
 
-__all__ = ["JobCancelled", "JobContext", "JobPostponed", "execute", "run_inline", "wait_for"]
+__all__ = [
+    "JobCancelled",
+    "JobContext",
+    "JobFunction",
+    "JobPostponed",
+    "cancel_job",
+    "dispatch",
+    "enqueue",
+    "execute",
+    "job",
+    "reconcile_jobs",
+    "retry_job",
+    "run_inline",
+    "wait_for",
+]

@@ -1,13 +1,22 @@
-"""What a job function is given."""
+"""What a job function is given, and how it says that it stops or waits."""
 
 from collections.abc import Callable
 from typing import Any
 
 import structlog
+from django.db import close_old_connections, connection
 
-from thawloop.core.jobs.database import replace_broken_connection
 from thawloop.core.jobs.lease import Lease, Stop
 from thawloop.core.models import Job
+
+
+def replace_broken_connection() -> None:
+    """Drop this thread's database connection if it broke or is too old; the next query opens another.
+
+    Does nothing inside a transaction, which cannot move to another connection.
+    """
+    if not connection.in_atomic_block:
+        close_old_connections()
 
 
 class JobCancelled(Exception):
@@ -36,7 +45,7 @@ class JobContext:
         self.log = structlog.get_logger(job.function)
         self._lease = lease
         self._on_progress = on_progress
-        self.told_to_stop = False
+        self.asked_to_stop = False
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Say how far the work is (0 to 1) and what is being done; cheap enough to be called in every iteration."""
@@ -48,12 +57,12 @@ class JobContext:
     def should_stop(self) -> bool:
         """Whether to stop: cancelled, shutting down, or taken over by another attempt.
 
-        Who was told to stop and then returns is taken to have stopped: its result is not recorded as a success.
+        A function that got True here and then returns is taken to have stopped: its result is not recorded as success.
         """
         # A connection that broke while the job was busy elsewhere is replaced here, not at the next query.
         replace_broken_connection()
-        self.told_to_stop = self.told_to_stop or self.stop_reason is not None
-        return self.told_to_stop
+        self.asked_to_stop = self.asked_to_stop or self.stop_reason is not None
+        return self.asked_to_stop
 
     @property
     def stop_reason(self) -> Stop | None:

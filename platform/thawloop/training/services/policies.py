@@ -7,7 +7,8 @@ from django.db import transaction
 from django.forms.models import model_to_dict
 
 from labeling.models import Campaign
-from thawloop.core.services import audit, enqueue
+from thawloop.core.jobs import enqueue
+from thawloop.core.services import audit
 from thawloop.training.errors import RetrainingRefused
 from thawloop.training.models import RetrainPolicy
 

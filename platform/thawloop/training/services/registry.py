@@ -6,8 +6,9 @@ from django.db import transaction
 
 from labeling.models import Campaign
 from thawloop.core.context import current_actor
+from thawloop.core.jobs import enqueue
 from thawloop.core.models import Job
-from thawloop.core.services import audit, enqueue
+from thawloop.core.services import audit
 from thawloop.core.storage import artifact, sha256
 from thawloop.training.architecture import VERSION, WEIGHTS_FILE, network_version, read_card
 from thawloop.training.errors import ModelRefused, PromotionConflict
@@ -131,7 +132,7 @@ def request_predictions(
     if tiles is not None:
         args["tiles"] = sorted(tiles)
         key = f"{key}:{sha1(repr(args['tiles']).encode(), usedforsecurity=False).hexdigest()}"
-    return enqueue("ml_backend.jobs.predict", key=key, queue="gpu", args=args)
+    return enqueue("ml_backend.jobs.predict", key=key, args=args)
 
 
 def request_refresh(campaign: Campaign) -> Job:

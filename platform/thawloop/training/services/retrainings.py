@@ -7,8 +7,9 @@ from labeling.configuration import DetectorSettings
 from labeling.models import Campaign
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Refused
+from thawloop.core.jobs import cancel_job
 from thawloop.core.models import Job
-from thawloop.core.services import audit, cancel_job
+from thawloop.core.services import audit
 from thawloop.training.errors import RetrainingConflict, RetrainingRefused
 from thawloop.training.models import Retraining
 from thawloop.training.selectors import active_retraining, explain_policy, may_be_due, outlook

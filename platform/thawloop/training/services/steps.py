@@ -12,8 +12,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from thawloop.core.errors import Refused
+from thawloop.core.jobs import enqueue
 from thawloop.core.models import Job
-from thawloop.core.services import audit, enqueue
+from thawloop.core.services import audit
 from thawloop.releases.models import Release
 from thawloop.training.models import ModelVersion, Retraining, TrainingRun
 from thawloop.training.services.gate import decide, missing_evaluations
@@ -29,7 +30,6 @@ class Step:
 
     name: str
     function: str
-    queue: str = "gpu"
     args: dict[str, Any] = field(default_factory=dict)
     run: TrainingRun | None = None
 
@@ -100,7 +100,7 @@ def _outstanding(row: Retraining) -> tuple[str, list[Step]]:
         Refused: a trained checkpoint cannot be read, or the campaign's settings make no sense.
     """
     if row.release is None or row.release.state != Release.State.READY:
-        return State.RELEASING, [Step("release", "thawloop.training.jobs.release", "raster")]
+        return State.RELEASING, [Step("release", "thawloop.training.jobs.release")]
     runs = list(row.runs.select_related("modality")) or plan_runs(row)
     untrained = [run for run in runs if not run.path]
     if pretraining := [run for run in untrained if run.stage == TrainingRun.Stage.PRETRAIN]:
@@ -133,7 +133,7 @@ def _have_done(row: Retraining, step: Step, *, again: bool) -> None:
             end(row, State.FAILED, last.error or f"The step `{step.name}` ended (job {last.pk}) but left no result.")
         return
     args = {"retraining": row.pk, "campaign": row.campaign_id, **step.args}
-    job = enqueue(step.function, key=key, queue=step.queue, args=args)
+    job = enqueue(step.function, key=key, args=args)
     if step.run is not None:
         TrainingRun.objects.filter(pk=step.run.pk).update(job=job)
 

@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from thawloop.core.cli import ThawloopCommand
+from thawloop.core.jobs.worker import work
 from thawloop.core.models import QUEUES
-from thawloop.core.workers import work
 
 
 class Command(ThawloopCommand):

@@ -9,8 +9,8 @@ from labeling.models import Campaign
 from labeling.services import sync
 from thawloop.core.cli import ThawloopCommand
 from thawloop.core.errors import Refused
+from thawloop.core.jobs import reconcile_jobs
 from thawloop.core.reconciler import registered_reconcilers, run_once
-from thawloop.core.services import reconcile_jobs
 from thawloop.training.selectors import active_retraining
 from thawloop.training.services import advance_retraining, consider_retraining
 

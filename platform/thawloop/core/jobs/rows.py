@@ -1,4 +1,4 @@
-"""Asking for work: enqueue, cancel, retry, and ringing for a row."""
+"""Job rows: asking for work, notifying workers of it, cancelling, trying again, ending."""
 
 from functools import partial
 from typing import Any
@@ -9,47 +9,41 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from thawloop.core import doorbell
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Conflict, Refused
-from thawloop.core.functions import check_function
+from thawloop.core.jobs.function import job_function
+from thawloop.core.jobs.lease import Claim, held
+from thawloop.core.jobs.queue import RedisUnavailable, notify
 from thawloop.core.jsonable import jsonable
-from thawloop.core.models import QUEUES, Job
+from thawloop.core.models import Job
 from thawloop.core.services.auditing import audit
-from thawloop.core.services.transitions import end
 
 log = structlog.get_logger(__name__)
 
 
-def enqueue(
-    function: str, *, key: str, queue: str = "default", args: dict[str, Any] | None = None, max_attempts: int = 3
-) -> Job:
-    """Ask for a piece of work: a row in the caller's transaction, and a ring for the workers when that commits.
+def enqueue(function: str, *, key: str, args: dict[str, Any] | None = None) -> Job:
+    """Ask for a piece of work: a row in the caller's transaction, of which workers are notified when that commits.
 
     While a job with the same key is queued or running, that one is returned and nothing is added.
 
     Args:
-        function: Dotted path of the job function; it takes a `JobContext` and must be idempotent.
+        function: Dotted path of the job function, which says in which queue and how often it is tried.
         key: What is worked on, e.g. `predict:campaign:3`.
-        queue: `default`, `raster` or `gpu`.
         args: JSON values; the function finds them in `JobContext.args`.
-        max_attempts: How often it is tried when it raises, or when its worker dies.
 
     Raises:
-        Refused: unknown queue, or a function outside our packages.
+        Refused: there is no such job function, or the key is empty or too long.
     """
-    check_function(function)
-    if queue not in QUEUES:
-        raise Refused(f"There is no queue {queue!r}: choose one of {', '.join(QUEUES)}.")
+    declared = job_function(function)
     if not 0 < len(key) <= 200:
         raise Refused(f"A job's key has 1 to 200 characters; this one has {len(key)}: {key[:40]!r}.")
     actor = current_actor()
     wanted = Job(
         function=function,
         key=key,
-        queue=queue,
+        queue=declared.queue,
         args=jsonable(args or {}),
-        max_attempts=max_attempts,
+        max_attempts=declared.max_attempts,
         requested_by=actor.user,
         request_id=actor.request_id,
     )
@@ -67,15 +61,21 @@ def enqueue(
 
 
 def dispatch(job_id: UUID, attempt: int, dispatches: int) -> bool:
-    """Ring for a queued row. `dispatches` is how often that was done as far as the caller knows: who knows wrong
-    loses, so that of two processes only one rings. Returns whether the bell was rung."""
+    """Notify the workers of a queued row; returns whether that was done.
+
+    Args:
+        job_id: The row.
+        attempt: Its attempt.
+        dispatches: How often they were notified of it as far as the caller knows. Of two processes that know the same
+            number only one notifies.
+    """
     waiting = Job.objects.filter(id=job_id, attempt=attempt, state=Job.State.QUEUED, dispatches=dispatches)
     if not waiting.update(dispatches=F("dispatches") + 1, dispatched=Now()):
         return False
     name = Job.objects.values_list("queue", flat=True).get(id=job_id)
     try:
-        doorbell.ring(name, str(job_id), attempt, dispatches + 1)
-    except doorbell.RedisUnavailable as error:
+        notify(name, str(job_id), attempt, dispatches + 1)
+    except RedisUnavailable as error:
         log.warning("job waits for the reconciler", job_id=str(job_id), why=str(error))
         Job.objects.filter(id=job_id, state=Job.State.QUEUED, dispatches=dispatches + 1).update(dispatched=None)
         return False
@@ -119,8 +119,37 @@ def retry_job(job: Job, *, reason: str = "") -> Job:
         raise Conflict(f"Job {job.pk} is {job.state}: only a failed or cancelled job can be tried again.")
     with transaction.atomic():
         known = set(Job.objects.filter(key=job.key, state__in=Job.ACTIVE).values_list("pk", flat=True))
-        again = enqueue(job.function, key=job.key, queue=job.queue, args=job.args, max_attempts=job.max_attempts)
+        again = enqueue(job.function, key=job.key, args=job.args)
         if again.pk in known:
             raise Conflict(f"Job {again.pk} is doing the same work already: wait for it or cancel it first.")
         audit("core.retry_job", again, before={"job": job.pk, "error": job.error}, reason=reason)
     return again
+
+
+def give_up(claim: Claim, state: Job.State, error: str) -> bool:
+    """End the job as failed or cancelled, with its function's clean-up, in one transaction."""
+    with transaction.atomic():
+        job = held(claim).select_for_update(of=("self",)).first()
+        if job is None:
+            return False
+        end(job, state, error)
+    return True
+
+
+def end(job: Job, state: Job.State, error: str) -> None:
+    """End a job that the caller has locked, and call the function's `on_failed(job, error)` in the same transaction.
+
+    A clean-up that fails is rolled back, logged and mentioned; the end of the job is recorded all the same.
+    """
+    job.state, job.error = state, error
+    job.lease_token = job.lease_until = None
+    Job.objects.filter(pk=job.pk).update(state=state, error=error, lease_token=None, lease_until=None, finished=Now())
+    job.refresh_from_db()
+    try:
+        with transaction.atomic():
+            if hook := job_function(job.function).on_failed:
+                hook(job, error)
+    except Exception as trouble:
+        log.exception("clean-up after a job failed", job_id=str(job.pk), function=job.function)
+        job.error = f"{error} Besides, its clean-up failed ({type(trouble).__name__}: {trouble}); see the log."
+        Job.objects.filter(pk=job.pk).update(error=job.error)

@@ -22,11 +22,11 @@ from django.db import connections
 from redis.client import Pipeline
 from rq import Queue
 from rq.exceptions import StopRequested
-from rq.job import Job as RingJob
+from rq.job import Job as Notification
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
-from thawloop.core import doorbell
+from thawloop.core.jobs import queue
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ _GPUS = ("nvidia[0-9]*", "nvidiactl", "kfd", "dxg")  # device files: NVIDIA's, A
 
 
 class DurableWorker(Worker):
-    """RQ's forking worker with short intervals, whose work horse dies with it and hears of its shutdown."""
+    """RQ's forking worker with short intervals, whose work horse ends with it and is told of its shutdown."""
 
     max_connection_wait_time = 5.0
     log_result_lifespan = False
@@ -64,7 +64,7 @@ class DurableWorker(Worker):
         if self.horse_pid:
             os.kill(self.horse_pid, signal.SIGTERM)
 
-    def main_work_horse(self, job: RingJob, queue: Queue) -> None:
+    def main_work_horse(self, job: Notification, queue: Queue) -> None:
         """Run in the forked child."""
         die_with_parent(self.pid)
         super().main_work_horse(job, queue)
@@ -76,14 +76,14 @@ def work(queue_name: str, *, burst: bool = False) -> None:
     while True:
         connections.close_all()  # an open connection must not be shared with forked children
         try:
-            with doorbell.connect(patient=True) as connection:
-                worker = DurableWorker([doorbell.queue(queue_name, connection)], connection=connection)
+            with queue.connect(patient=True) as connection:
+                worker = DurableWorker([queue.queue(queue_name, connection)], connection=connection)
                 worker.work(burst=burst)
                 if burst or worker.asked_to_end:
                     return
         except redis.exceptions.ConnectionError as error:
             if burst:
-                raise doorbell.unavailable(error) from error
+                raise queue.unavailable(error) from error
             log.warning("Redis does not answer; trying again", queue=queue_name, error=str(error))
         try:
             time.sleep(2)
@@ -116,4 +116,4 @@ def live_workers(queue_name: str) -> int:
     Raises:
         RedisUnavailable: Redis does not answer.
     """
-    return len(doorbell.workers(queue_name))
+    return len(queue.workers(queue_name))

@@ -5,21 +5,21 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
-from thawloop.core import doorbell
+from thawloop.core.jobs import queue
+from thawloop.core.jobs.lease import from_now
+from thawloop.core.jobs.rows import dispatch, end
 from thawloop.core.models import QUEUES, Job
-from thawloop.core.services.queueing import dispatch
-from thawloop.core.services.transitions import end, from_now
 
 
 def reconcile_jobs() -> list[str]:
-    """Requeue (or give up) jobs whose lease ran out, then ring for queued jobs that no worker will hear of.
+    """Requeue (or give up) jobs whose lease ran out, then notify workers of queued jobs that Redis forgot.
 
     Any number of processes may do this at once. Nothing is ever removed from Redis: a second delivery is harmless.
 
     Returns:
         What was done, one sentence each.
     """
-    return _expired_leases() + _unheard_jobs()
+    return _expired_leases() + _forgotten_jobs()
 
 
 def _expired_leases() -> list[str]:
@@ -58,25 +58,25 @@ def _end_one_lease() -> str | None:
         return f"{job}: the lease of attempt {job.attempt} of {job.max_attempts} expired; it is queued again."
 
 
-def _unheard_jobs() -> list[str]:
+def _forgotten_jobs() -> list[str]:
     due = _due_jobs()
     if not due.exists():
         return []
     try:
-        waiting = {name: doorbell.waiting(name) for name in QUEUES}
-    except doorbell.RedisUnavailable as error:
+        waiting = {name: queue.waiting(name) for name in QUEUES}
+    except queue.RedisUnavailable as error:
         return [f"{due.count()} queued jobs wait: {error}"]
     done = []
     for job in due.order_by("created")[:1000]:
         if job.dispatched and f"{job.pk}-{job.attempt}-{job.dispatches}" in waiting[job.queue]:
             continue
         if dispatch(job.pk, job.attempt, job.dispatches) and job.dispatches:
-            done.append(f"{job}: rang for it again (ring {job.dispatches + 1}).")
+            done.append(f"{job}: notified workers again (time {job.dispatches + 1}).")
     return done
 
 
 def _due_jobs() -> QuerySet[Job]:
-    """Queued jobs that were never rung for, or were so long ago that the ring must have been lost."""
+    """Queued jobs of which workers were never notified, or so long ago that the notification must have been lost."""
     grace = settings.THAWLOOP_JOB_DISPATCH_GRACE_SECONDS
     return Job.objects.filter(
         Q(dispatched__isnull=True) | Q(dispatched__lt=from_now(-grace)),

@@ -1,4 +1,4 @@
-"""RQ as a doorbell: it tells a worker that a job row waits. Losing a ring loses time, never work.
+"""RQ notifies workers that a job row waits. Losing a notification loses time, never work.
 
 Therefore: no RQ retries, no RQ dependencies, nothing but the row's id and attempt in Redis, as JSON.
 """
@@ -25,7 +25,7 @@ class RedisUnavailable(Unavailable):
 
 
 def connect(*, patient: bool = False) -> redis.Redis:
-    """A Redis connection; unless `patient` (workers, which wait for rings), it gives up after a few seconds."""
+    """A Redis connection; unless `patient` (workers, which wait for notifications), it gives up after a few seconds."""
     if patient:
         return redis.Redis.from_url(settings.REDIS_URL)
     return redis.Redis.from_url(
@@ -38,11 +38,11 @@ def queue(name: str, connection: redis.Redis) -> Queue:
     return Queue(name, connection=connection, serializer=JSONSerializer, default_timeout=-1)
 
 
-def ring(name: str, job_id: str, attempt: int, dispatch: int) -> None:
-    """Tell the workers of queue `name` about a job row.
+def notify(name: str, job_id: str, attempt: int, dispatch: int) -> None:
+    """Notify the workers of queue `name` of a job row.
 
     Raises:
-        RedisUnavailable: the bell does not work; the row waits for the reconciler.
+        RedisUnavailable: that is not possible now; the row waits for the reconciler.
     """
     with _available() as connection:
         queue(name, connection).enqueue_call(
@@ -57,7 +57,7 @@ def ring(name: str, job_id: str, attempt: int, dispatch: int) -> None:
 
 
 def waiting(name: str) -> set[str]:
-    """RQ ids that still wait in queue `name`: these rings were not heard yet, but will be."""
+    """RQ ids that still wait in queue `name`: workers have not taken these notifications yet, but will."""
     with _available() as connection:
         return set(queue(name, connection).job_ids)
 

@@ -15,14 +15,12 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from thawloop.core.context import acting
 from thawloop.core.errors import Conflict, Refused
-from thawloop.core.functions import job_function
-from thawloop.core.jobs.context import JobCancelled, JobContext, JobPostponed
-from thawloop.core.jobs.database import replace_broken_connection
-from thawloop.core.jobs.lease import Lease, Stop
+from thawloop.core.jobs.context import JobCancelled, JobContext, JobPostponed, replace_broken_connection
+from thawloop.core.jobs.function import job_function
+from thawloop.core.jobs.lease import Claim, Lease, Stop, claim_job, release, succeed
+from thawloop.core.jobs.rows import give_up
 from thawloop.core.jsonable import jsonable
 from thawloop.core.models import Job
-from thawloop.core.services import transitions
-from thawloop.core.services.transitions import Claim
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +39,7 @@ def execute(job_id: str, attempt: int) -> str:
     Returns:
         What became of it, for RQ's log. Nothing is raised for a job that fails: its row says so.
     """
-    claim = transitions.claim(UUID(job_id), attempt)
+    claim = claim_job(UUID(job_id), attempt)
     if claim is None:
         return "stale delivery"
     lease = Lease(claim, on_lost=_die)
@@ -65,7 +63,7 @@ def run_inline(job_id: UUID | str, on_progress: OnProgress = None) -> Job:
         Conflict: it is not queued (any more).
     """
     job = Job.objects.get(pk=job_id)
-    claim = transitions.claim(job.pk, job.attempt)
+    claim = claim_job(job.pk, job.attempt)
     if claim is None:
         job.refresh_from_db()
         raise Conflict(f"Job {job.pk} is {job.state}, so it cannot be run here.")
@@ -85,9 +83,9 @@ def _attempt(claim: Claim, lease: Lease, on_progress: OnProgress = None) -> str:
             outcome = _call(JobContext(job, lease, on_progress), claim)
         finally:
             lease.end()
-        told = outcome.text if _written(outcome) else FENCED
-        log.info("job ended", outcome=told)
-        return told
+        ended = outcome.text if _written(outcome) else FENCED
+        log.info("job ended", outcome=ended)
+        return ended
 
 
 @dataclass(frozen=True)
@@ -105,34 +103,32 @@ def _call(context: JobContext, claim: Claim) -> _Outcome:
         # Inside a test's transaction, a savepoint: an error must not spoil what comes after.
         with transaction.atomic() if connection.in_atomic_block else nullcontext():
             result = jsonable(job_function(job.function)(context))
-        if context.told_to_stop:
+        if context.asked_to_stop:
             raise JobCancelled
     except JobCancelled:
         return _stopped(claim, context.stop_reason)
     except JobPostponed as reason:
         log.info("job postponed", why=str(reason))
-        return _Outcome(
-            "postponed", partial(transitions.release, claim, error=str(reason), wait_seconds=POSTPONED_SECONDS)
-        )
+        return _Outcome("postponed", partial(release, claim, error=str(reason), wait_seconds=POSTPONED_SECONDS))
     except KeyboardInterrupt:
-        transitions.release(claim, error="Interrupted by hand.")
+        release(claim, error="Interrupted by hand.")
         raise
     except Refused as refusal:
         log.warning("job refused", why=str(refusal))
-        return _Outcome("refused", partial(transitions.give_up, claim, Job.State.FAILED, str(refusal)))
+        return _Outcome("refused", partial(give_up, claim, Job.State.FAILED, str(refusal)))
     except (Exception, SystemExit) as error:
         log.exception("job raised", max_attempts=job.max_attempts)
         return _raised(job, claim, error)
-    return _Outcome("succeeded", partial(transitions.succeed, claim, result))
+    return _Outcome("succeeded", partial(succeed, claim, result))
 
 
 def _stopped(claim: Claim, reason: Stop | None) -> _Outcome:
     if reason is Stop.LOST:
         return _Outcome(FENCED, lambda: False)
     if reason is Stop.INTERRUPTED:
-        return _Outcome("interrupted; queued again", partial(transitions.release, claim))
+        return _Outcome("interrupted; queued again", partial(release, claim))
     error = "Cancelled while it was running."
-    return _Outcome("cancelled", partial(transitions.give_up, claim, Job.State.CANCELLED, error))
+    return _Outcome("cancelled", partial(give_up, claim, Job.State.CANCELLED, error))
 
 
 def _raised(job: Job, claim: Claim, error: BaseException) -> _Outcome:
@@ -141,11 +137,9 @@ def _raised(job: Job, claim: Claim, error: BaseException) -> _Outcome:
     sentence = f"{job.function} failed on attempt {job.attempt} of {job.max_attempts} with {what}"
     if job.attempt >= job.max_attempts:
         sentence += f" (the whole story is in the worker's log, under job {job.pk})."
-        return _Outcome("failed", partial(transitions.give_up, claim, Job.State.FAILED, sentence))
+        return _Outcome("failed", partial(give_up, claim, Job.State.FAILED, sentence))
     wait = min(RETRY_WAIT_SECONDS * 2 ** (job.attempt - 1), LONGEST_RETRY_WAIT_SECONDS)
-    again = partial(
-        transitions.release, claim, error=f"{sentence}; it is tried again.", wait_seconds=wait, next_attempt=True
-    )
+    again = partial(release, claim, error=f"{sentence}; it is tried again.", wait_seconds=wait, next_attempt=True)
     return _Outcome(f"failed; queued again in {wait:.0f} s", again)
 
 
