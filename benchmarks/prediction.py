@@ -32,8 +32,8 @@ def make_network(campaign: Any, checkpoint: Path | None, doubt: float) -> Any:
     from ml_backend.detector.dataset import ModalitySpec
     from ml_backend.detector.model import build_model
     from thawloop.core.storage import artifact
+    from thawloop.registry.models import ModelVersion
     from thawloop.training.architecture import Architecture
-    from thawloop.training.models import ModelVersion
 
     wanted, path = Architecture.wanted(campaign), "models/bench/bench-v1"
     if checkpoint is not None:
@@ -84,7 +84,7 @@ def measure(root: Path, tiles: int, rounds: int, checkpoint: Path | None, doubt:
     from thawloop.catalog.chips import ChipReader
     from thawloop.catalog.models import Modality, Tile
     from thawloop.core.jobs import run_inline
-    from thawloop.training.services import request_predictions
+    from thawloop.registry.services import request_predictions
 
     side = max(2, round(tiles**0.5))
     make_rasters(root, side, SIZE)

@@ -47,7 +47,7 @@ def make_rasters(root: Path, side: int, size: int) -> None:
 
 def make_campaign(root: Path, side: int, size: int) -> Any:
     """A campaign with a train half and a test half."""
-    from labeling.models import Campaign, CampaignModality, CampaignRegion, LandformClass
+    from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
     from thawloop.catalog import services as catalog
     from thawloop.catalog.geometry import project
 

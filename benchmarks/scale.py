@@ -147,7 +147,7 @@ def _label_studio(measured: Measured, campaign: Any, pushed: int) -> None:
     from labeling.models import AnnotationTask
     from labeling.services import push_tasks, refresh_preannotations
     from thawloop.catalog.models import Tile
-    from thawloop.training.models import ModelVersion
+    from thawloop.registry.models import ModelVersion
 
     # Only some: Label Studio's own speed is not what grows with the campaign. Whatever became of them: they begin anew.
     tasks = AnnotationTask.objects.filter(campaign=campaign)

@@ -89,9 +89,11 @@ def fill(tiles: int, *, vertices: int = OUTLINE_VERTICES) -> Any:
     Labels are drawn in the train and val regions and imported, with coverage, in the test region. Regions have outlines
     of so many `vertices`.
     """
-    from labeling.models import Campaign, CampaignModality, CampaignRegion, LabelImport, LandformClass
+    from labeling.models import LabelImport
+    from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
     from thawloop.catalog import services as catalog
-    from thawloop.training.models import ModelAlias, ModelVersion, RetrainPolicy
+    from thawloop.registry.models import ModelAlias, ModelVersion
+    from thawloop.training.models import RetrainPolicy
 
     side = max(10, round(math.sqrt(tiles)))
     grid = catalog.define_grid("scale", SRID, PIXEL, SIZE)
@@ -124,7 +126,7 @@ def fill(tiles: int, *, vertices: int = OUTLINE_VERTICES) -> Any:
 def predict(campaign: Any, version: Any, tiles: Any = None) -> None:
     """Predictions of a version about some tiles (all of them), and its instances."""
     from labeling.models import Prediction
-    from labeling.selectors import campaign_tiles
+    from thawloop.campaigns.selectors import campaign_tiles
 
     random = np.random.default_rng(version.number)
     keys = list((campaign_tiles(campaign) if tiles is None else tiles).order_by("pk").values_list("pk", flat=True))

@@ -36,7 +36,7 @@ RELEASED = """
 """
 
 ALL_COLUMNS = """
-    (SELECT name FROM labeling_landformclass WHERE id = revision.landform_class_id) AS class, revision.created::text,
+    (SELECT name FROM campaigns_landformclass WHERE id = revision.landform_class_id) AS class, revision.created::text,
     ST_Area(revision.geometry::geography) AS area_m2, ST_Perimeter(revision.geometry::geography) AS perimeter_m,
     (SELECT string_agg(DISTINCT region.name, ', ') FROM releases_releasetile member
         JOIN catalog_tile tile ON tile.id = member.tile_id JOIN catalog_region region ON region.id = tile.region_id
@@ -49,7 +49,7 @@ ALL_COLUMNS = """
 
 def make_campaign() -> Any:
     """A campaign of 60 x 60 tiles, a train half and a test half, without rasters."""
-    from labeling.models import Campaign, CampaignModality, CampaignRegion, LandformClass
+    from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
     from thawloop.catalog import services as catalog
     from thawloop.catalog.geometry import project, to_geos
     from thawloop.catalog.models import Tile

@@ -30,9 +30,9 @@ def main() -> int:
 
     from demo.loop import Loop
     from demo.screen import Screen
-    from labeling.campaign_file import parse_campaign_file
     from thawloop.core.context import acting
     from thawloop.core.errors import Refused
+    from thawloop.setup.reading import parse_campaign_file
 
     logs = Path(settings.VAR_DIR) / "logs"
     try:

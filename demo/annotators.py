@@ -17,7 +17,7 @@ from demo.hands import Correction, Habits, Outline, clipped, correct
 from demo.truth import Truth
 from labeling.labelstudio.config import VERDICT, anchor_picture, nothing_there
 from labeling.labelstudio.results import Instance, read_result, write_result
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Tile
 from thawloop.core.errors import Unavailable
 from thawloop.core.foreign import one_line

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from labeling.campaign_spec import SPLITS, CampaignSpec, LabelSpec
-from labeling.models import Campaign, Split
+from thawloop.campaigns.models import Campaign, Split
 from thawloop.core.errors import Refused
 from thawloop.releases.services import export, freeze_release
-from thawloop.training.services.campaigns import set_up_campaign
+from thawloop.setup.services import set_up_campaign
+from thawloop.setup.spec import SPLITS, CampaignSpec, LabelSpec
 
 Report = Callable[[float, str], None]
 

@@ -18,10 +18,10 @@ from demo.screen import Report, Screen
 from demo.summary import Summary, champion_of, rounds_of
 from demo.truth import Truth
 from devstack.secrets import SecretStore
-from labeling.campaign_spec import CampaignSpec
-from labeling.models import AnnotationTask, Campaign
+from labeling.models import AnnotationTask
 from labeling.selectors import unlabelled_tiles
 from labeling.services import acquire, ensure_project, sync
+from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
 from thawloop.core.foreign import one_line
 from thawloop.core.jobs import wait_for
@@ -29,10 +29,11 @@ from thawloop.core.models import Job
 from thawloop.core.storage import artifact
 from thawloop.releases.models import Release
 from thawloop.releases.services import export
+from thawloop.setup.services import set_up_campaign
+from thawloop.setup.spec import CampaignSpec
 from thawloop.training.models import Retraining
 from thawloop.training.selectors import active_retraining, explain_policy
 from thawloop.training.services import start_retraining
-from thawloop.training.services.campaigns import set_up_campaign
 
 POLL_SECONDS = 0.5
 ARRIVAL_SECONDS = 60.0  # webhooks take milliseconds, the reconciler seconds

@@ -7,9 +7,11 @@ from typing import Any
 
 from rich.table import Table
 
-from labeling.models import AcquisitionBatch, AnnotationTask, Campaign
+from labeling.models import AcquisitionBatch, AnnotationTask
+from thawloop.campaigns.models import Campaign
+from thawloop.registry.selectors import champion
 from thawloop.training.models import Retraining
-from thawloop.training.selectors import LearningPoint, champion, learning_curve
+from thawloop.training.selectors import LearningPoint, learning_curve
 
 
 @dataclass(frozen=True)

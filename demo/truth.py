@@ -7,13 +7,13 @@ import shapely
 from shapely import MultiPolygon, Polygon
 
 from demo.hands import SMALLEST_DRAWN, Outline
-from labeling.campaign_spec import LabelSpec
 from thawloop.catalog.geometry import to_pixels
 from thawloop.catalog.models import Tile
 from thawloop.catalog.vectors.mending import Mender
 from thawloop.catalog.vectors.reading import read_vector_file
 from thawloop.core.errors import Refused
 from thawloop.core.storage import checked_uri
+from thawloop.setup.spec import LabelSpec
 
 
 class Truth:

@@ -14,21 +14,18 @@ from labeling.models import (
     AcquisitionBatch,
     Annotation,
     AnnotationTask,
-    Campaign,
-    CampaignModality,
-    CampaignRegion,
     Label,
     LabelImport,
     LabelRevision,
-    LandformClass,
     PredictedInstance,
     Prediction,
     WebhookEvent,
 )
 from labeling.services import review_label
-from labeling.services.editing import EDITABLE, change_campaign
 from labeling.services.imports import withdraw_import
 from labeling.services.webhooks import enqueue_processing
+from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
+from thawloop.campaigns.services import EDITABLE, change_campaign
 from thawloop.core.admin import LightAdmin, ReadOnlyAdmin
 from thawloop.core.bulk import count_of
 from thawloop.core.errors import Refused
@@ -132,7 +129,7 @@ class CampaignAdmin(LightAdmin):
         self.message_user(request, "Asked for; see the jobs.", messages.SUCCESS)
 
     def has_sync_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("labeling.sync_campaign")
+        return request.user.has_perm("campaigns.sync_campaign")
 
 
 @admin.register(AcquisitionBatch)
@@ -301,4 +298,4 @@ class WebhookEventAdmin(LookOnlyAdmin):
 
     def has_sync_permission(self, request: HttpRequest) -> bool:
         """Whether the user may exchange annotations with Label Studio, which processing webhooks does."""
-        return request.user.has_perm("labeling.sync_campaign")
+        return request.user.has_perm("campaigns.sync_campaign")

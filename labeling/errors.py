@@ -25,9 +25,5 @@ class AlreadyWithdrawn(Conflict):
     """A label import was taken back before."""
 
 
-class BadCampaign(Refused):
-    """A campaign cannot be as it is asked for."""
-
-
 class BadReview(Refused):
     """A reviewer's decision that changes nothing or cannot be."""

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from labeling.models import Campaign
 from labeling.services import process_pending_events, push_tasks, refresh_preannotations, sync, tidy_preannotations
 from labeling.services.annotations import settle_again
 from labeling.services.sync import new_project
+from thawloop.campaigns.models import Campaign
 from thawloop.core.jobs import JobContext, job
 
 

@@ -1,14 +1,16 @@
 """Questions about campaigns, labelled tiles and labels."""
 
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from django.contrib.gis.db.models import PolygonField
-from django.db.models import Count, Exists, F, Func, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, F, Func, OuterRef, Q, QuerySet
 
 from labeling.labelstudio.config import NO_STATEMENT, VERDICT
-from labeling.models import Annotation, AnnotationTask, Campaign, CampaignRegion, LabelImport, LabelRevision, Split
-from thawloop.catalog.models import Modality, Tile
+from labeling.models import Annotation, AnnotationTask, LabelImport, LabelRevision
+from thawloop.campaigns.models import Campaign, Split
+from thawloop.campaigns.selectors import campaign_tiles, regions_of
+from thawloop.catalog.models import Tile
 from thawloop.core.bulk import without_bulk
 
 
@@ -29,21 +31,6 @@ class Dated(Protocol):
 
     @property
     def created(self) -> datetime: ...
-
-
-def drawn_on(campaign: Campaign) -> Modality | None:
-    """The modality that people draw on."""
-    row = campaign.campaign_modalities.filter(is_anchor=True).select_related("modality").first()
-    return row.modality if row else None
-
-
-def campaign_tiles(campaign: Campaign) -> QuerySet[Tile]:
-    """All tiles of a campaign, each with its `split`."""
-    split_of = CampaignRegion.objects.filter(campaign=campaign, region=OuterRef("region")).values("split")[:1]
-    tiles = Tile.objects.filter(
-        grid=campaign.grid_id, period=campaign.period, region__campaignregion__campaign=campaign
-    ).annotate(split=Subquery(split_of))
-    return without_bulk(tiles.select_related("grid", "region"))
 
 
 def standing_annotations(campaign: Campaign) -> QuerySet[Annotation]:
@@ -111,7 +98,7 @@ def unlabelled_tiles(campaign: Campaign, split: str = "train") -> QuerySet[Tile]
     """Tiles of a split that can still be given to annotators: not labelled, and never made a task."""
     tasks = AnnotationTask.objects.filter(campaign=campaign, tile=OuterRef("pk"))
     covered = Exists(covering_imports(campaign))
-    return campaign_tiles(campaign).filter(~Exists(tasks), ~covered, region__in=_regions(campaign, split))
+    return campaign_tiles(campaign).filter(~Exists(tasks), ~covered, region__in=regions_of(campaign, split))
 
 
 def current_labels(campaign: Campaign) -> QuerySet[LabelRevision]:
@@ -148,14 +135,3 @@ def changed_labels(campaign: Campaign, release: Dated | None) -> int:
     if release is not None:
         revisions = revisions.filter(created__gt=release.created)
     return revisions.aggregate(labels=Count("label", distinct=True))["labels"] or 0
-
-
-def _regions(campaign: Campaign, split: str) -> QuerySet[CampaignRegion, Any]:
-    """Ids of the campaign's regions of a split."""
-    return CampaignRegion.objects.filter(campaign=campaign, split=split).values("region")
-
-
-def champion_name(campaign: Campaign) -> str:
-    """Name of the campaign's champion model version; empty if there is none."""
-    alias = campaign.aliases.filter(alias="champion").select_related("model_version").first()
-    return alias.model_version.name if alias else ""

@@ -9,17 +9,11 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from labeling.configuration import STRATEGIES
-from labeling.models import (
-    AcquisitionBatch,
-    AnnotationTask,
-    Campaign,
-    CampaignModality,
-    CampaignRegion,
-    LandformClass,
-)
+from labeling.models import AcquisitionBatch, AnnotationTask
 from labeling.services.batches import acquire
-from labeling.services.editing import EDITABLE, change_campaign
+from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
+from thawloop.campaigns.services import EDITABLE, change_campaign
+from thawloop.campaigns.settings import STRATEGIES
 from thawloop.core.api import JobSerializer
 from thawloop.core.bulk import count_of, without_bulk
 from thawloop.core.jobs import enqueue
@@ -87,7 +81,7 @@ class SyncSerializer(serializers.Serializer[Any]):
 class CampaignPermissions(ModelPermissions):
     """Syncing has a permission of its own."""
 
-    perms_map = {**ModelPermissions.perms_map, "POST": ["labeling.sync_campaign"]}
+    perms_map = {**ModelPermissions.perms_map, "POST": ["campaigns.sync_campaign"]}
 
 
 class CampaignViewSet(viewsets.ReadOnlyModelViewSet[Campaign]):

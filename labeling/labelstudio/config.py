@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from labeling.labelstudio.errors import LabelStudioRefused
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Modality
 
 POLYGONS = "polygons"

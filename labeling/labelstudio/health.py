@@ -2,7 +2,7 @@
 
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.errors import ExchangeStopped
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 
 
 def check_label_studio() -> str:

@@ -5,7 +5,8 @@ from typing import Any
 from labeling.labelstudio.config import anchor_picture
 from labeling.labelstudio.results import write_result
 from labeling.labelstudio.shown import shown_instances
-from labeling.models import AnnotationTask, Campaign, Prediction
+from labeling.models import AnnotationTask, Prediction
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.pictures import picture_size
 from thawloop.core.bulk import count_of
 

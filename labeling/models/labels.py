@@ -9,9 +9,9 @@ from django.contrib.gis.db.models.functions import Transform
 from django.contrib.postgres.indexes import GistIndex
 from django.db.models import Q
 
-from labeling.models.campaigns import Campaign, LandformClass
 from labeling.models.predictions import Prediction
 from labeling.models.tasks import AnnotationTask
+from thawloop.campaigns.models import Campaign, LandformClass
 from thawloop.catalog.models import Tile
 
 

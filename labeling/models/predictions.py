@@ -6,7 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GistIndex
 from django.db.models import Q
 
-from labeling.models.campaigns import LandformClass
+from thawloop.campaigns.models import LandformClass
 from thawloop.catalog.models import Tile
 
 
@@ -14,7 +14,7 @@ class Prediction(models.Model):
     """What one model version said about one tile."""
 
     tile = models.ForeignKey(Tile, on_delete=models.PROTECT, related_name="predictions")
-    model_version = models.ForeignKey("training.ModelVersion", on_delete=models.PROTECT, related_name="predictions")
+    model_version = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="predictions")
     embedding = models.BinaryField(help_text="float32 [D], little endian.")
     uncertainty = models.FloatField(help_text="0 (certain) to 1; what acquisition ranks by.")
     uncertainty_parts = models.JSONField(default=dict, help_text="mask_entropy, class_entropy, stage_disagreement.")

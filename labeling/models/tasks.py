@@ -6,8 +6,8 @@ from django.conf import settings
 from django.contrib.gis.db import models
 from django.db.models import Q
 
-from labeling.models.campaigns import Campaign
 from labeling.models.predictions import Prediction
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Tile
 
 
@@ -20,7 +20,7 @@ class AcquisitionBatch(models.Model):
     parameters = models.JSONField(default=dict)
     seed = models.BigIntegerField()
     model_version = models.ForeignKey(
-        "training.ModelVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="batches"
+        "registry.ModelVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="batches"
     )
     candidates = models.PositiveIntegerField(help_text="How many tiles could have been chosen.")
     created = models.DateTimeField(auto_now_add=True)

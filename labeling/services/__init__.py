@@ -2,7 +2,6 @@
 
 from labeling.services.annotations import record_annotation, record_deletion, withdraw_task
 from labeling.services.batches import BatchItem, NothingToAcquire, acquire, next_batch_number, record_batch
-from labeling.services.campaigns import create_campaign
 from labeling.services.preannotations import refresh_preannotations, tidy_preannotations
 from labeling.services.predictions import TilePrediction, store_prediction, store_predictions
 from labeling.services.projects import ensure_project
@@ -18,7 +17,6 @@ __all__ = [
     "SyncReport",
     "TilePrediction",
     "acquire",
-    "create_campaign",
     "ensure_project",
     "next_batch_number",
     "process_pending_events",

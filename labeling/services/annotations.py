@@ -21,10 +21,11 @@ from labeling.errors import BadAnnotation
 from labeling.labelstudio.cleaning import clean_json
 from labeling.labelstudio.results import Reading, Shape, iou, read_result, shown_union
 from labeling.labelstudio.shown import shown_instances
-from labeling.models import Annotation, AnnotationTask, Campaign, LandformClass, Prediction
+from labeling.models import Annotation, AnnotationTask, Prediction
 from labeling.selectors import misunderstood_annotations, standing_annotations
 from labeling.services.labels import Cause, settle_labels
 from labeling.signals import labels_arrived
+from thawloop.campaigns.models import Campaign, LandformClass
 from thawloop.catalog.pictures import picture_size
 from thawloop.core.context import current_actor
 from thawloop.core.services import audit

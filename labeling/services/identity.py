@@ -12,7 +12,7 @@ from typing import Any
 
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.errors import ExchangeStopped, ForeignProject, LabelStudioMissing, ProjectGone
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.core.services import audit
 
 Json = dict[str, Any]

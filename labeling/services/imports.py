@@ -4,8 +4,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from labeling.errors import AlreadyWithdrawn, BadWithdrawal
-from labeling.models import Campaign, LabelImport
+from labeling.models import LabelImport
 from labeling.signals import labels_arrived
+from thawloop.campaigns.models import Campaign
 from thawloop.core.context import current_actor
 from thawloop.core.services import audit
 

@@ -10,7 +10,8 @@ from django.contrib.gis.geos import MultiPolygon as GeosMultiPolygon
 from shapely.geometry import GeometryCollection, MultiPolygon
 
 from labeling.labelstudio.results import Shape
-from labeling.models import Annotation, AnnotationTask, Label, LabelRevision, LandformClass
+from labeling.models import Annotation, AnnotationTask, Label, LabelRevision
+from thawloop.campaigns.models import LandformClass
 from thawloop.catalog.geometry import as_multipolygon, to_geographic, to_geos, to_shapely
 from thawloop.catalog.models import Tile
 from thawloop.core.context import current_actor

@@ -22,14 +22,15 @@ from django.utils import timezone
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.errors import LabelStudioRefused, LabelStudioUnavailable
 from labeling.labelstudio.preannotations import NO_MODEL, Preannotations
-from labeling.locks import exclusive
-from labeling.models import AnnotationTask, Campaign, Preannotation, PredictedInstance, Prediction
-from labeling.selectors import champion_name
+from labeling.models import AnnotationTask, Preannotation, PredictedInstance, Prediction
 from labeling.services.identity import own_project
 from labeling.services.projects import ensure_project
+from thawloop.campaigns.models import Campaign
 from thawloop.core.jobs import enqueue
+from thawloop.core.locks import exclusive
 from thawloop.core.models import Job
 from thawloop.core.services import audit
+from thawloop.registry.selectors import champion_name
 
 log = structlog.get_logger(__name__)
 Json = dict[str, Any]
@@ -61,7 +62,7 @@ def refresh_preannotations(campaign: Campaign) -> int:
     """
     if campaign.ls_project_id is None:
         return 0
-    with exclusive("push", campaign), Client() as client:
+    with exclusive(f"push:{campaign.pk}"), Client() as client:
         ensure_project(campaign, client)
         if not campaign.ls_shown or _count_spoken(campaign)[1]:
             count = _give_anew(campaign, client)
@@ -193,7 +194,7 @@ def tidy_preannotations(campaign: Campaign, *, go_on: Callable[[], bool] = lambd
     count = 0
     with Client() as client:
         while go_on():
-            with exclusive("push", campaign):  # what is shown stays the same meanwhile
+            with exclusive(f"push:{campaign.pk}"):  # what is shown stays the same meanwhile
                 campaign.refresh_from_db()
                 tasks = _replaced(campaign).order_by("task__ls_task_id").values_list("task__ls_task_id", flat=True)
                 some = [task for task in tasks.distinct()[:REMOVED_AT_ONCE] if task is not None]

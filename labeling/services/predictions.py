@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from shapely import GeometryType
 from shapely.geometry import Polygon
 
-from labeling.models import LandformClass, Prediction
+from labeling.models import Prediction
+from thawloop.campaigns.models import LandformClass
 from thawloop.catalog.geometry import ragged, to_geographic_all
 from thawloop.catalog.models import Tile
 from thawloop.core.errors import Refused

@@ -11,11 +11,11 @@ from django.utils.crypto import salted_hmac
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.config import NOTE, labeling_config
 from labeling.labelstudio.errors import ExchangeStopped, LabelStudioRefused
-from labeling.locks import exclusive
-from labeling.models import Campaign
 from labeling.services.identity import mark_of, own_project
 from labeling.services.secrets import ml_backend_secret, webhook_secret
+from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
+from thawloop.core.locks import exclusive
 from thawloop.core.services import audit
 
 log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ def ensure_project(campaign: Campaign, client: Client | None = None) -> int:
         with Client() as own:
             return ensure_project(campaign, own)
     config = labeling_config(campaign)
-    with exclusive("project", campaign):
+    with exclusive(f"project:{campaign.pk}"):
         campaign.refresh_from_db()
         found = _project(campaign, client, config)
         _corrections_view(campaign, client)

@@ -20,7 +20,7 @@ from labeling.labelstudio.client import PAGE_SIZE, Client
 from labeling.labelstudio.config import NOTE
 from labeling.labelstudio.errors import LabelStudioMissing, LabelStudioRefused, RemovalsUnconfirmed
 from labeling.labelstudio.people import known_people
-from labeling.models import Annotation, AnnotationTask, Campaign
+from labeling.models import Annotation, AnnotationTask
 from labeling.selectors import misunderstood_annotations
 from labeling.services.annotations import (
     Submission,
@@ -32,6 +32,7 @@ from labeling.services.annotations import (
 )
 from labeling.services.identity import own_project, stopped
 from labeling.services.tasks import TASK_ID
+from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
 

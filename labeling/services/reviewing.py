@@ -3,9 +3,10 @@
 from django.db import transaction
 
 from labeling.errors import BadReview
-from labeling.models import Label, LabelRevision, LandformClass
+from labeling.models import Label, LabelRevision
 from labeling.services.labels import REVIEWED, revise
 from labeling.signals import labels_arrived
+from thawloop.campaigns.models import LandformClass
 from thawloop.core.context import current_actor
 from thawloop.core.services import audit
 

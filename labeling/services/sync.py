@@ -9,16 +9,17 @@ from django.utils import timezone
 
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.errors import ExchangeStopped, LabelStudioRefused, RemovalsUnconfirmed
-from labeling.locks import exclusive
-from labeling.models import AnnotationTask, Campaign, WebhookEvent
+from labeling.models import AnnotationTask, WebhookEvent
 from labeling.services.identity import resumed
 from labeling.services.preannotations import has_outdated_preannotations, refresh_preannotations
 from labeling.services.projects import connections, ensure_project
 from labeling.services.pull import ACCEPT, OVERLAP, Pull, SyncReport, in_label_studio
 from labeling.services.tasks import push_tasks
 from labeling.services.webhooks import enqueue_processing
+from thawloop.campaigns.models import Campaign
 from thawloop.core.context import acting
 from thawloop.core.errors import Conflict, Refused
+from thawloop.core.locks import exclusive
 from thawloop.core.services import audit
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,7 @@ def sync(campaign: Campaign, *, full: bool = False, accept_removals: int | None 
         audit(ACCEPT, campaign, after={"removals": accept_removals})
     with acting(name="sync"):
         if campaign.ls_project_id is not None:
-            with exclusive("sync", campaign), Client() as client:
+            with exclusive(f"sync:{campaign.pk}"), Client() as client:
                 _pull(campaign, client, report, full=full, accepted=accept_removals)
             if campaign.ls_connections != connections():
                 ensure_project(campaign)
@@ -75,7 +76,7 @@ def new_project(campaign: Campaign) -> int:
     """
     if campaign.ls_project_id is None:
         return 0
-    with exclusive("push", campaign), exclusive("sync", campaign), Client() as client:
+    with exclusive(f"push:{campaign.pk}"), exclusive(f"sync:{campaign.pk}"), Client() as client:
         campaign.refresh_from_db()
         _take_leave(campaign, client)
         before = {"ls_project_id": campaign.ls_project_id, "ls_generation": campaign.ls_generation}

@@ -10,8 +10,7 @@ from django.db.models import BigIntegerField, Case, Min, When
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.config import NOTE, picture_name, shown_modalities
 from labeling.labelstudio.errors import LabelStudioUnavailable
-from labeling.locks import exclusive
-from labeling.models import AnnotationTask, Campaign
+from labeling.models import AnnotationTask
 from labeling.services.preannotations import (
     fill_in,
     note_given,
@@ -22,8 +21,10 @@ from labeling.services.preannotations import (
     to_be_shown,
 )
 from labeling.services.projects import ensure_project
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Modality
 from thawloop.catalog.pictures import picture_url
+from thawloop.core.locks import exclusive
 from thawloop.core.services import audit
 
 Json = dict[str, Any]
@@ -45,7 +46,7 @@ def push_tasks(campaign: Campaign) -> int:
         Refused, ProjectGone, LabelStudioUnavailable: as `ensure_project`.
         LabelStudioUnavailable: Label Studio took fewer tasks or predictions than it was given.
     """
-    with exclusive("push", campaign), Client() as client:
+    with exclusive(f"push:{campaign.pk}"), Client() as client:
         project = ensure_project(campaign, client)
         pending = _pending(campaign)
         if not pending:

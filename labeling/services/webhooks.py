@@ -16,14 +16,15 @@ from django.utils import timezone
 from labeling.errors import BadWebhook, WrongSecret
 from labeling.labelstudio.cleaning import clean_json
 from labeling.labelstudio.client import Client
-from labeling.locks import exclusive
-from labeling.models import Annotation, Campaign, WebhookEvent
+from labeling.models import Annotation, WebhookEvent
 from labeling.services.projects import SECRET_HEADER
 from labeling.services.pull import OVERLAP, Pull, SyncReport
 from labeling.services.secrets import webhook_secret
+from thawloop.campaigns.models import Campaign
 from thawloop.core.context import acting
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import enqueue
+from thawloop.core.locks import exclusive
 
 log = structlog.get_logger(__name__)
 Json = dict[str, Any]
@@ -88,7 +89,7 @@ def process_pending_events(campaign: Campaign, *, go_on: Callable[[], bool] = la
     """
     count = 0
     while go_on():
-        with exclusive("sync", campaign, wait=False) as ours:
+        with exclusive(f"sync:{campaign.pk}", wait=False) as ours:
             waiting = WebhookEvent.objects.filter(campaign=campaign, processed__isnull=True).order_by("id")
             events = list(waiting[:MAX_WAITING]) if ours else []
             if not events:

@@ -7,17 +7,20 @@ import numpy as np
 import numpy.typing as npt
 from django.db.models import F, Q
 
-from labeling.configuration import AcquisitionSettings
-from labeling.models import Campaign, Prediction
-from labeling.selectors import campaign_tiles, labelled_tiles, unlabelled_tiles
+from labeling.models import Prediction
+from labeling.selectors import labelled_tiles, unlabelled_tiles
 from labeling.services import BatchItem, NothingToAcquire, next_batch_number, record_batch
 from labeling.services.predictions import embedding_of
 from ml_backend.acquisition import Candidates, Selected, select
 from ml_backend.jobs.refusals import refusals
+from thawloop.campaigns.models import Campaign
+from thawloop.campaigns.selectors import campaign_tiles
+from thawloop.campaigns.settings import AcquisitionSettings
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import JobContext, JobPostponed, job
-from thawloop.training.models import ModelVersion
-from thawloop.training.selectors import champion, is_predicting
+from thawloop.registry.models import ModelVersion
+from thawloop.registry.selectors import champion
+from thawloop.training.selectors import is_predicting
 
 COLD_START = "space_filling"
 

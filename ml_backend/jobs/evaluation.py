@@ -7,8 +7,9 @@ from ml_backend.jobs.devices import ready_device
 from ml_backend.jobs.refusals import DetectorRefused, refusals
 from thawloop.core.jobs import JobContext, job
 from thawloop.core.storage import artifact
+from thawloop.registry.models import ModelVersion
 from thawloop.training.models import Evaluation as Measured
-from thawloop.training.models import ModelVersion, Retraining
+from thawloop.training.models import Retraining
 from thawloop.training.services import GAIN_OVER, finish_evaluation, missing_evaluations, step_failed
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
-from labeling.models import Campaign, PredictedInstance, Prediction
-from labeling.selectors import campaign_tiles, drawn_on
+from labeling.models import PredictedInstance, Prediction
 from labeling.services import TilePrediction, store_predictions
 from ml_backend.acquisition import uncertainty
 from ml_backend.jobs.devices import ready_device
 from ml_backend.jobs.refusals import DetectorRefused, refusals
+from thawloop.campaigns.models import Campaign
+from thawloop.campaigns.selectors import campaign_tiles, drawn_on
 from thawloop.catalog.chips import Chip, ChipReader
 from thawloop.catalog.errors import ChipUnreadable
 from thawloop.catalog.gdal import gdal_environment
@@ -24,9 +25,11 @@ from thawloop.core.jobs import JobContext, job
 from thawloop.core.planner import renew_statistics
 from thawloop.core.services import audit
 from thawloop.core.storage import artifact
-from thawloop.training.models import ModelVersion, Retraining
-from thawloop.training.selectors import champion
-from thawloop.training.services import finish_predicting, request_refresh, step_failed
+from thawloop.registry.models import ModelVersion
+from thawloop.registry.selectors import champion
+from thawloop.registry.services import request_refresh
+from thawloop.training.models import Retraining
+from thawloop.training.services import finish_predicting, step_failed
 
 if TYPE_CHECKING:
     from ml_backend.detector import Detector

@@ -5,11 +5,11 @@ from typing import Any
 from uuid import UUID
 
 from labeling.labelstudio.preannotations import NO_MODEL
-from labeling.models import Campaign
-from labeling.selectors import champion_name
 from labeling.services.preannotations import predictions_of, to_be_shown
 from labeling.services.tasks import TASK_ID
-from thawloop.training.models import ModelVersion
+from thawloop.campaigns.models import Campaign
+from thawloop.registry.models import ModelVersion
+from thawloop.registry.selectors import champion_name
 
 Json = dict[str, Any]
 MAX_VERSIONS = 100

@@ -94,8 +94,8 @@ def test_an_unknown_campaign_is_refused(write_raster):
 
 
 def test_a_campaign_gets_the_tiles_its_regions_now_have_rasters_for(write_raster, grid, make_region):
-    from labeling.models import Campaign, CampaignModality, CampaignRegion
     from tests.catalog.periods import YEAR
+    from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion
     from thawloop.catalog.services import ensure_builtin
 
     campaign = Campaign.objects.create(name="c", title="C", grid=grid, **YEAR)

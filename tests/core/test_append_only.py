@@ -26,7 +26,7 @@ def test_an_audit_entry_cannot_be_deleted(entry: AuditEntry) -> None:
         entry.delete()
 
 
-HISTORY = ["core_auditentry", "labeling_annotation", "labeling_labelrevision", "training_promotion"]
+HISTORY = ["core_auditentry", "labeling_annotation", "labeling_labelrevision", "registry_promotion"]
 
 
 @pytest.mark.parametrize("table", HISTORY)

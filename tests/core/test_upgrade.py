@@ -18,8 +18,9 @@ from pytest_django import Settings
 from rest_framework.authtoken.models import Token
 from shapely.geometry import box
 
-from labeling.models import Annotation, AnnotationTask, Campaign, LabelImport, LabelRevision, Preannotation
+from labeling.models import Annotation, AnnotationTask, LabelImport, LabelRevision, Preannotation
 from labeling.selectors import current_labels, labelled_tiles
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.chips import read_chip
 from thawloop.catalog.geometry import project, to_geos
 from thawloop.catalog.models import Modality, Tile

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from benchmarks.scale_campaign import fill
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.core.bulk import BULKY, count_of
 from thawloop.dashboard.api_urls import router
 from thawloop.dashboard.views import PANELS

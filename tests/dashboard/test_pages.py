@@ -6,12 +6,12 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from labeling.models import Campaign
 from tests.labeling.build import build_campaign, build_champion
+from thawloop.campaigns.models import Campaign
 from thawloop.core.jobs import enqueue
 from thawloop.core.models import AuditEntry, Job
 from thawloop.dashboard.views import PANELS
-from thawloop.training.selectors import champion
+from thawloop.registry.selectors import champion
 
 
 def _do(client: Client, campaign: Campaign, action: str, **form: str) -> str:

@@ -12,9 +12,9 @@ from django.test import Client
 from django.urls import reverse
 
 from benchmarks.scale_campaign import fill
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.dashboard.vector_tiles import HALF_EXTENT, LEAST_CELL_PX, MAX_ZOOM, TILE_PX, square, vector_tile
-from thawloop.training.selectors import champion
+from thawloop.registry.selectors import champion
 
 
 def _around(campaign: Campaign, zoom: int) -> tuple[int, int]:

@@ -10,15 +10,16 @@ from django.core.management import CommandError, call_command
 
 from demo.generated import CAMPAIGN_FILE
 from demo.scenes import SceneSize, generate
-from labeling.campaign_file import parse_campaign_file
-from labeling.models import Campaign, CampaignRegion, Label, LandformClass
+from labeling.models import Label
 from labeling.selectors import labelled_tiles
-from labeling.services.campaigns import CampaignError, CampaignExists
+from thawloop.campaigns.models import Campaign, CampaignRegion, LandformClass
 from thawloop.catalog.models import Modality, Region, Scene, Tile, TileGrid
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
+from thawloop.setup.creating import CampaignError, CampaignExists
+from thawloop.setup.reading import parse_campaign_file
+from thawloop.setup.services import set_up_campaign
 from thawloop.training.models import RetrainPolicy
-from thawloop.training.services.campaigns import set_up_campaign
 
 pytestmark = pytest.mark.django_db
 EVERYTHING = (Campaign, CampaignRegion, Modality, Region, Scene, Tile, TileGrid, LandformClass, Label, RetrainPolicy)

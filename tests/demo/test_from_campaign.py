@@ -13,11 +13,11 @@ from django.core.management import CommandError, call_command
 from demo.from_campaign import all_truth
 from demo.generated import CAMPAIGN_FILE
 from demo.scenes import SceneSize, generate
-from labeling.campaign_file import parse_campaign_file
-from labeling.models import Campaign
 from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.validation import check_dataset
+from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
+from thawloop.setup.reading import parse_campaign_file
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"

@@ -2,7 +2,7 @@
 
 from demo.generated import generated_campaign
 from demo.scenes import SceneSize
-from labeling.campaign_file import parse_campaign_file
+from thawloop.setup.reading import parse_campaign_file
 
 SMALL = SceneSize(columns=2, rows=2)
 

@@ -9,22 +9,19 @@ from labeling.models import (
     AcquisitionBatch,
     Annotation,
     AnnotationTask,
-    Campaign,
-    CampaignModality,
-    CampaignRegion,
     Label,
     LabelImport,
     LabelRevision,
-    LandformClass,
     Preannotation,
     PredictedInstance,
     Prediction,
 )
 from labeling.services import record_annotation
+from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
 from thawloop.catalog.geometry import to_geographic, to_geos
 from thawloop.catalog.models import Modality, Region, Tile, TileGrid
-from thawloop.training.architecture import VERSION
-from thawloop.training.models import ModelAlias, ModelVersion
+from thawloop.registry.cards import VERSION
+from thawloop.registry.models import ModelAlias, ModelVersion
 
 TILE_SIZE = 128
 PERIOD = {"period": "2021", "period_start": date(2021, 6, 1), "period_end": date(2021, 9, 30)}

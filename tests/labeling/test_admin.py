@@ -7,9 +7,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from labeling import models
-from labeling.models import Campaign, LabelImport, WebhookEvent
+from labeling.models import LabelImport, WebhookEvent
 from labeling.services import record_annotation
 from tests.labeling.build import SQUARE, annotation, build_champion, build_prediction, polygon
+from thawloop.campaigns.models import Campaign
 from thawloop.core.models import Job
 
 pytestmark = pytest.mark.usefixtures("neighbour")

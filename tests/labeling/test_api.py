@@ -4,7 +4,6 @@ import pytest
 from django.contrib.auth.models import Group
 from rest_framework.test import APIClient
 
-from labeling.models import Campaign
 from labeling.services import record_annotation, record_deletion
 from tests.labeling.build import (
     RING,
@@ -15,6 +14,7 @@ from tests.labeling.build import (
     build_tasks,
     polygon,
 )
+from thawloop.campaigns.models import Campaign
 from thawloop.core.models import AuditEntry, Job
 
 pytestmark = pytest.mark.usefixtures("neighbour")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling.campaign_file import CampaignFileError, parse_campaign_file
-from labeling.campaign_spec import SplitSpec
-from labeling.toml_lines import key_lines
+from thawloop.setup.lines import key_lines
+from thawloop.setup.reading import CampaignFileError, parse_campaign_file
+from thawloop.setup.spec import SplitSpec
 
 FULL = """\
 # A campaign with every section.

@@ -5,8 +5,8 @@ import pytest
 from labeling.labelstudio.config import labeling_config
 from labeling.labelstudio.errors import LabelStudioRefused
 from labeling.labelstudio.preannotations import Preannotations
-from labeling.models import CampaignModality, LandformClass
 from tests.labeling.build import build_champion, build_prediction, build_tasks
+from thawloop.campaigns.models import CampaignModality, LandformClass
 from thawloop.catalog.models import Modality
 
 

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.errors import ExchangeStopped, ForeignProject, RemovalsUnconfirmed
 from labeling.labelstudio.health import check_exchange
-from labeling.models import Annotation, AnnotationTask, Campaign
+from labeling.models import Annotation, AnnotationTask
 from labeling.selectors import current_labels, labelled_tiles
 from labeling.services import (
     ensure_project,
@@ -27,6 +27,7 @@ from labeling.services.annotations import record_deletion
 from labeling.services.pull import Pull, SyncReport
 from labeling.services.sync import new_project
 from tests.labeling.build import RING, SQUARE, annotation, build_tasks, polygon
+from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Conflict
 from thawloop.core.models import AuditEntry
 

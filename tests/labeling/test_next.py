@@ -25,7 +25,7 @@ from labeling.services import (
 from labeling.services.preannotations import has_outdated_preannotations
 from tests.labeling.build import RING, SQUARE, build_champion, build_prediction, build_tasks
 from thawloop.core.models import Job
-from thawloop.training.models import ModelAlias
+from thawloop.registry.models import ModelAlias
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.django_db]
 

@@ -5,11 +5,11 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from labeling.models import LandformClass
 from labeling.services import record_annotation, review_label
 from labeling.services.labels import Cause, settle_labels
 from labeling.signals import labels_arrived
 from tests.labeling.build import RING, SQUARE, annotation, polygon
+from thawloop.campaigns.models import LandformClass
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
 

@@ -9,8 +9,8 @@ import pytest
 from pytest_django import Settings
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
     from tests.releases.site import Site
+    from thawloop.campaigns.models import Campaign
 
 
 @pytest.fixture

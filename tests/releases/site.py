@@ -16,8 +16,9 @@ from shapely.geometry.base import BaseGeometry
 
 from labeling.labelstudio.config import anchor_picture
 from labeling.labelstudio.results import Instance, write_result
-from labeling.models import Annotation, AnnotationTask, Campaign, CampaignModality, CampaignRegion, LandformClass
+from labeling.models import Annotation, AnnotationTask
 from labeling.services import record_annotation
+from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
 from thawloop.catalog.geometry import project
 from thawloop.catalog.models import Modality, Tile, TileGrid
 from thawloop.catalog.services import create_tiles, define_grid, define_modality, define_region, register_scene

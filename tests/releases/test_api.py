@@ -10,8 +10,8 @@ from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 from rest_framework.test import APIClient
 
-from labeling.models import Campaign
 from tests.releases.site import Site
+from thawloop.campaigns.models import Campaign
 from thawloop.core.models import Job
 from thawloop.releases.api import ReleaseViewSet
 from thawloop.releases.models import Release

@@ -12,9 +12,10 @@ import pytest
 import shapely
 from django.core.management import CommandError, call_command
 
-from labeling.models import Campaign, LabelImport
+from labeling.models import LabelImport
 from labeling.selectors import current_labels
 from tests.releases.site import Site
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.geometry import geodesic_area, to_shapely
 from thawloop.releases.models import Release
 

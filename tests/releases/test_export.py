@@ -19,8 +19,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from shapely.geometry import shape
 
-from labeling.models import Campaign
 from tests.releases.site import DATE_LINE, Site, annotate, tiles
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.geometry import geodesic_area, project
 from thawloop.core.context import acting
 from thawloop.releases.errors import ExportRefused

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box
 
-from labeling.models import Campaign, CampaignModality, CampaignRegion, Label, LabelRevision
+from labeling.models import Label, LabelRevision
 from labeling.services.imports import withdraw_import
 from tests.releases.site import COL, PERIOD, ROW, Site, annotate, modality, tiles, write_raster
+from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion
 from thawloop.catalog.models import Tile
 from thawloop.catalog.services import create_tiles, define_modality, define_region, register_scene, split_region
 from thawloop.core.errors import Conflict

@@ -8,9 +8,9 @@ from django.db.models import Count
 from pytest_django import Settings
 from shapely.geometry import box
 
-from labeling.models import Campaign, CampaignRegion, LandformClass
 from labeling.selectors import current_labels
 from tests.releases.site import PERIOD
+from thawloop.campaigns.models import Campaign, CampaignRegion, LandformClass
 from thawloop.catalog.errors import VectorFileRefused
 from thawloop.catalog.services import define_grid, define_region
 from thawloop.releases.services import import_labels

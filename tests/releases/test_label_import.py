@@ -13,9 +13,10 @@ import shapely
 from pytest_django import DjangoAssertNumQueries, Settings
 from shapely.geometry import MultiPoint, MultiPolygon, Point, Polygon, box
 
-from labeling.models import Campaign, CampaignRegion, Label, LabelImport, LabelRevision, LandformClass
+from labeling.models import Label, LabelImport, LabelRevision
 from labeling.selectors import current_labels, labelled_tiles
 from tests.releases.site import PERIOD, Site
+from thawloop.campaigns.models import Campaign, CampaignRegion, LandformClass
 from thawloop.catalog.errors import VectorFileRefused
 from thawloop.catalog.geometry import geodesic_area, project, to_shapely
 from thawloop.catalog.services import define_region

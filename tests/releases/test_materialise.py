@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 from pytest_django import Settings
 from shapely.geometry import box
 
-from labeling.models import Campaign
 from tests.releases.site import SIZE, Site, annotate, modality, tiles
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.chips import read_chip
 from thawloop.catalog.models import Modality, Scene
 from thawloop.core.errors import Refused

@@ -19,10 +19,11 @@ from rest_framework.test import APIClient
 from shapely.geometry.base import BaseGeometry
 
 from labeling.errors import AlreadyWithdrawn, BadWithdrawal
-from labeling.models import Campaign, CampaignRegion, Label, LabelImport, LabelRevision, LandformClass
+from labeling.models import Label, LabelImport, LabelRevision
 from labeling.selectors import current_labels, labelled_tiles
 from labeling.services.imports import withdraw_import
 from tests.releases.site import Site
+from thawloop.campaigns.models import Campaign, CampaignRegion, LandformClass
 from thawloop.catalog.geometry import project, to_shapely
 from thawloop.catalog.services import define_region
 from thawloop.core.context import acting

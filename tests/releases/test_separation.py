@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from labeling.models import Campaign, CampaignRegion
 from labeling.selectors import partly_covered_tiles
 from labeling.services.imports import withdraw_import
 from tests.releases.site import PERIOD, Site, annotate
+from thawloop.campaigns.models import Campaign, CampaignRegion
 from thawloop.catalog.models import Tile
 from thawloop.catalog.services import create_tiles, define_region
 from thawloop.releases.exports.features import label_tables

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from labeling.labelstudio.config import anchor_picture
-from labeling.models import AnnotationTask, Campaign
+from labeling.models import AnnotationTask
 from labeling.services import record_annotation
 from tests.releases.site import SIZE, annotate, tiles
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Tile
 from thawloop.releases.services import freeze_release
 from thawloop.training.selectors.policy import label_stock

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from shapely.geometry import Point, mapping
 
-from labeling.models import Campaign
 from labeling.selectors import labelled_tiles, unlabelled_tiles
 from tests.releases.site import Site, annotate, tiles
+from thawloop.campaigns.models import Campaign
 from thawloop.releases.services import freeze_release, import_labels
 
 pytestmark = pytest.mark.django_db

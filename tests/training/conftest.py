@@ -8,7 +8,7 @@ import pytest
 from pytest_django import Settings
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 
 @pytest.fixture

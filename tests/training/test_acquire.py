@@ -14,12 +14,12 @@ from tests.training.world import drive, make_model
 from thawloop.core.errors import Conflict
 from thawloop.core.jobs import cancel_job, run_inline
 from thawloop.core.models import AuditEntry, Job
-from thawloop.training.services import promote
+from thawloop.registry.services import promote
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
     from thawloop.catalog.models import Tile
-    from thawloop.training.models import ModelVersion
+    from thawloop.registry.models import ModelVersion
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 

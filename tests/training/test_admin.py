@@ -7,14 +7,15 @@ from django.urls import reverse
 
 from tests.training.world import made_by, make_model, policy
 from thawloop.core.models import AuditEntry
-from thawloop.training.models import Promotion, Retraining, RetrainPolicy, TrainingRun
-from thawloop.training.selectors import champion
-from thawloop.training.services import promote
+from thawloop.registry.models import Promotion
+from thawloop.registry.selectors import champion
+from thawloop.registry.services import promote
+from thawloop.training.models import Retraining, RetrainPolicy, TrainingRun
 
 if TYPE_CHECKING:
     from django.test import Client
 
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = pytest.mark.django_db
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.training.world import made_by, make_model, policy
+from thawloop.registry.selectors import champion
+from thawloop.registry.services import promote
 from thawloop.training.models import Retraining
-from thawloop.training.selectors import champion
-from thawloop.training.services import promote
 
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = pytest.mark.django_db
 

@@ -18,8 +18,9 @@ from tests.releases.site import annotate, tiles
 from tests.training.world import policy
 from thawloop.core.jobs import enqueue
 from thawloop.core.services import audit
+from thawloop.registry.services import promote
 from thawloop.releases.services import freeze_release
-from thawloop.training.services import promote, start_retraining
+from thawloop.training.services import start_retraining
 
 CASES_PER_OPERATION = 3
 HOSTILE = ["0", "9" * 30, "%00", "%ED%A0%80", "00000000-0000-0000-0000-000000000000"]

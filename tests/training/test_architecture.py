@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contracts.stages import PRETRAINING_SEEDS
-from thawloop.training.architecture import Architecture, read_card
-from thawloop.training.errors import ModelRefused
+from thawloop.registry.cards import read_card
+from thawloop.registry.errors import ModelRefused
+from thawloop.training.architecture import Architecture
 from thawloop.training.selectors.plan import detector_config
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 
 @pytest.mark.django_db

@@ -10,13 +10,15 @@ from tests.releases.site import Site, make_campaign, write_labels
 from tests.training.world import TINY, drive, make_model, queued
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry
+from thawloop.registry.selectors import champion
+from thawloop.registry.services import promote
 from thawloop.releases.services import import_labels
 from thawloop.training.models import Retraining, TrainingRun
-from thawloop.training.selectors import champion, outlook
-from thawloop.training.services import cancel_retraining, promote, settle_anchor, start_retraining
+from thawloop.training.selectors import outlook
+from thawloop.training.services import cancel_retraining, settle_anchor, start_retraining
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("neighbour")]
 

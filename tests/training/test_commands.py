@@ -11,14 +11,16 @@ from django.core.management import CommandError, call_command
 from tests.releases.site import annotate, tiles
 from tests.training.world import make_model, policy
 from thawloop.core.models import Job
+from thawloop.registry.models import ModelVersion
+from thawloop.registry.selectors import champion
+from thawloop.registry.services import promote
 from thawloop.releases.models import Release
 from thawloop.releases.services import freeze_release
-from thawloop.training.models import ModelVersion, Retraining, TrainingRun
-from thawloop.training.selectors import champion
-from thawloop.training.services import promote, record_evaluation
+from thawloop.training.models import Retraining, TrainingRun
+from thawloop.training.services import record_evaluation
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 

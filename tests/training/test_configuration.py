@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.stages import STACKED
-from labeling.configuration import FUSIONS, SIZES, STRATEGIES, AcquisitionSettings, DetectorSettings, SettingsError
-from thawloop.training.architecture import VERSION
+from thawloop.campaigns.settings import FUSIONS, SIZES, STRATEGIES, AcquisitionSettings, DetectorSettings, SettingsError
+from thawloop.registry.cards import VERSION
 
 acquisition = st.builds(
     AcquisitionSettings,

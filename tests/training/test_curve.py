@@ -12,7 +12,7 @@ from thawloop.training.selectors import learning_curve
 from thawloop.training.services import record_evaluation
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 

@@ -6,14 +6,16 @@ import pytest
 
 from tests.training.world import made_by, make_model, policy
 from thawloop.core.models import AuditEntry
+from thawloop.registry.models import ModelAlias, Promotion
+from thawloop.registry.selectors import champion
+from thawloop.registry.services import promote
 from thawloop.releases.services import freeze_release
-from thawloop.training.models import Evaluation, ModelAlias, Promotion, Retraining
-from thawloop.training.selectors import champion
-from thawloop.training.services import decide, promote, record_evaluation
+from thawloop.training.models import Evaluation, Retraining
+from thawloop.training.services import decide, record_evaluation
 from thawloop.training.services.gate import missing_evaluations
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 

@@ -16,12 +16,13 @@ from tests.training.world import drive, queued
 from thawloop.core.jobs import reconcile_jobs, run_inline
 from thawloop.core.models import AuditEntry, Job
 from thawloop.core.storage import artifact
-from thawloop.training.models import Evaluation, ModelVersion, TrainingRun
-from thawloop.training.selectors import champion
+from thawloop.registry.models import ModelVersion
+from thawloop.registry.selectors import champion
+from thawloop.training.models import Evaluation, TrainingRun
 from thawloop.training.services import advance_all, start_retraining, work_folder
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE_SECONDS = 60

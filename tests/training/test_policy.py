@@ -8,16 +8,17 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from labeling.models import Campaign
 from tests.releases.site import PERIOD, Site, annotate, tiles, write_labels
 from tests.training.world import label_everything, make_model, policy
+from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry, Job
+from thawloop.registry.services import promote
 from thawloop.releases.services import freeze_release, import_labels
 from thawloop.training.models import Retraining
 from thawloop.training.selectors import explain_policy, outlook
-from thawloop.training.services import apply_policies, consider_retraining, promote, set_policy
+from thawloop.training.services import apply_policies, consider_retraining, set_policy
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 

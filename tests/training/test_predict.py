@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from labeling.models import CampaignRegion, Prediction
+from labeling.models import Prediction
 from tests.releases.site import PERIOD, Site, tiles
+from thawloop.campaigns.models import CampaignRegion
 from thawloop.catalog.chips import ChipReader
 from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.services import create_tiles, define_modality, define_region, ensure_builtin
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry, Job
-from thawloop.training.models import ModelVersion
-from thawloop.training.services import promote, request_predictions
+from thawloop.registry.models import ModelVersion
+from thawloop.registry.services import promote, request_predictions
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 

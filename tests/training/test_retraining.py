@@ -11,24 +11,25 @@ from thawloop.catalog.models import Scene
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import AuditEntry, Job
 from thawloop.core.storage import artifact
+from thawloop.registry.models import ModelVersion
+from thawloop.registry.selectors import champion
+from thawloop.registry.services import promote, register_model
 from thawloop.releases.services import freeze_release
 from thawloop.training.architecture import Architecture
 from thawloop.training.errors import RetrainingConflict, RetrainingRefused
-from thawloop.training.models import ModelVersion, Retraining, TrainingRun
-from thawloop.training.selectors import champion, learning_curve, outlook
+from thawloop.training.models import Retraining, TrainingRun
+from thawloop.training.selectors import learning_curve, outlook
 from thawloop.training.services import (
     advance_all,
     advance_retraining,
     cancel_retraining,
     finish_predicting,
-    promote,
-    register_model,
     retry_retraining,
     start_retraining,
 )
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("neighbour")]
 
@@ -226,9 +227,14 @@ def test_a_model_that_continued_another_has_it_as_parent(labelled: "Campaign") -
     TrainingRun.objects.create(
         retraining=retraining, stage="finetune", config={}, seed=1, init={"checkpoint": old.path}
     )
-    version = register_model(retraining, "models/site/site-v2")
+    version = register_model(
+        retraining.campaign, "models/site/site-v2", number=retraining.number, retraining=retraining.pk
+    )
     assert (version.name, version.parent) == ("site-v2", old)
-    assert register_model(retraining, "models/site/site-v2") == version
+    assert (
+        register_model(retraining.campaign, "models/site/site-v2", number=retraining.number, retraining=retraining.pk)
+        == version
+    )
 
 
 def test_advancing_again_and_again_changes_nothing(labelled: "Campaign") -> None:

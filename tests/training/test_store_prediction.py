@@ -19,7 +19,7 @@ from tests.training.world import make_model
 from thawloop.catalog.geometry import geodesic_area, to_pixels, to_shapely
 
 if TYPE_CHECKING:
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 

@@ -7,15 +7,15 @@ import pytest
 from tests.training.world import make_model
 from thawloop.core.context import acting
 from thawloop.core.models import AuditEntry, Job
-from thawloop.training.errors import ModelRefused, PromotionConflict
-from thawloop.training.models import ModelAlias
-from thawloop.training.selectors import champion
-from thawloop.training.services import promote, request_predictions, rollback
+from thawloop.registry.errors import ModelRefused, PromotionConflict
+from thawloop.registry.models import ModelAlias
+from thawloop.registry.selectors import champion
+from thawloop.registry.services import promote, request_predictions, rollback
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 

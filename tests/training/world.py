@@ -9,24 +9,18 @@ from typing import Any
 from django.contrib.gis.geos import MultiPolygon, Polygon
 from django.db.models import Model
 
-from labeling.models import Annotation, AnnotationTask, Campaign, CampaignRegion, Label, LabelRevision, LandformClass
+from labeling.models import Annotation, AnnotationTask, Label, LabelRevision
 from tests.releases.site import PERIOD, Site, write_labels
+from thawloop.campaigns.models import Campaign, CampaignRegion, LandformClass
 from thawloop.catalog.models import Region, Tile, TileGrid
 from thawloop.core.jobs import run_inline
 from thawloop.core.models import Job
 from thawloop.core.storage import artifact
+from thawloop.registry.models import ModelAlias, ModelVersion, Promotion
 from thawloop.releases.models import Release
 from thawloop.releases.services import freeze_release, import_labels
 from thawloop.training.architecture import Architecture
-from thawloop.training.models import (
-    Evaluation,
-    ModelAlias,
-    ModelVersion,
-    Promotion,
-    Retraining,
-    RetrainPolicy,
-    TrainingRun,
-)
+from thawloop.training.models import Evaluation, Retraining, RetrainPolicy, TrainingRun
 
 TINY = {"iterations": 2, "pretrain_iterations": 2, "batch_size": 2, "empty_share": 0.0}
 TRAIN_TILES, TEST_TILES = 12, 6

@@ -14,10 +14,10 @@ from demo.from_campaign import all_truth, write_campaign_dataset
 from devstack.errors import LocalServiceError
 from devstack.paths import REPOSITORY
 from devstack.stack import LocalStack
-from labeling.campaign_file import parse_campaign_file
-from labeling.campaign_spec import CampaignSpec
 from thawloop.core.cli import ThawloopCommand
 from thawloop.core.errors import Refused
+from thawloop.setup.reading import parse_campaign_file
+from thawloop.setup.spec import CampaignSpec
 
 
 class Command(ThawloopCommand):

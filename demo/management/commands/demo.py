@@ -16,10 +16,10 @@ from demo.screen import Screen
 from demo.summary import table_of
 from devstack.paths import REPOSITORY
 from devstack.serve import Serve
-from labeling.campaign_file import parse_campaign_file
-from labeling.campaign_spec import CampaignSpec
 from thawloop.core.cli import ThawloopCommand
 from thawloop.core.errors import Refused
+from thawloop.setup.reading import parse_campaign_file
+from thawloop.setup.spec import CampaignSpec
 
 
 class Command(ThawloopCommand):

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from labeling.services.sync import new_project, sync
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
 
 
@@ -35,7 +36,7 @@ class Command(ThawloopCommand):
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
         """Sync the campaign."""
-        campaign = self.get_campaign(options["campaign"])
+        campaign = campaign_named(options["campaign"])
         if options["new_project"]:
             new_project(campaign)
         report = sync(campaign, full=options["full"], accept_removals=options["accept_removals"])

@@ -21,5 +21,11 @@ class CoreConfig(AppConfig):
         selectors.register_health_check("reconciler", selectors.check_reconciler, required=False)
         register_reconciler("core.jobs", reconcile_jobs, settings.THAWLOOP_RECONCILE_SECONDS)
         register_reconciler("core.storage", sweep_leftovers, 3600)
+        roles.grant_to_roles(
+            "core",
+            lead={"change_job", "view_auditentry"},
+            seen_by_leads_only={"view_auditentry"},
+            seen_by_admins_only={"view_apitoken", "view_loginfailure"},
+        )
         post_migrate.connect(roles.grant, dispatch_uid="thawloop.core.roles")
         metrics.register()

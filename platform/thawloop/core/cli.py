@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
-from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, ProgrammingError, connection
 from rich.console import Console
@@ -98,18 +97,6 @@ class ThawloopCommand(BaseCommand):
                 console.print(f"{label}: {', '.join(map(_text, value)) or 'none'}", markup=False)
             else:
                 console.print(f"{label}: {_text(value)}", markup=False)
-
-    def get_campaign(self, name: str) -> Any:
-        """The campaign of that name.
-
-        Raises:
-            Refused: there is none.
-        """
-        campaigns = apps.get_model("labeling", "Campaign").objects
-        if (campaign := campaigns.filter(name=name).first()) is None:
-            known = ", ".join(campaigns.order_by("name").values_list("name", flat=True)[:20])
-            raise Refused(f"There is no campaign {name!r}: " + (f"choose one of {known}." if known else "create one."))
-        return campaign
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Report]:

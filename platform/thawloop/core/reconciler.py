@@ -7,9 +7,7 @@ while it runs, so that any number of reconciler processes share the work.
 
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -17,6 +15,7 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 
 from thawloop.core.context import acting
 from thawloop.core.errors import Refused
+from thawloop.core.locks import exclusive
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +53,7 @@ def registered_reconcilers() -> list[Reconciler]:
 
 def run_once(reconciler: Reconciler) -> list[str]:
     """Run one reconciler now, unless another process is doing so; returns what was done."""
-    with _only_one(reconciler.name) as ours, acting(name="reconciler"):
+    with exclusive(f"reconciler:{reconciler.name}", wait=False) as ours, acting(name="reconciler"):
         if not ours:
             return []
         done = reconciler.run()
@@ -120,17 +119,3 @@ def _repeat(reconciler: Reconciler, stop: threading.Event) -> None:
         pause = min(reconciler.every_seconds * 2 ** min(failures, 10), longest)
         stop.wait(max(0.1, pause - (time.monotonic() - began)))
     connection.close()
-
-
-@contextmanager
-def _only_one(name: str) -> Iterator[bool]:
-    key = zlib.crc32(name.encode()) - 2**31
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [_LOCK_SPACE + 1, key])
-        (ours,) = cursor.fetchone()
-    try:
-        yield bool(ours)
-    finally:
-        if ours and connection.connection is not None:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_LOCK_SPACE + 1, key])

@@ -1,73 +1,74 @@
-"""The four roles, as Django groups. They are defined here: `migrate` gives each exactly these permissions.
+"""The four roles, as Django groups. Each room says what they may do in it; `migrate` gives each exactly that.
 
 Other mixtures are groups of one's own; these four are set again at every migration.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from django.apps import AppConfig
 from django.contrib.auth.models import Group, Permission
 
-ROOMS = ("core", "catalog", "labeling", "releases", "training")
 ROLES = ("annotator", "reviewer", "lead", "admin")
 
-_REVIEWER = {"labeling.change_label", "labeling.add_labelrevision"}
-_LEAD = {
-    "core.change_job",
-    "core.view_auditentry",
-    "catalog.add_region",
-    "catalog.change_region",
-    "catalog.add_modality",
-    "catalog.change_modality",
-    "catalog.add_scene",
-    "catalog.change_scene",
-    "catalog.add_tilegrid",
-    "catalog.change_tilegrid",
-    "catalog.add_tile",
-    "labeling.add_landformclass",
-    "labeling.change_landformclass",
-    "labeling.add_campaign",
-    "labeling.change_campaign",
-    "labeling.sync_campaign",
-    "labeling.add_acquisitionbatch",
-    "labeling.add_annotationtask",
-    "labeling.change_annotationtask",
-    "releases.add_release",
-    "releases.change_release",
-    "labeling.add_labelimport",
-    "labeling.withdraw_labelimport",
-    "training.add_retrainpolicy",
-    "training.change_retrainpolicy",
-    "training.add_retraining",
-    "training.change_retraining",
-    "training.start_retraining",
-    "training.promote_modelversion",
-    "training.add_promotion",
-}
-_FOR_LEADS_ONLY = {"core.view_auditentry"}
-_FOR_ADMINS_ONLY = {"core.view_apitoken", "core.view_loginfailure"}
+
+@dataclass(frozen=True)
+class Grants:
+    """What roles may do in a room: names of permissions (`change_label`), besides looking at everything."""
+
+    reviewer: frozenset[str]
+    lead: frozenset[str]
+    seen_by_leads_only: frozenset[str]
+    seen_by_admins_only: frozenset[str]
+
+
+_granted: dict[str, Grants] = {}
+
+
+def grant_to_roles(
+    app_label: str,
+    *,
+    reviewer: Iterable[str] = (),
+    lead: Iterable[str] = (),
+    seen_by_leads_only: Iterable[str] = (),
+    seen_by_admins_only: Iterable[str] = (),
+) -> None:
+    """Say what the roles may do in a room; called from its app's `ready()`.
+
+    Everybody may look at everything, an admin may do everything, and a lead whatever a reviewer may.
+
+    Args:
+        app_label: The room.
+        reviewer: Names of permissions of reviewers and leads.
+        lead: Of leads alone.
+        seen_by_leads_only: `view_` permissions that annotators and reviewers do not get.
+        seen_by_admins_only: `view_` permissions that admins alone get.
+    """
+    _granted[app_label] = Grants(*map(frozenset, (reviewer, lead, seen_by_leads_only, seen_by_admins_only)))
 
 
 def may_enter_admin(user: Any) -> bool:
     """Whether somebody has something to do in the admin: reviewers, leads, admins, and staff."""
-    return bool(user.is_active and (user.is_staff or user.has_perm("labeling.change_label")))
+    reviewing = (f"{app}.{name}" for app, grants in _granted.items() for name in grants.reviewer)
+    return bool(user.is_active and (user.is_staff or any(map(user.has_perm, reviewing))))
 
 
 def grant(sender: AppConfig, **_: Any) -> None:
     """After an app was migrated, and Django has made its permissions: give them to the roles."""
-    if sender.label not in ROOMS:
+    if sender.label not in _granted:
         return
-    permissions = list(Permission.objects.filter(content_type__app_label=sender.label).select_related("content_type"))
+    permissions = list(Permission.objects.filter(content_type__app_label=sender.label))
     for role in ROLES:
         group, _created = Group.objects.get_or_create(name=role)
         group.permissions.remove(*group.permissions.filter(content_type__app_label=sender.label))
-        group.permissions.add(*(permission for permission in permissions if _may(role, permission)))
+        group.permissions.add(*(row for row in permissions if _may(role, row.codename, _granted[sender.label])))
 
 
-def _may(role: str, permission: Permission) -> bool:
-    name = f"{permission.content_type.app_label}.{permission.codename}"
-    if role == "admin" or (role == "lead" and name in _LEAD | _REVIEWER):
+def _may(role: str, permission: str, granted: Grants) -> bool:
+    if role == "admin" or (permission in granted.reviewer and role in ("reviewer", "lead")):
         return True
-    if role == "reviewer" and name in _REVIEWER:
+    if role == "lead" and permission in granted.lead:
         return True
-    return permission.codename.startswith("view_") and name not in _FOR_LEADS_ONLY | _FOR_ADMINS_ONLY
+    hidden = granted.seen_by_admins_only if role == "lead" else granted.seen_by_admins_only | granted.seen_by_leads_only
+    return permission.startswith("view_") and permission not in hidden

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import cancel_job, enqueue, retry_job
 from thawloop.core.models import Job
+from thawloop.registry.models import ModelVersion, Promotion
+from thawloop.registry.services import promote, rollback
 from thawloop.training import services as training
-from thawloop.training.models import ModelVersion, Promotion, Retraining
+from thawloop.training.models import Retraining
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,12 @@ def _promote(campaign: Campaign, form: Mapping[str, str]) -> str:
     version = ModelVersion.objects.filter(campaign=campaign, name=form.get("version", "")).first()
     if version is None:
         raise Refused(f"{campaign.title} has no model version {form.get('version', '')!r}; choose one from the list.")
-    training.promote(version, kind=Promotion.Kind.MANUAL, reason=_reason(form, "promoted on the campaign page"))
+    promote(version, kind=Promotion.Kind.MANUAL, reason=_reason(form, "promoted on the campaign page"))
     return f"{version.name} is the champion now; its predictions are being made."
 
 
 def _roll_back(campaign: Campaign, form: Mapping[str, str]) -> str:
-    promotion = training.rollback(campaign, reason=_reason(form, "rolled back on the campaign page"))
+    promotion = rollback(campaign, reason=_reason(form, "rolled back on the campaign page"))
     return f"{promotion.champion.name} is the champion again."
 
 
@@ -86,12 +88,12 @@ def _exchange(campaign: Campaign, **options: Any) -> None:
 
 
 ACTIONS = {
-    "accept-removals": LeadAction("labeling.sync_campaign", _accept_removals),
-    "new-project": LeadAction("labeling.sync_campaign", _new_project),
+    "accept-removals": LeadAction("campaigns.sync_campaign", _accept_removals),
+    "new-project": LeadAction("campaigns.sync_campaign", _new_project),
     "retrain": LeadAction("training.start_retraining", _retrain),
     "cancel-retraining": LeadAction("training.start_retraining", _cancel_retraining),
-    "promote": LeadAction("training.promote_modelversion", _promote),
-    "roll-back": LeadAction("training.promote_modelversion", _roll_back),
+    "promote": LeadAction("registry.promote_modelversion", _promote),
+    "roll-back": LeadAction("registry.promote_modelversion", _roll_back),
     "cancel-job": LeadAction("core.change_job", _cancel_job),
     "retry-job": LeadAction("core.change_job", _retry_job),
 }

@@ -6,12 +6,14 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
 
-from labeling.models import AcquisitionBatch, Annotation, AnnotationTask, Campaign, Label
+from labeling.models import AcquisitionBatch, Annotation, AnnotationTask, Label
 from labeling.selectors import misunderstood_annotations
+from thawloop.campaigns.models import Campaign
 from thawloop.core.bulk import count_of, without_bulk
 from thawloop.core.models import Job
+from thawloop.registry.models import ModelVersion
 from thawloop.releases.models import Release
-from thawloop.training.models import Evaluation, ModelVersion
+from thawloop.training.models import Evaluation
 
 
 @dataclass(frozen=True)

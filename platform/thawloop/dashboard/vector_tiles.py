@@ -13,7 +13,7 @@ import math
 import numpy as np
 from django.db import connection
 
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.geometry import grid_step, transformer
 
 SRID = 3413
@@ -30,7 +30,7 @@ _EVERYWHERE = (-(2**31), 2**31 - 1)
 _REGIONS = """
     SELECT r.id, r.name, cr.split,
            ST_AsMVTGeom(ST_Simplify(ST_Transform(r.geometry, 3413), %(pixel)s / 2, true), b.box::box2d) AS geom
-    FROM bounds b, catalog_region r JOIN labeling_campaignregion cr ON cr.region_id = r.id
+    FROM bounds b, catalog_region r JOIN campaigns_campaignregion cr ON cr.region_id = r.id
     WHERE cr.campaign_id = %(campaign)s AND ST_Transform(r.geometry, 3413) && b.box
 """
 
@@ -39,7 +39,7 @@ _TILES = """
            round(p.uncertainty::numeric, 2)::float AS uncertainty,
            ST_AsMVTGeom(ST_Transform(t.geometry, 3413), b.box::box2d) AS geom
     FROM bounds b, catalog_tile t
-    JOIN labeling_campaignregion cr ON cr.region_id = t.region_id AND cr.campaign_id = %(campaign)s
+    JOIN campaigns_campaignregion cr ON cr.region_id = t.region_id AND cr.campaign_id = %(campaign)s
     LEFT JOIN labeling_annotationtask k ON k.tile_id = t.id AND k.campaign_id = %(campaign)s
     LEFT JOIN labeling_prediction p ON p.tile_id = t.id AND p.model_version_id = %(champion)s
     WHERE t.grid_id = %(grid)s AND t.period = %(period)s AND ST_Transform(t.geometry, 3413) && b.box
@@ -49,7 +49,7 @@ _TILES = """
 _BLOCK = """
     tile AS MATERIALIZED (
         SELECT t.id, t.col, t.row FROM catalog_tile t
-        JOIN labeling_campaignregion cr ON cr.region_id = t.region_id AND cr.campaign_id = %(campaign)s
+        JOIN campaigns_campaignregion cr ON cr.region_id = t.region_id AND cr.campaign_id = %(campaign)s
         WHERE t.grid_id = %(grid)s AND t.period = %(period)s
           AND t.col BETWEEN %(west)s AND %(east)s AND t.row BETWEEN %(south)s AND %(north)s
     ), found AS MATERIALIZED (
@@ -114,7 +114,7 @@ _LABELS = """
     SELECT s.id, c.color, s.geometry::box2d::box3d AS box
     FROM bounds b, labeling_labelrevision s
     JOIN labeling_label l ON l.current_id = s.id
-    JOIN labeling_landformclass c ON c.id = s.landform_class_id
+    JOIN campaigns_landformclass c ON c.id = s.landform_class_id
     WHERE l.campaign_id = %(campaign)s AND s.state = 'present'
 """
 _INSTANCES = """

@@ -11,7 +11,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.functional import cached_property
 from django.views.generic import ListView, TemplateView, View
 
-from labeling.models import AnnotationTask, Campaign, Prediction
+from labeling.models import AnnotationTask, Prediction
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Tile
 from thawloop.catalog.pictures import picture_url
 from thawloop.catalog.views import serve_picture
@@ -19,9 +20,10 @@ from thawloop.core.errors import Refused
 from thawloop.core.selectors import people_to_ask
 from thawloop.dashboard import actions, selectors
 from thawloop.dashboard.vector_tiles import vector_tile
-from thawloop.training.selectors import champion, explain_policy, learning_curve, previous_champion
+from thawloop.registry.selectors import champion, previous_champion
+from thawloop.training.selectors import explain_policy, learning_curve
 
-SEE = "labeling.view_campaign"
+SEE = "campaigns.view_campaign"
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

@@ -14,7 +14,7 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.core.jobs import enqueue
 from thawloop.releases.errors import ExportRefused, ReleaseConflict
 from thawloop.releases.exports import EXPORTERS

@@ -4,3 +4,9 @@ from django.apps import AppConfig
 class ReleasesConfig(AppConfig):
     name = "thawloop.releases"
     label = "releases"
+
+    def ready(self) -> None:
+        """Say what the roles may do here."""
+        from thawloop.core.roles import grant_to_roles
+
+        grant_to_roles("releases", lead={"add_release", "change_release"})

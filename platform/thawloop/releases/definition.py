@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from labeling.models import Campaign, CampaignModality
+from thawloop.campaigns.models import Campaign, CampaignModality
 from thawloop.catalog.models import Modality
 from thawloop.catalog.selectors import measured_inputs, scenes_of_period
 

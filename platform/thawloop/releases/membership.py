@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.models import Exists, OuterRef
 from numpy.typing import NDArray
 
-from labeling.models import Campaign, LabelImport, LabelRevision
+from labeling.models import LabelImport, LabelRevision
 from labeling.selectors import (
     current_labels,
     labelled_tiles,
@@ -18,6 +18,7 @@ from labeling.selectors import (
     standing_annotations,
     unclear_tiles,
 )
+from thawloop.campaigns.models import Campaign
 from thawloop.releases.definition import shape_of
 from thawloop.releases.models import Release
 from thawloop.releases.separation import (

@@ -4,7 +4,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from labeling.models import Annotation, Campaign, LabelRevision, Split
+from labeling.models import Annotation, LabelRevision
+from thawloop.campaigns.models import Campaign, Split
 from thawloop.catalog.models import Tile
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.releases.errors import ReleaseRefused
 from thawloop.releases.membership import frozen_members
 from thawloop.releases.models import Release

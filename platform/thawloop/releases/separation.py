@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import shapely
 from django.db import connection
 
-from labeling.models import Campaign, CampaignRegion, Split
-from labeling.selectors import campaign_tiles
+from thawloop.campaigns.models import Campaign, CampaignRegion, Split
+from thawloop.campaigns.selectors import campaign_tiles
 from thawloop.releases.splits import neighbours
 
 # A higher split keeps what two would share: nothing of the test set may have been learned or chosen by.

@@ -12,7 +12,7 @@ from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import nearest_points
 
-from labeling.models import Campaign, CampaignRegion, Split
+from thawloop.campaigns.models import Campaign, CampaignRegion, Split
 from thawloop.catalog.geometry import to_shapely
 from thawloop.catalog.vectors.projection import polygons_of
 from thawloop.releases.errors import LabelFileRefused

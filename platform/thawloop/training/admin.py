@@ -10,17 +10,11 @@ from unfold.decorators import display
 
 from thawloop.core.admin import LightAdmin, ReadOnlyAdmin
 from thawloop.core.errors import Refused
-from thawloop.training.models import (
-    Evaluation,
-    ModelAlias,
-    ModelVersion,
-    Promotion,
-    Retraining,
-    RetrainPolicy,
-    TrainingRun,
-)
+from thawloop.registry.models import ModelAlias, ModelVersion, Promotion
+from thawloop.registry.services import promote
+from thawloop.training.models import Evaluation, Retraining, RetrainPolicy, TrainingRun
 from thawloop.training.selectors import explain_policy
-from thawloop.training.services import cancel_retraining, promote, retry_retraining, set_policy
+from thawloop.training.services import cancel_retraining, retry_retraining, set_policy
 from thawloop.training.services.policies import FIELDS
 
 _STATES = {
@@ -138,7 +132,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     def has_promote_permission(self, request: HttpRequest) -> bool:
         """Leads choose champions."""
-        return request.user.has_perm("training.promote_modelversion")
+        return request.user.has_perm("registry.promote_modelversion")
 
     @admin.action(description="Make the selected model version champion", permissions=["promote"])
     def make_champion(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:

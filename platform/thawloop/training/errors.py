@@ -9,11 +9,3 @@ class RetrainingRefused(Refused):
 
 class RetrainingConflict(Conflict):
     """Another retraining, or its end, stands in the way."""
-
-
-class ModelRefused(Refused):
-    """A checkpoint or model version cannot be used for what was asked."""
-
-
-class PromotionConflict(Conflict):
-    """The champion cannot change that way."""

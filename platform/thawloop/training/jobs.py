@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.core.jobs import JobContext, job
 from thawloop.releases.services import freeze_release, materialise
 from thawloop.training.models import Retraining

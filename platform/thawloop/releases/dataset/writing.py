@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labeling.models import LabelRevision, Split
+from labeling.models import LabelRevision
+from thawloop.campaigns.models import Split
 from thawloop.catalog.chips import Chip, ChipReader, write_chip
 from thawloop.catalog.geometry import geodesic_area, to_pixels, to_shapely
 from thawloop.catalog.models import Modality, Tile

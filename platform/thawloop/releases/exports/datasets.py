@@ -11,7 +11,7 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 
-from labeling.models import Split
+from thawloop.campaigns.models import Split
 from thawloop.releases.models import Release
 
 

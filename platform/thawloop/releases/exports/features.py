@@ -41,7 +41,7 @@ _HELD = """
     FROM releases_releaselabel AS held
     JOIN labeling_labelrevision AS revision ON revision.id = held.revision_id
     JOIN labeling_label AS label ON label.id = revision.label_id
-    JOIN labeling_landformclass AS landform ON landform.id = revision.landform_class_id
+    JOIN campaigns_landformclass AS landform ON landform.id = revision.landform_class_id
     LEFT JOIN labeling_labelimport AS import ON import.id = revision.label_import_id
     WHERE held.release_id = %s ORDER BY label.id
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import IntegrityError, OperationalError, connection, transaction
 
-from labeling.models import Campaign, Split
+from thawloop.campaigns.models import Campaign, Split
 from thawloop.core.context import current_actor
 from thawloop.core.planner import renew_statistics
 from thawloop.core.services import audit

@@ -14,8 +14,9 @@ from django.db import IntegrityError, transaction
 from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
-from labeling.models import Campaign, Label, LabelImport, LabelRevision, LandformClass
+from labeling.models import Label, LabelImport, LabelRevision
 from labeling.signals import labels_arrived
+from thawloop.campaigns.models import Campaign, LandformClass
 from thawloop.catalog.geometry import to_geos, to_shapely
 from thawloop.catalog.vectors.reading import Feature, VectorFile, read_vector_file
 from thawloop.core.context import current_actor

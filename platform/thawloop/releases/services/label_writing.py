@@ -9,7 +9,8 @@ import shapely
 from django.db import connection
 from shapely.geometry import MultiPolygon
 
-from labeling.models import LabelImport, LandformClass
+from labeling.models import LabelImport
+from thawloop.campaigns.models import LandformClass
 from thawloop.core.context import current_actor
 
 # Autovacuum comes minutes after the rows; until then plans rest on guesses, which has made queries take minutes.

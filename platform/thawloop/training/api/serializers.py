@@ -5,8 +5,9 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from labeling.models import Campaign
-from thawloop.training.models import Evaluation, ModelVersion, Promotion, Retraining, RetrainPolicy, TrainingRun
+from thawloop.campaigns.models import Campaign
+from thawloop.registry.models import ModelVersion, Promotion
+from thawloop.training.models import Evaluation, Retraining, RetrainPolicy, TrainingRun
 
 
 class CampaignField(serializers.SlugRelatedField[Campaign]):

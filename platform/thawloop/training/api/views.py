@@ -10,6 +10,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from thawloop.core.permissions import ModelPermissions
+from thawloop.registry import services as registry
+from thawloop.registry.models import ModelVersion, Promotion
 from thawloop.training import services
 from thawloop.training.api.serializers import (
     EvaluationSerializer,
@@ -21,7 +23,7 @@ from thawloop.training.api.serializers import (
     StartSerializer,
     TrainingRunSerializer,
 )
-from thawloop.training.models import Evaluation, ModelVersion, Promotion, Retraining, RetrainPolicy, TrainingRun
+from thawloop.training.models import Evaluation, Retraining, RetrainPolicy, TrainingRun
 from thawloop.training.selectors import explain_policy, learning_curve, outlook
 
 
@@ -45,7 +47,7 @@ class MayRetrain(_Permitted):
 class MayPromote(_Permitted):
     """Choosing the champion."""
 
-    permission = "training.promote_modelversion"
+    permission = "registry.promote_modelversion"
 
 
 class RetrainPolicyViewSet(
@@ -149,14 +151,14 @@ class ModelVersionViewSet(viewsets.ReadOnlyModelViewSet[ModelVersion]):
     @action(detail=True, methods=["post"])
     def promote(self, request: Request, name: str) -> Response:
         """Make this version its campaign's champion."""
-        promotion = services.promote(self.get_object(), reason=_reason(request))
+        promotion = registry.promote(self.get_object(), reason=_reason(request))
         return Response(PromotionSerializer(promotion).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(request=ReasonSerializer, responses={201: PromotionSerializer})
     @action(detail=True, methods=["post"])
     def rollback(self, request: Request, name: str) -> Response:
         """Bring back the champion before the current one, in this version's campaign."""
-        promotion = services.rollback(self.get_object().campaign, reason=_reason(request))
+        promotion = registry.rollback(self.get_object().campaign, reason=_reason(request))
         return Response(PromotionSerializer(promotion).data, status=status.HTTP_201_CREATED)
 
 

@@ -3,18 +3,16 @@
 from thawloop.training.selectors.curve import LearningPoint, learning_curve
 from thawloop.training.selectors.outlook import Outlook, outlook
 from thawloop.training.selectors.policy import PolicyExplanation, explain_policy, may_be_due
-from thawloop.training.selectors.succession import active_retraining, champion, is_predicting, previous_champion
+from thawloop.training.selectors.succession import active_retraining, is_predicting
 
 __all__ = [
     "LearningPoint",
     "Outlook",
     "PolicyExplanation",
     "active_retraining",
-    "champion",
     "explain_policy",
     "is_predicting",
     "learning_curve",
     "may_be_due",
     "outlook",
-    "previous_champion",
 ]

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.db.models import Avg, Q
 
-from labeling.models import Annotation, Campaign
+from labeling.models import Annotation
+from thawloop.campaigns.models import Campaign
 from thawloop.training.models import Evaluation, Retraining
 
 

@@ -3,14 +3,15 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from labeling.configuration import DetectorSettings
-from labeling.models import Campaign
 from labeling.selectors import current_labels
+from thawloop.campaigns.models import Campaign
+from thawloop.campaigns.settings import DetectorSettings
 from thawloop.core.errors import Refused
+from thawloop.registry.selectors import champion
 from thawloop.training.architecture import Architecture
 from thawloop.training.selectors.plan import TrainingPlan, plan_training
 from thawloop.training.selectors.policy import LabelStock, explain_policy, label_stock
-from thawloop.training.selectors.succession import active_retraining, champion
+from thawloop.training.selectors.succession import active_retraining
 
 
 @dataclass(frozen=True)

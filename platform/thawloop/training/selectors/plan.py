@@ -4,14 +4,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contracts.stages import PRETRAINING_SEEDS, pretrained_alone
-from labeling.configuration import DetectorSettings
-from labeling.models import Campaign, Split
+from thawloop.campaigns.models import Campaign, Split
+from thawloop.campaigns.settings import DetectorSettings
 from thawloop.core.storage import artifact
-from thawloop.training.architecture import WEIGHTS_FILE, Architecture, read_card
-from thawloop.training.errors import ModelRefused
-from thawloop.training.models import ModelVersion, TrainingRun
+from thawloop.registry.cards import WEIGHTS_FILE, read_card
+from thawloop.registry.errors import ModelRefused
+from thawloop.registry.models import ModelVersion
+from thawloop.registry.selectors import champion
+from thawloop.training.architecture import Architecture
+from thawloop.training.models import TrainingRun
 from thawloop.training.selectors.policy import holds_labels
-from thawloop.training.selectors.succession import champion
 
 SCORES = "anchor_scores"
 

@@ -10,8 +10,8 @@ from django.db import connection
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from labeling.models import Campaign, Split
 from labeling.selectors import changed_labels, count_labelled, current_labels, labelled_tiles, standing_annotations
+from thawloop.campaigns.models import Campaign, Split
 from thawloop.training.models import Retraining, RetrainPolicy
 from thawloop.training.selectors.succession import active_retraining
 
@@ -22,7 +22,7 @@ _STATE_OF_LABELS = """
     SELECT (SELECT max(id) FROM labeling_annotation), (SELECT max(id) FROM labeling_labelrevision),
            (SELECT max(id) FROM catalog_tile),
            (SELECT array_agg((ctid, xmin::text)::text ORDER BY id) FROM labeling_labelimport WHERE campaign_id = %s),
-           (SELECT array_agg((ctid, xmin::text)::text ORDER BY id) FROM labeling_campaignregion WHERE campaign_id = %s)
+           (SELECT array_agg((ctid, xmin::text)::text ORDER BY id) FROM campaigns_campaignregion WHERE campaign_id = %s)
 """
 
 

@@ -1,14 +1,7 @@
-"""Every change of state in the training room: retrainings, the registry, promotion."""
+"""Every change of state in the training room: policies, retrainings, runs and the gate."""
 
 from thawloop.training.services.gate import GAIN_OVER, decide, judge, missing_evaluations, record_evaluation
 from thawloop.training.services.policies import ask_policy, set_policy
-from thawloop.training.services.registry import (
-    promote,
-    register_model,
-    request_predictions,
-    request_refresh,
-    rollback,
-)
 from thawloop.training.services.results import (
     attach_release,
     finish_evaluation,
@@ -42,13 +35,8 @@ __all__ = [
     "finish_run",
     "judge",
     "missing_evaluations",
-    "promote",
     "record_evaluation",
-    "register_model",
-    "request_predictions",
-    "request_refresh",
     "retry_retraining",
-    "rollback",
     "set_policy",
     "settle_anchor",
     "start_retraining",

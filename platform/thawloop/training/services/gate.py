@@ -7,11 +7,12 @@ from typing import Any
 from django.db import transaction
 
 from thawloop.core.services import audit
+from thawloop.registry.cards import VERSION, network_version
+from thawloop.registry.models import ModelVersion, Promotion
+from thawloop.registry.selectors import champion
+from thawloop.registry.services import promote
 from thawloop.releases.models import Release
-from thawloop.training.architecture import VERSION, network_version
-from thawloop.training.models import Evaluation, ModelVersion, Promotion, Retraining, RetrainPolicy
-from thawloop.training.selectors import champion
-from thawloop.training.services.registry import promote
+from thawloop.training.models import Evaluation, Retraining, RetrainPolicy
 
 GAIN_OVER = "gain_over"  # in an evaluation's metrics: by how much it is above others on the same tiles, and how surely
 

@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.forms.models import model_to_dict
 
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.core.jobs import enqueue
 from thawloop.core.services import audit
 from thawloop.training.errors import RetrainingRefused

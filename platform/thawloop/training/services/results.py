@@ -8,9 +8,10 @@ from django.db import transaction
 
 from thawloop.core.services import audit
 from thawloop.core.storage import artifact
+from thawloop.registry.models import ModelVersion
 from thawloop.releases.models import Release
 from thawloop.training.errors import RetrainingConflict
-from thawloop.training.models import ModelVersion, Retraining, TrainingRun
+from thawloop.training.models import Retraining, TrainingRun
 from thawloop.training.services.gate import record_evaluation
 from thawloop.training.services.runs import publish_checkpoint, record_run
 from thawloop.training.services.steps import advance_locked, end, locked

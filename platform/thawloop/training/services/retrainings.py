@@ -3,8 +3,8 @@
 from django.db import transaction
 from django.db.models import Max
 
-from labeling.configuration import DetectorSettings
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
+from thawloop.campaigns.settings import DetectorSettings
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import cancel_job

@@ -10,7 +10,8 @@ from django.utils import timezone
 from thawloop.catalog.models import Modality
 from thawloop.core.services import audit
 from thawloop.core.storage import publish_directory
-from thawloop.training.architecture import CARD_FILE, LOG_FOLDER, WEIGHTS_FILE, Architecture
+from thawloop.registry.cards import CARD_FILE, LOG_FOLDER, WEIGHTS_FILE
+from thawloop.training.architecture import Architecture
 from thawloop.training.models import Retraining, TrainingRun
 from thawloop.training.selectors.plan import SCORES, TrainingPlan, detector_config, plan_training
 

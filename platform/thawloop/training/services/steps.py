@@ -15,10 +15,11 @@ from thawloop.core.errors import Refused
 from thawloop.core.jobs import enqueue
 from thawloop.core.models import Job
 from thawloop.core.services import audit
+from thawloop.registry.models import ModelVersion
+from thawloop.registry.services import register_model, request_refresh
 from thawloop.releases.models import Release
-from thawloop.training.models import ModelVersion, Retraining, TrainingRun
+from thawloop.training.models import Retraining, TrainingRun
 from thawloop.training.services.gate import decide, missing_evaluations
-from thawloop.training.services.registry import register_model, request_refresh
 from thawloop.training.services.runs import plan_runs
 
 State = Retraining.State
@@ -107,7 +108,7 @@ def _outstanding(row: Retraining) -> tuple[str, list[Step]]:
         return State.PRETRAINING, [_training(run, f"pretrain:{run.modality}", "pretrain") for run in pretraining]
     if untrained:
         return State.FINETUNING, [_training(run, "finetune", "finetune") for run in untrained]
-    version = ModelVersion.objects.filter(retraining=row).first() or register_model(row, runs[-1].path)
+    version = ModelVersion.objects.filter(retraining=row).first() or _register(row, runs[-1])
     if row.promoted is None and missing_evaluations(row):
         return State.EVALUATING, [Step("evaluate", "ml_backend.jobs.evaluate")]
     if row.promoted is None:
@@ -116,6 +117,13 @@ def _outstanding(row: Retraining) -> tuple[str, list[Step]]:
         args = {"model_version": version.pk}
         return State.PREDICTING, [Step("predict", "ml_backend.jobs.predict", args=args)]
     return State.DONE, []
+
+
+def _register(row: Retraining, run: TrainingRun) -> ModelVersion:
+    """Enter what a retraining's last run made in the registry."""
+    started_from = run.init.get("checkpoint") or ""
+    ids = {"release": row.release_id, "retraining": row.pk}
+    return register_model(row.campaign, run.path, number=row.number, parent=started_from, **ids)
 
 
 def _training(run: TrainingRun, name: str, function: str) -> Step:

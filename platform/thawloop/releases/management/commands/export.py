@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
 from thawloop.releases.exports import EXPORTERS
 from thawloop.releases.selectors import find_release
@@ -21,7 +22,7 @@ class Command(ThawloopCommand):
         parser.add_argument("--force", action="store_true", help="replace what is at PATH")
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
-        campaign = self.get_campaign(options["campaign"]) if options["campaign"] else None
+        campaign = campaign_named(options["campaign"]) if options["campaign"] else None
         release = find_release(options["release"], campaign=campaign)
         with self.progress(f"Export {release.version}") as report:
             path = export(release, options["format"], options["out"], force=options["force"], progress=report)

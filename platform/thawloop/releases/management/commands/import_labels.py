@@ -4,7 +4,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from labeling.models import LabelImport, Split
+from labeling.models import LabelImport
+from thawloop.campaigns.models import Split
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
 from thawloop.releases.services import import_labels
 
@@ -45,7 +47,7 @@ class Command(ThawloopCommand):
         parser.add_argument("--dry-run", action="store_true", help="say what would happen and change nothing")
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
-        campaign = self.get_campaign(options["campaign"])
+        campaign = campaign_named(options["campaign"])
         found = [
             import_labels(
                 campaign,

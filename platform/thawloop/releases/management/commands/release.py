@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
 from thawloop.core.errors import Refused
 from thawloop.core.storage import artifact
@@ -22,7 +23,7 @@ class Command(ThawloopCommand):
         parser.add_argument("--verify", action="store_true", help="also compare every file with the manifest")
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
-        release = freeze_release(self.get_campaign(options["campaign"]), notes=options["notes"])
+        release = freeze_release(campaign_named(options["campaign"]), notes=options["notes"])
         with self.progress(f"Release {release.version}") as report:
             materialise(release, progress=report)
         problems = verify(release) if options["verify"] else []

@@ -3,8 +3,9 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from labeling.configuration import STRATEGIES
 from labeling.services import acquire
+from thawloop.campaigns.selectors import campaign_named
+from thawloop.campaigns.settings import STRATEGIES
 from thawloop.core.cli import ThawloopCommand
 
 
@@ -27,7 +28,7 @@ class Command(ThawloopCommand):
         self.add_follow_arguments(parser)
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
-        campaign = self.get_campaign(options["campaign"])
+        campaign = campaign_named(options["campaign"])
         job = acquire(campaign, count=options["count"], strategy=options["strategy"], seed=options["seed"])
         job = self.follow(job, inline=options["inline"], detach=options["detach"])
         return {"campaign": campaign.name, "job": job.pk, "state": job.state, **(job.result or {})}

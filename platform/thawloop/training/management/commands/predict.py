@@ -3,9 +3,10 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
-from thawloop.training.errors import ModelRefused
-from thawloop.training.services import request_predictions
+from thawloop.registry.errors import ModelRefused
+from thawloop.registry.services import request_predictions
 
 
 class Command(ThawloopCommand):
@@ -22,7 +23,7 @@ class Command(ThawloopCommand):
         self.add_follow_arguments(parser)
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
-        campaign = self.get_campaign(options["campaign"])
+        campaign = campaign_named(options["campaign"])
         version = None
         if name := options["model"]:
             version = campaign.model_versions.filter(name=name).first()

@@ -3,10 +3,11 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
-from thawloop.training.errors import ModelRefused
-from thawloop.training.models import ModelVersion
-from thawloop.training.services import promote
+from thawloop.registry.errors import ModelRefused
+from thawloop.registry.models import ModelVersion
+from thawloop.registry.services import promote
 
 
 class Command(ThawloopCommand):
@@ -23,7 +24,7 @@ class Command(ThawloopCommand):
         version = ModelVersion.objects.select_related("campaign").filter(name=options["model"]).first()
         if version is None:
             raise ModelRefused(f"There is no model version `{options['model']}`; the models page lists them.")
-        if options["campaign"] and version.campaign != self.get_campaign(options["campaign"]):
+        if options["campaign"] and version.campaign != campaign_named(options["campaign"]):
             raise ModelRefused(f"{version.name} belongs to campaign `{version.campaign.name}`.")
         promotion = promote(version, reason=options["reason"])
         previous = promotion.previous.name if promotion.previous else None

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from labeling.models import Campaign
 from labeling.services import sync
+from thawloop.campaigns.models import Campaign
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import reconcile_jobs
@@ -43,7 +44,7 @@ class Command(ThawloopCommand):
     def _menders(self, campaign_name: str | None) -> list[tuple[str, Callable[[], list[str]]]]:
         if campaign_name is None:
             return [(item.name, partial(run_once, item)) for item in registered_reconcilers()]
-        campaign = self.get_campaign(campaign_name)
+        campaign = campaign_named(campaign_name)
         return [
             ("core.jobs", reconcile_jobs),
             ("labeling.sync", lambda: _sync(campaign)),

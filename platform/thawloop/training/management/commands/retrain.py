@@ -5,7 +5,8 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
 from thawloop.core.errors import Refused
 from thawloop.core.models import Job
@@ -36,7 +37,7 @@ class Command(ThawloopCommand):
         self.add_follow_arguments(parser)
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
-        campaign = self.get_campaign(options["campaign"])
+        campaign = campaign_named(options["campaign"])
         if options["dry_run"]:
             return {"campaign": campaign.name, **outlook(campaign).to_json()}
         retraining = self._retraining(campaign, options)

@@ -3,8 +3,9 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
-from thawloop.training.services import rollback
+from thawloop.registry.services import rollback
 
 
 class Command(ThawloopCommand):
@@ -17,6 +18,6 @@ class Command(ThawloopCommand):
         parser.add_argument("--reason", required=True, help="why, for the record")
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
-        promotion = rollback(self.get_campaign(options["campaign"]), reason=options["reason"])
+        promotion = rollback(campaign_named(options["campaign"]), reason=options["reason"])
         previous = promotion.previous.name if promotion.previous else None
         return {"campaign": promotion.campaign.name, "champion": promotion.champion.name, "previous": previous}

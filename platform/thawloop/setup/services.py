@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass, field
 
 from django.db import transaction
 
-from labeling.campaign_spec import CampaignSpec
-from labeling.models import Campaign
-from labeling.services.campaigns import create_campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Scene, Tile
 from thawloop.catalog.selectors import measured_inputs
 from thawloop.releases.services import import_labels
+from thawloop.setup.creating import create_campaign
+from thawloop.setup.spec import CampaignSpec
 from thawloop.training.services.policies import set_policy
 
 

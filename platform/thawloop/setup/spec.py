@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labeling.configuration import AcquisitionSettings, DetectorSettings
+from thawloop.campaigns.settings import AcquisitionSettings, DetectorSettings
 
 SPLITS = ("train", "val", "test")
 COLORS = ("#e6194b", "#4363d8", "#3cb44b", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#9a6324")

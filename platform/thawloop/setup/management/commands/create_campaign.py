@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from labeling.campaign_file import CampaignSpec, parse_campaign_file
 from thawloop.catalog.files import canonical_uri
 from thawloop.catalog.models import Scene
 from thawloop.core.cli import ThawloopCommand
-from thawloop.training.services.campaigns import set_up_campaign
+from thawloop.setup.reading import CampaignSpec, parse_campaign_file
+from thawloop.setup.services import set_up_campaign
 
 
 class Command(ThawloopCommand):

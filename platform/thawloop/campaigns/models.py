@@ -43,10 +43,10 @@ class Campaign(models.Model):
     modalities = models.ManyToManyField(Modality, through="CampaignModality", related_name="campaigns")
     regions = models.ManyToManyField(Region, through="CampaignRegion", related_name="campaigns")
     acquisition = models.JSONField(
-        default=dict, blank=True, help_text="Acquisition settings: see labeling.configuration.AcquisitionSettings."
+        default=dict, blank=True, help_text="Acquisition settings: see thawloop.campaigns.settings.AcquisitionSettings."
     )
     detector = models.JSONField(
-        default=dict, blank=True, help_text="Model settings: see labeling.configuration.DetectorSettings."
+        default=dict, blank=True, help_text="Model settings: see thawloop.campaigns.settings.DetectorSettings."
     )
     score_threshold = models.FloatField(default=0.3, help_text="Instances below it are not shown to annotators.")
     split_buffer = models.FloatField(
@@ -148,17 +148,3 @@ class CampaignRegion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.region} ({self.split})"
-
-
-class SecretRotation(models.Model):
-    """The secrets that Label Studio uses were replaced. Append-only; how many there were decides which ones hold."""
-
-    created = models.DateTimeField(auto_now_add=True)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT)
-    reason = models.CharField(max_length=300, blank=True)
-
-    class Meta:
-        ordering = ["-id"]
-
-    def __str__(self) -> str:
-        return f"secrets replaced {self.created:%Y-%m-%d %H:%M}"

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from labeling.campaign_spec import ModalitySpec, PeriodSpec, RasterSpec
-from labeling.toml_table import Table
+from thawloop.setup.spec import ModalitySpec, PeriodSpec, RasterSpec
+from thawloop.setup.table import Table
 
 _REAL_DATA = "${THAWLOOP_REAL_DATA}"
 

@@ -7,8 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from labeling.campaign_rasters import Paths, read_modalities
-from labeling.campaign_spec import (
+from thawloop.campaigns.settings import AcquisitionSettings, DetectorSettings
+from thawloop.core.errors import Refused
+from thawloop.setup.rasters import Paths, read_modalities
+from thawloop.setup.spec import (
     COLORS,
     SPLITS,
     CampaignSpec,
@@ -22,9 +24,7 @@ from labeling.campaign_spec import (
     RegionSpec,
     SplitSpec,
 )
-from labeling.configuration import AcquisitionSettings, DetectorSettings
-from labeling.toml_table import CampaignFileError, Table
-from thawloop.core.errors import Refused
+from thawloop.setup.table import CampaignFileError, Table
 
 __all__ = ["CampaignFileError", "CampaignSpec", "parse_campaign_file"]
 

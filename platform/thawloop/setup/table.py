@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from labeling.toml_lines import KeyPath, key_lines
 from thawloop.core.errors import Refused
+from thawloop.setup.lines import KeyPath, key_lines
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from labeling.configuration import AcquisitionSettings, DetectorSettings
-from labeling.errors import BadCampaign
-from labeling.models import Campaign
+from thawloop.campaigns.errors import BadCampaign
+from thawloop.campaigns.models import Campaign
+from thawloop.campaigns.settings import AcquisitionSettings, DetectorSettings
 from thawloop.core.services import audit
 
 EDITABLE = (

@@ -6,8 +6,7 @@ from django.contrib.gis.db.models import Union
 from django.contrib.gis.geos import MultiPolygon, Polygon
 from django.db import transaction
 
-from labeling.campaign_spec import CampaignSpec, ClassSpec, ModalitySpec, RegionSpec
-from labeling.models import Campaign, CampaignModality, CampaignRegion, LandformClass, Split
+from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass, Split
 from thawloop.catalog.geometry import multipolygon_to_geos
 from thawloop.catalog.models import Modality, Region, Scene, TileGrid
 from thawloop.catalog.services import (
@@ -23,6 +22,7 @@ from thawloop.catalog.vectors.areas import read_area
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Conflict, Refused
 from thawloop.core.services import audit
+from thawloop.setup.spec import CampaignSpec, ClassSpec, ModalitySpec, RegionSpec
 
 
 class CampaignError(Refused):

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.services import SceneDraft, create_tiles, ensure_builtin, prepare_scene, store_scenes
 from thawloop.core.cli import ThawloopCommand
@@ -52,7 +53,7 @@ class Command(ThawloopCommand):
 
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
         """Check all files, then store them and make tiles in one transaction; a dry run rolls it back."""
-        campaign = self.get_campaign(options["campaign"]) if options["campaign"] else None
+        campaign = campaign_named(options["campaign"]) if options["campaign"] else None
         with transaction.atomic():
             modality = ensure_builtin(options["modality"])
             drafts = self._prepare(modality, options)

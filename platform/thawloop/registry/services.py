@@ -4,29 +4,41 @@ from hashlib import sha1
 
 from django.db import transaction
 
-from labeling.models import Campaign
+from thawloop.campaigns.models import Campaign
 from thawloop.core.context import current_actor
 from thawloop.core.jobs import enqueue
 from thawloop.core.models import Job
 from thawloop.core.services import audit
 from thawloop.core.storage import artifact, sha256
-from thawloop.training.architecture import VERSION, WEIGHTS_FILE, network_version, read_card
-from thawloop.training.errors import ModelRefused, PromotionConflict
-from thawloop.training.models import ModelAlias, ModelVersion, Promotion, Retraining
-from thawloop.training.selectors import champion, previous_champion
+from thawloop.registry.cards import VERSION, WEIGHTS_FILE, network_version, read_card
+from thawloop.registry.errors import ModelRefused, PromotionConflict
+from thawloop.registry.models import ModelAlias, ModelVersion, Promotion
+from thawloop.registry.selectors import champion, previous_champion
 
 
-def register_model(retraining: Retraining, path: str) -> ModelVersion:
-    """Enter the checkpoint of a retraining in the registry and make it the challenger. Done once per retraining.
+def register_model(
+    campaign: Campaign,
+    path: str,
+    *,
+    number: int,
+    release: int | None = None,
+    retraining: int | None = None,
+    parent: str = "",
+) -> ModelVersion:
+    """Enter a checkpoint in the registry and make it the challenger. Done once per number.
 
     Args:
-        retraining: What trained it; gives the version its number.
+        campaign: Whose model it is.
         path: Artifact name of the checkpoint folder.
+        number: Of the version within the campaign.
+        release: Primary key of the release that it was trained on.
+        retraining: Primary key of the retraining that trained it.
+        parent: Artifact name of the checkpoint that it was warm-started from; empty if none.
 
     Raises:
         ModelRefused: the card cannot be read, or the weights are not the ones it describes.
     """
-    if known := ModelVersion.objects.filter(retraining=retraining).first():
+    if known := campaign.model_versions.filter(number=number).first():
         return known
     folder = artifact(path)
     card = read_card(folder)
@@ -36,17 +48,14 @@ def register_model(retraining: Retraining, path: str) -> ModelVersion:
         raise ModelRefused(f"The weights of `{path}` cannot be read ({error}): retry the fine-tuning.") from error
     if checksum != card.get("weights", {}).get("sha256", checksum):
         raise ModelRefused(f"The weights of `{path}` are not the ones its card describes: retry the fine-tuning.")
-    campaign = retraining.campaign
-    start: dict[str, str] = retraining.runs.filter(stage="finetune").values_list("init", flat=True).first() or {}
-    checkpoint = start.get("checkpoint")
     with transaction.atomic():
         version = ModelVersion.objects.create(
             campaign=campaign,
-            name=version_name(retraining),
-            number=retraining.number,
-            parent=campaign.model_versions.filter(path=checkpoint).first() if checkpoint else None,
-            release=retraining.release,
-            retraining=retraining,
+            name=f"{campaign.name}-v{number}",
+            number=number,
+            parent=campaign.model_versions.filter(path=parent).first() if parent else None,
+            release_id=release,
+            retraining_id=retraining,
             path=path,
             checksum=checksum,
             card=card,
@@ -54,11 +63,6 @@ def register_model(retraining: Retraining, path: str) -> ModelVersion:
         _point(ModelAlias.Alias.CHALLENGER, version)
         audit("training.register_model", version, after={"path": path, "checksum": checksum})
     return version
-
-
-def version_name(retraining: Retraining) -> str:
-    """`<campaign>-v<number>`: known before the model is trained, so that a repeated step lands in the same place."""
-    return f"{retraining.campaign.name}-v{retraining.number}"
 
 
 def promote(
@@ -84,7 +88,7 @@ def promote(
         campaign = _locked(model_version.campaign)
         if champion(campaign) == model_version:
             raise PromotionConflict(f"{model_version.name} is the champion of `{campaign.name}` already.")
-        return _enthrone(campaign, model_version, kind, reason, request_predictions_now)
+        return _make_champion(campaign, model_version, kind, reason, request_predictions_now)
 
 
 def rollback(campaign: Campaign, *, reason: str) -> Promotion:
@@ -101,7 +105,7 @@ def rollback(campaign: Campaign, *, reason: str) -> Promotion:
             raise PromotionConflict(
                 f"Campaign `{campaign.name}` has had no other champion to go back to: promote a model version instead."
             )
-        return _enthrone(campaign, earlier, Promotion.Kind.ROLLBACK, reason, True)
+        return _make_champion(campaign, earlier, Promotion.Kind.ROLLBACK, reason, True)
 
 
 def request_predictions(
@@ -140,7 +144,7 @@ def request_refresh(campaign: Campaign) -> Job:
     return enqueue("labeling.jobs.refresh", key=f"refresh:{campaign.pk}", args={"campaign": campaign.pk})
 
 
-def _enthrone(
+def _make_champion(
     campaign: Campaign, version: ModelVersion, kind: str, reason: str, request_predictions_now: bool
 ) -> Promotion:
     if (network := network_version(version.card)) != VERSION:

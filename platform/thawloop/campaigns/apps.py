@@ -1,0 +1,23 @@
+from django.apps import AppConfig
+
+
+class CampaignsConfig(AppConfig):
+    """Annotation efforts."""
+
+    name = "thawloop.campaigns"
+    label = "campaigns"
+
+    def ready(self) -> None:
+        """Say what the roles may do here."""
+        from thawloop.core.roles import grant_to_roles
+
+        grant_to_roles(
+            "campaigns",
+            lead={
+                "add_landformclass",
+                "change_landformclass",
+                "add_campaign",
+                "change_campaign",
+                "sync_campaign",
+            },
+        )

@@ -1,0 +1,7 @@
+"""Refusals of the campaigns room."""
+
+from thawloop.core.errors import Refused
+
+
+class BadCampaign(Refused):
+    """A campaign cannot be as it is asked for."""

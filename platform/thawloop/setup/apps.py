@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class SetupConfig(AppConfig):
+    """Setting campaigns up from a file."""
+
+    name = "thawloop.setup"
+    label = "setup"
