@@ -56,15 +56,23 @@ def upgraded(
     made = Installation(root, server, f"upgraded_{os.getpid()}")
     put_artifacts(root)
     put_scenes(root)
-    restore(server, made.database, root)
-    give_weights(server, made.database, root)
-    address = f"{local_stack.database_url.rpartition('/')[0]}/{made.database}"
-    environment = os.environ | {"DATABASE_URL": address, "THAWLOOP_VAR": str(root)}
+    _drop(made)
+    try:
+        restore(server, made.database, root)
+        give_weights(server, made.database, root)
+        _migrate(made)
+        yield made
+    finally:
+        _drop(made)
+
+
+def _migrate(place: Installation) -> None:
+    """As an operator does, in a process of its own."""
+    address = f"postgis:{place.server.partition(':')[2].rpartition('/')[0]}/{place.database}"
+    environment = os.environ | {"DATABASE_URL": address, "THAWLOOP_VAR": str(place.root)}
     command = [sys.executable, str(MANAGE), "migrate", "--no-input", "--verbosity=0"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    yield made
-    _drop(made)
 
 
 @pytest.fixture

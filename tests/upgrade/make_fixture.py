@@ -1,4 +1,4 @@
-"""Writes down an installation that the demo made, for `test_upgrade_of_an_installation.py` to upgrade.
+"""Writes down an installation that the demo made, for the tests beside this to upgrade.
 
     make demo HEADLESS=1
     .venv/bin/python tests/upgrade/make_fixture.py var/demo
@@ -60,8 +60,7 @@ def main() -> None:
         sys.exit(f"The servers of {demo} are running: stop the demo first.")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "installation"
-        kept = ("postgres", "secrets", "artifacts", "scenes")
-        for name in kept:
+        for name in ("postgres", "secrets", "artifacts", "scenes"):
             shutil.copytree(demo / name, root / name)
         with LocalStack(root, durable=False) as stack:
             _set_django_up(stack, root)
