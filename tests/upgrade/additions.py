@@ -99,10 +99,10 @@ def add_batch(campaign: Any) -> None:
 def add_models(campaign: Any) -> None:
     """A rollback and a promotion by hand; a challenger that waits; secrets that were replaced."""
     from labeling.services.secrets import rotate_secrets
-    from thawloop.core.services import cancel_job
-    from thawloop.training.models import ModelAlias
-    from thawloop.training.selectors import champion
-    from thawloop.training.services import promote, rollback
+    from thawloop.core.jobs import cancel_job
+    from thawloop.registry.models import ModelAlias
+    from thawloop.registry.selectors import champion
+    from thawloop.registry.services import promote, rollback
 
     best = champion(campaign)
     rollback(campaign, reason="It finds lakes.")
@@ -117,12 +117,11 @@ def add_models(campaign: Any) -> None:
 def add_jobs(campaign: Any) -> None:
     """One that failed, four that wait, and one whose worker died."""
     from labeling.models import WebhookEvent
-    from labeling.selectors import campaign_tiles
     from labeling.services.webhooks import enqueue_processing
-    from thawloop.core.jobs import run_inline
-    from thawloop.core.services import enqueue
-    from thawloop.training.selectors import champion
-    from thawloop.training.services import request_predictions
+    from thawloop.campaigns.selectors import campaign_tiles
+    from thawloop.core.jobs import enqueue, run_inline
+    from thawloop.registry.selectors import champion
+    from thawloop.registry.services import request_predictions
 
     for job in _jobs(state="queued"):
         assert run_inline(job.pk).state in ("succeeded", "failed"), job

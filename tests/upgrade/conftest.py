@@ -18,7 +18,7 @@ from pytest_django import Settings
 from tests.upgrade.installation import put_artifacts, put_scenes, restore, write_placeholders
 
 if TYPE_CHECKING:
-    from thawloop.local.stack import LocalStack
+    from devstack.stack import LocalStack
 
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 NO_LABEL_STUDIO = "http://127.0.0.1:9"

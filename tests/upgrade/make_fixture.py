@@ -43,8 +43,8 @@ from additions import (  # noqa: E402  # siblings of this script
 from installation import ARTIFACTS, DATABASE, EXPECTED, ROOT, row_counts, write_scenes  # noqa: E402
 from seen import see  # noqa: E402
 
-from thawloop.local.binaries import find_postgres  # noqa: E402
-from thawloop.local.stack import LocalStack  # noqa: E402
+from devstack.binaries import find_postgres  # noqa: E402
+from devstack.stack import LocalStack  # noqa: E402
 
 KEPT_PREDICTIONS = 16  # of the champion, beside those that tasks and annotations name
 NOT_KEPT = ("django_session", "authtoken_token", "core_apitoken", "core_loginfailure")
@@ -98,7 +98,7 @@ def _first_root() -> str:
 def _complete(root: Path) -> None:
     from django.db import connection, transaction
 
-    from labeling.models import Campaign
+    from thawloop.campaigns.models import Campaign
     from thawloop.core.context import acting
 
     with connection.cursor() as cursor, transaction.atomic():
@@ -122,7 +122,7 @@ def _complete(root: Path) -> None:
 def _remove_predictions(campaign: Any) -> None:
     from django.db import connection
 
-    from thawloop.training.selectors import champion
+    from thawloop.registry.selectors import champion
 
     with connection.cursor() as cursor:
         cursor.execute(

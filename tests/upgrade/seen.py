@@ -94,9 +94,9 @@ def _listed(client: "APIClient", name: str) -> list[dict[str, Any]]:
 
 def _truth() -> dict[str, Any]:
     """Of each campaign: statements about tiles, labels of record with their outlines, who is and was champion."""
-    from labeling.models import Campaign
     from labeling.selectors import current_labels, labelled_tiles
-    from thawloop.training.selectors import champion, previous_champion
+    from thawloop.campaigns.models import Campaign
+    from thawloop.registry.selectors import champion, previous_champion
 
     return {
         campaign.name: {

@@ -26,8 +26,8 @@ def give_weights() -> Callable[[str, str, Path], None]:
 
 
 def test_a_job_whose_worker_had_died_is_done(used: "Installation") -> None:
+    from thawloop.core.jobs import reconcile_jobs
     from thawloop.core.models import Job
-    from thawloop.core.services import reconcile_jobs
 
     (dead,) = Job.objects.filter(state="running")
     reconcile_jobs()

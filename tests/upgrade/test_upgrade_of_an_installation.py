@@ -83,10 +83,9 @@ def test_a_release_of_before_is_made_again_with_the_same_files(used: "Installati
 
 def test_jobs_that_waited_are_done(used: "Installation") -> None:
     """A sync says that Label Studio is not there; one whose worker had died is put back."""
-    from thawloop.core.functions import job_function
-    from thawloop.core.jobs import run_inline
+    from thawloop.core.jobs import reconcile_jobs, run_inline
+    from thawloop.core.jobs.function import job_function
     from thawloop.core.models import Job
-    from thawloop.core.services import reconcile_jobs
 
     waiting = list(Job.objects.filter(state="queued"))
     ended = {job.key.partition(":")[0]: run_inline(job.pk) for job in waiting}
