@@ -144,8 +144,9 @@ def _loop(measured: Measured, campaign: Any) -> None:
 def _label_studio(measured: Measured, campaign: Any, pushed: int) -> None:
     """A push of new tasks, then what follows a promotion."""
     from benchmarks.scale_campaign import predict
+    from labeling.labelstudio.preannotations import refresh_preannotations
+    from labeling.labelstudio.push import push_tasks
     from labeling.models import AnnotationTask
-    from labeling.services import push_tasks, refresh_preannotations
     from thawloop.catalog.models import Tile
     from thawloop.registry.models import ModelVersion
 

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from demo.hands import Correction, Habits, Outline, clipped, correct
 from demo.truth import Truth
 from labeling.labelstudio.config import VERDICT, anchor_picture, nothing_there
-from labeling.labelstudio.results import Instance, read_result, write_result
+from labeling.labelstudio.regions import ShownInstance, read_result, write_result
 from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Tile
 from thawloop.core.errors import Unavailable
@@ -156,7 +156,7 @@ class Annotator:
         before = {region["id"]: region for region in shown}
         regions = [before[outline.region] for outline in correction.outlines if outline.is_untouched]
         drawn = [
-            Instance(self._region_id(outline), outline.class_name, _rings(outline))
+            ShownInstance(self._region_id(outline), outline.class_name, _rings(outline))
             for outline in correction.outlines
             if not outline.is_untouched
         ]

@@ -18,9 +18,11 @@ from demo.screen import Report, Screen
 from demo.summary import Summary, champion_of, rounds_of
 from demo.truth import Truth
 from devstack.secrets import SecretStore
+from labeling.labelstudio.projects import ensure_project
+from labeling.labelstudio.sync import sync
 from labeling.models import AnnotationTask
 from labeling.selectors import unlabelled_tiles
-from labeling.services import acquire, ensure_project, sync
+from labeling.services import acquire
 from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
 from thawloop.core.foreign import one_line

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Programs of ours that Label Studio's interpreter runs; never imported by us.
+INSIDE = REPOSITORY / "platform" / "thawloop" / "serving" / "inside_labelstudio"
 
 
 def var_dir() -> Path:

@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
+from labeling.labelstudio.webhooks import enqueue_processing
 from labeling.models import (
     AcquisitionBatch,
     Annotation,
@@ -23,7 +24,6 @@ from labeling.models import (
 )
 from labeling.services import review_label
 from labeling.services.imports import withdraw_import
-from labeling.services.webhooks import enqueue_processing
 from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
 from thawloop.campaigns.services import EDITABLE, change_campaign
 from thawloop.core.admin import LightAdmin, ReadOnlyAdmin
@@ -125,7 +125,7 @@ class CampaignAdmin(LightAdmin):
     @admin.action(description="Sync with Label Studio now", permissions=["sync"])
     def sync(self, request: HttpRequest, queryset: QuerySet[Campaign]) -> None:
         for campaign in queryset:
-            enqueue("labeling.jobs.synchronise", key=f"sync:{campaign.pk}", args={"campaign": campaign.pk})
+            enqueue("labeling.labelstudio.jobs.synchronise", key=f"sync:{campaign.pk}", args={"campaign": campaign.pk})
         self.message_user(request, "Asked for; see the jobs.", messages.SUCCESS)
 
     def has_sync_permission(self, request: HttpRequest) -> bool:

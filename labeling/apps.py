@@ -8,7 +8,7 @@ class LabelingConfig(AppConfig):
     def ready(self) -> None:
         """Register what this room checks and mends."""
         from labeling.labelstudio.health import check_exchange, check_label_studio
-        from labeling.services.sync import reconcile, reconcile_events
+        from labeling.labelstudio.sync import reconcile, reconcile_events
         from thawloop.core.reconciler import register_reconciler
         from thawloop.core.roles import grant_to_roles
         from thawloop.core.selectors import register_health_check

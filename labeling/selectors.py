@@ -6,7 +6,6 @@ from typing import Protocol
 from django.contrib.gis.db.models import PolygonField
 from django.db.models import Count, Exists, F, Func, OuterRef, Q, QuerySet
 
-from labeling.labelstudio.config import NO_STATEMENT, VERDICT
 from labeling.models import Annotation, AnnotationTask, LabelImport, LabelRevision
 from thawloop.campaigns.models import Campaign, Split
 from thawloop.campaigns.selectors import campaign_tiles, regions_of
@@ -39,13 +38,8 @@ def standing_annotations(campaign: Campaign) -> QuerySet[Annotation]:
     That is the newest row of each annotation that was submitted, not skipped or deleted, in which everything was
     understood, and whose verdict is not one that says nothing (`uncertain`, `bad imagery`).
     """
-    silent = Q()
-    for verdict in NO_STATEMENT:
-        silent |= Q(result__contains=[{"from_name": VERDICT, "value": {"choices": [verdict]}}])
-    submitted = Annotation.objects.filter(
-        task__campaign=campaign, kind=Annotation.Kind.SUBMITTED, superseded_by__isnull=True, problems=[]
-    )
-    return submitted.exclude(silent).order_by("ls_updated_at", "ls_annotation_id", "id")
+    standing = Annotation.objects.filter(task__campaign=campaign, makes_statement=True, superseded_by__isnull=True)
+    return standing.order_by("ls_updated_at", "ls_annotation_id", "id")
 
 
 def misunderstood_annotations(campaign: Campaign) -> QuerySet[Annotation]:

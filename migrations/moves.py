@@ -35,3 +35,26 @@ def rename_references(before: str, after: str, models: Iterable[str]) -> migrati
         return run
 
     return migrations.RunPython(move(before, after), move(after, before))
+
+
+def rename_jobs(before: str, after: str, functions: Iterable[str]) -> migrations.RunPython:
+    """Job functions that moved to another module: rows that wait, or that a person may try again, name the new one.
+
+    Args:
+        before: The module that had them, dotted.
+        after: The module that has them.
+        functions: Their names.
+    """
+    names = tuple(functions)
+
+    def move(source: str, target: str) -> Any:
+        def run(apps: Any, schema_editor: Any) -> None:
+            with schema_editor.connection.cursor() as cursor:
+                for name in names:
+                    cursor.execute(
+                        "UPDATE core_job SET function = %s WHERE function = %s", [f"{target}.{name}", f"{source}.{name}"]
+                    )
+
+        return run
+
+    return migrations.RunPython(move(before, after), move(after, before))

@@ -124,7 +124,7 @@ class CampaignViewSet(viewsets.ReadOnlyModelViewSet[Campaign]):
         wanted = asked.validated_data
         chosen = {name: wanted[name] for name in ("new_project", "accept_removals") if wanted.get(name)}
         job = enqueue(
-            "labeling.jobs.synchronise",
+            "labeling.labelstudio.jobs.synchronise",
             # What a lead has just decided is not known to a sync that runs already.
             key=":".join(["sync", str(campaign.pk), *chosen]),
             args={"campaign": campaign.pk, "full": wanted["full"], **chosen},

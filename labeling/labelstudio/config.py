@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from labeling.labelstudio.errors import LabelStudioRefused
+from labeling.submission import NO_STATEMENT
 from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Modality
 
@@ -12,10 +13,6 @@ BRUSH = "brush"
 VERDICT = "verdict"
 COMMENT = "comment"
 NOTE = "thawloop_note"  # the key in a task's data under which annotators are told what was not understood
-UNCERTAIN = "uncertain"
-BAD_IMAGERY = "bad imagery"
-# With these verdicts the annotator makes no statement about the tile: it is neither labelled nor a negative.
-NO_STATEMENT = (UNCERTAIN, BAD_IMAGERY)
 
 _STYLE = """
 .thawloop-pictures { display: grid; grid-template-columns: 2fr 1fr; gap: 8px; }

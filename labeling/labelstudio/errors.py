@@ -3,6 +3,20 @@
 from thawloop.core.errors import Conflict, Refused, Unavailable
 
 
+class BadAnnotation(Refused):
+    """What should be an annotation is not one."""
+
+
+class BadWebhook(Refused):
+    """What came in is not a webhook of Label Studio's that we know."""
+
+
+class WrongSecret(BadWebhook):
+    """A webhook came without our secret."""
+
+    status_code = 403
+
+
 class LabelStudioUnavailable(Unavailable):
     """Label Studio does not answer, or not to us."""
 

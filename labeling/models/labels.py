@@ -31,6 +31,13 @@ class Annotation(models.Model):
     annotator = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT)
     annotator_name = models.CharField(max_length=254, blank=True, help_text="Who, as Label Studio knows them.")
     result = models.JSONField(default=list, help_text="Label Studio's regions, unchanged.")
+    verdict = models.CharField(max_length=100, blank=True, help_text="On the whole tile; empty if none was given.")
+    shapes = models.JSONField(
+        default=list, help_text="What it draws and becomes labels, in tile pixels: labeling.submission.shapes_to_json."
+    )
+    makes_statement = models.BooleanField(
+        default=False, help_text="It says of the whole tile what is there: submitted, understood, and with no doubt."
+    )
     lead_time = models.FloatField(null=True, blank=True, help_text="Seconds.")
     prediction = models.ForeignKey(
         Prediction, null=True, blank=True, on_delete=models.PROTECT, related_name="annotations"
@@ -59,6 +66,7 @@ class Annotation(models.Model):
                 condition=Q(kind__in=["submitted", "skipped", "deleted"]), name="annotation_kind_known"
             ),
         ]
+        indexes = [models.Index(fields=["task"], condition=Q(makes_statement=True), name="annotation_statement")]
 
     def __str__(self) -> str:
         return f"annotation {self.ls_annotation_id} of {self.task.tile} ({self.kind})"

@@ -129,7 +129,7 @@ def record_batch(
                 "already_given_out": len(taken),
             },
         )
-        enqueue("labeling.jobs.push", key=f"push:{campaign.pk}", args={"campaign": campaign.pk})
+        enqueue("labeling.labelstudio.jobs.push", key=f"push:{campaign.pk}", args={"campaign": campaign.pk})
     return batch
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from django.contrib.gis.geos import MultiPolygon as GeosMultiPolygon
 from shapely.geometry import GeometryCollection, MultiPolygon
 
-from labeling.labelstudio.results import Shape
 from labeling.models import Annotation, AnnotationTask, Label, LabelRevision
+from labeling.submission import Shape
 from thawloop.campaigns.models import LandformClass
 from thawloop.catalog.geometry import as_multipolygon, to_geographic, to_geos, to_shapely
 from thawloop.catalog.models import Tile
@@ -68,7 +68,7 @@ def settle_labels(task: AnnotationTask, holding: Annotation | None, shapes: Sequ
     changes = Changes()
     known = Label.objects.filter(campaign=task.campaign, tile=task.tile, origin__startswith="ls:")
     labels = {label.origin: label for label in known.select_related("current__landform_class")}
-    classes = {landform.name: landform for landform in LandformClass.objects.filter(campaigns=task.campaign)}
+    classes = {landform.name: landform for landform in LandformClass.objects.all()}
     drawn: set[str] = set()
     if holding is not None:
         for shape in shapes:

@@ -17,8 +17,8 @@ from django.core.signals import request_finished, request_started
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from labeling.services.projects import ML_BACKEND_USER
-from labeling.services.secrets import ml_backend_secret
+from labeling.labelstudio.projects import ML_BACKEND_USER
+from labeling.labelstudio.secrets import ml_backend_secret
 from ml_backend.server import MAX_BODY_BYTES
 from ml_backend.server.predictions import known_versions, model_version, predict
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from labeling.labelstudio.preannotations import NO_MODEL
-from labeling.services.preannotations import predictions_of, to_be_shown
-from labeling.services.tasks import TASK_ID
+from labeling.labelstudio.payloads import NO_MODEL
+from labeling.labelstudio.preannotations import predictions_of, to_be_shown
+from labeling.labelstudio.push import TASK_ID
 from thawloop.campaigns.models import Campaign
 from thawloop.registry.models import ModelVersion
 from thawloop.registry.selectors import champion_name

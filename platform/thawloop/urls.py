@@ -7,7 +7,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("thawloop.core.urls")),
     path("", include("thawloop.catalog.urls")),
-    path("", include("labeling.urls")),
+    path("", include("labeling.labelstudio.urls")),
     path("", include("thawloop.dashboard.urls")),
 ]
 handler403 = "thawloop.dashboard.views.forbidden"

@@ -18,7 +18,7 @@ def boss(client: Client) -> Client:
 
 
 def test_jobs_are_listed_shown_cancelled_and_retried(boss: Client) -> None:
-    job = Job.objects.create(function="thawloop.core.jobs.execute", key="a-key", progress=0.25)
+    job = Job.objects.create(function="thawloop.training.jobs.consider", key="a-key", progress=0.25)
     listed = boss.get(reverse("admin:core_job_changelist"))
     assert b"a-key" in listed.content
     assert b'value="0.250"' in listed.content

@@ -31,7 +31,7 @@ def annotator(member: Callable[[str], User], client_of: Callable[[User], APIClie
 
 
 def job(key: str = "k", **fields) -> Job:
-    return Job.objects.create(function="thawloop.core.jobs.execute", key=key, **fields)
+    return Job.objects.create(function="thawloop.training.jobs.consider", key=key, **fields)
 
 
 def test_jobs_are_listed_newest_first_and_filtered(annotator: APIClient) -> None:

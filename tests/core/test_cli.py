@@ -9,6 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
 from thawloop.core.errors import Refused
 from thawloop.core.models import Job
@@ -75,7 +76,7 @@ def test_a_bug_is_not_dressed_up_as_a_refusal() -> None:
 @pytest.mark.django_db
 def test_an_unknown_campaign_is_refused() -> None:
     with pytest.raises(CommandError, match="no campaign 'peel'"):
-        result(lambda command: command.get_campaign("peel"))
+        result(lambda _: campaign_named("peel"))
 
 
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

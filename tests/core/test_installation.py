@@ -50,7 +50,11 @@ def test_every_setting_is_documented() -> None:
 
 def test_everything_documented_is_read_by_something() -> None:
     sources = [REPOSITORY / name for name in ("docker-compose.yml", "Makefile", "tests/conftest.py")]
-    sources += [*(REPOSITORY / "platform").rglob("*.py"), *(REPOSITORY / "tests" / "e2e").rglob("*.py")]
+    sources += [
+        *(REPOSITORY / "platform").rglob("*.py"),
+        *(REPOSITORY / "devstack").rglob("*.py"),
+        *(REPOSITORY / "tests" / "e2e").rglob("*.py"),
+    ]
     text = "\n".join(source.read_text() for source in sources if source.exists())
     elsewhere = {"UV_TORCH_BACKEND", "CHROMIUM_PATH"}  # read by uv, and by tests that draw pictures
     assert [name for name in documented() if name not in text and name not in elsewhere] == []

@@ -176,7 +176,7 @@ def check_tasks() -> None:
     assert LabelImport.objects.get().withdrawn is None
     assert (Annotation.objects.count(), LabelRevision.objects.count()) == (2, 2)
 
-    assert run_inline(Job.objects.get(function="labeling.jobs.settle").pk).state == "succeeded"
+    assert run_inline(Job.objects.get(function="labeling.labelstudio.jobs.settle").pk).state == "succeeded"
 
     states = AnnotationTask.objects.order_by("tile__row").values_list("state", flat=True)
     assert list(states) == ["submitted", "returned", "pending"]

@@ -37,7 +37,7 @@ def test_a_lead_changes_policy_and_settings_in_the_admin(campaign: Any) -> None:
     policy.refresh_from_db()
     assert policy.min_new_tiles == 77
     assert AuditEntry.objects.filter(actor_name="a-lead", object_type="training.retrainpolicy").exists()
-    assert lead.get(f"/admin/labeling/campaign/{campaign.pk}/change/").status_code == 200
+    assert lead.get(f"/admin/campaigns/campaign/{campaign.pk}/change/").status_code == 200
     assert lead.get("/admin/auth/user/").status_code == 403
 
 

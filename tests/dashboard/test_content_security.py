@@ -31,7 +31,7 @@ def test_pages_work_under_the_policy_and_strange_scripts_do_not(
         "/api/docs/": "#swagger-ui .opblock",
         "/admin/": "#content, main",
         "/admin/catalog/region/add/": "canvas",
-        "/admin/labeling/campaign/": "table",
+        "/admin/campaigns/campaign/": "table",
         "/admin/core/job/": "main, #content",
     }
     for path, part in pages.items():

@@ -56,7 +56,7 @@ def test_lead_promotes_and_rolls_back(lead: Client, campaign: Campaign, django_c
         assert "is the champion now" in _do(lead, campaign, "promote", version=second.name)
         assert f"{first.name} is the champion again" in _do(lead, campaign, "roll-back")
     assert champion(campaign) == first
-    assert AuditEntry.objects.filter(object_type="training.modelversion", actor_name="a-lead").exists()
+    assert AuditEntry.objects.filter(object_type="registry.modelversion", actor_name="a-lead").exists()
 
 
 def test_models_panel_says_what_each_began_with_and_builds_on(lead: Client, campaign: Campaign) -> None:

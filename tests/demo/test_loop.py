@@ -60,7 +60,7 @@ def test_a_choice_of_tiles_that_somebody_cancels_does_not_end_the_run(loop, scre
 
 def test_a_run_is_no_success_when_a_job_failed_that_another_one_mended(loop):
     page = "Label Studio declined it: <!DOCTYPE html><html><title>Page not found</title><body>a page</body></html>"
-    fields = {"function": "labeling.jobs.refresh", "key": "refresh:1"}
+    fields = {"function": "labeling.labelstudio.jobs.refresh", "key": "refresh:1"}
     Job.objects.create(state="failed", error=page, **fields)
     Job.objects.create(state="succeeded", **fields)
     with pytest.raises(DemoFailed) as caught:
@@ -84,7 +84,9 @@ def test_the_program_leaves_its_summary_and_says_what_failed(failed, tmp_path, m
         if failed == "a round":
             raise DemoFailed("The round went wrong.")
         if failed == "a job":
-            Job.objects.create(function="labeling.jobs.refresh", key="1", state="failed", error="It went wrong.")
+            Job.objects.create(
+                function="labeling.labelstudio.jobs.refresh", key="1", state="failed", error="It went wrong."
+            )
 
     monkeypatch.setattr(loop_module.Loop, "run", run)
     file, summary = (

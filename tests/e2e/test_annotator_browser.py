@@ -120,7 +120,7 @@ def work_off_jobs() -> None:
     from thawloop.core.jobs import run_inline
     from thawloop.core.models import Job
 
-    for job in Job.objects.filter(state=Job.State.QUEUED, function="labeling.jobs.process_events"):
+    for job in Job.objects.filter(state=Job.State.QUEUED, function="labeling.labelstudio.jobs.process_events"):
         assert run_inline(job.pk).state == Job.State.SUCCEEDED
 
 
@@ -145,9 +145,10 @@ def test_pictures_are_served_to_browsers_that_are_not_logged_in_here(site):
 
 
 def test_a_submission_in_the_browser_becomes_a_label_through_the_webhook(site, annotator, labelstudio, tmp_path):
+    from labeling.labelstudio.push import push_tasks
+    from labeling.labelstudio.sync import sync
     from labeling.models import Annotation, WebhookEvent
     from labeling.selectors import current_labels
-    from labeling.services import push_tasks, sync
     from tests.labeling.build import build_champion, build_prediction, build_tasks
     from thawloop.core.models import AuditEntry
 
@@ -190,7 +191,7 @@ def test_a_submission_in_the_browser_becomes_a_label_through_the_webhook(site, a
 
 def _point_webhook_nowhere(campaign: Any) -> None:
     from labeling.labelstudio.client import Client
-    from labeling.services.projects import WEBHOOK_ACTIONS
+    from labeling.labelstudio.projects import WEBHOOK_ACTIONS
 
     with Client() as client:
         (hook,) = client.webhooks(campaign.ls_project_id)
@@ -200,9 +201,9 @@ def _point_webhook_nowhere(campaign: Any) -> None:
 
 def test_deleting_and_skipping_in_label_studio_reach_us_as_webhooks(site):
     from labeling.labelstudio.client import Client
+    from labeling.labelstudio.push import push_tasks
     from labeling.models import AnnotationTask, WebhookEvent
     from labeling.selectors import current_labels
-    from labeling.services import push_tasks
     from tests.labeling.build import SQUARE, build_tasks, polygon
 
     first, second = build_tasks(site, 2)
@@ -228,7 +229,7 @@ def test_deleting_and_skipping_in_label_studio_reach_us_as_webhooks(site):
 
 def test_label_studio_takes_predictions_from_our_ml_backend(site, ml_backend):
     from labeling.labelstudio.client import Client
-    from labeling.services import ensure_project
+    from labeling.labelstudio.projects import ensure_project
     from tests.labeling.build import build_champion, build_prediction, build_tasks
 
     (task,) = build_tasks(site, 1)
@@ -252,10 +253,11 @@ def test_rotated_secrets_reach_label_studio_and_what_was_missed_meanwhile_is_fou
     from django.core.management import call_command
 
     from labeling.labelstudio.client import Client
+    from labeling.labelstudio.projects import SECRET_HEADER
+    from labeling.labelstudio.push import push_tasks
+    from labeling.labelstudio.secrets import ml_backend_secret, rotate_secrets, webhook_secret
+    from labeling.labelstudio.sync import sync
     from labeling.models import Annotation
-    from labeling.services import push_tasks, sync
-    from labeling.services.projects import SECRET_HEADER
-    from labeling.services.secrets import ml_backend_secret, rotate_secrets, webhook_secret
     from tests.labeling.build import SQUARE, build_champion, build_prediction, build_tasks, polygon
 
     first, second = build_tasks(site, 2)
@@ -284,7 +286,8 @@ def test_rotated_secrets_reach_label_studio_and_what_was_missed_meanwhile_is_fou
 
 def test_an_annotator_sees_above_the_pictures_what_was_not_understood(site, annotator, labelstudio):
     from labeling.labelstudio.client import Client
-    from labeling.services import push_tasks, sync
+    from labeling.labelstudio.push import push_tasks
+    from labeling.labelstudio.sync import sync
     from tests.labeling.build import build_tasks, polygon
 
     wrong, fine = build_tasks(site, 2)

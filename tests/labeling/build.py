@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib.gis.geos import MultiPolygon, Polygon
 
+from labeling.labelstudio.submissions import record_payload
 from labeling.models import (
     AcquisitionBatch,
     Annotation,
@@ -16,7 +17,6 @@ from labeling.models import (
     PredictedInstance,
     Prediction,
 )
-from labeling.services import record_annotation
 from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
 from thawloop.catalog.geometry import to_geographic, to_geos
 from thawloop.catalog.models import Modality, Region, Tile, TileGrid
@@ -129,8 +129,8 @@ def build_neighbour() -> Campaign:
     for number, task in enumerate(tasks, start=1):
         task.ls_task_id, task.state, task.prediction = number, "open", prediction if number == 1 else None
         task.save()
-    record_annotation(tasks[0], annotation(7, polygon(RING)), people={1: "next@example.org"})
-    record_annotation(tasks[1], annotation(8, polygon(SQUARE, label="Pingo")))
+    record_payload(tasks[0], annotation(7, polygon(RING)), people={1: "next@example.org"})
+    record_payload(tasks[1], annotation(8, polygon(SQUARE, label="Pingo")))
     everywhere = campaign.regions.get().geometry
     build_import(campaign, everywhere, unclear=inside(tasks[2].tile))
     return campaign

@@ -7,8 +7,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from labeling import models
+from labeling.labelstudio.submissions import record_payload
 from labeling.models import LabelImport, WebhookEvent
-from labeling.services import record_annotation
 from tests.labeling.build import SQUARE, annotation, build_champion, build_prediction, polygon
 from thawloop.campaigns.models import Campaign
 from thawloop.core.models import Job
@@ -21,8 +21,8 @@ REGISTERED = [model for model in map(models.__dict__.get, models.__all__) if mod
 def everything(task):
     task.prediction = build_prediction(task.tile, build_champion(task.campaign))
     task.save()
-    record_annotation(task, annotation(7, polygon(SQUARE)))
-    record_annotation(task, annotation(8, {"junk": 1}))
+    record_payload(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(8, {"junk": 1}))
     WebhookEvent.objects.create(campaign=task.campaign, action="X", payload={})
     LabelImport.objects.create(campaign=task.campaign, file_name="x.gpkg", checksum="0" * 64)
     return task
@@ -51,7 +51,7 @@ def test_history_can_only_be_looked_at(admin_client, everything, name):
 
 def test_a_campaign_is_edited_through_its_service(admin_client, everything):
     campaign = everything.campaign
-    address = reverse("admin:labeling_campaign_change", args=[campaign.pk])
+    address = reverse("admin:campaigns_campaign_change", args=[campaign.pk])
     fields = {"title": "Peel", "state": "paused", "score_threshold": "0.4", "split_buffer": "0"}
     fields |= {"acquisition": "{}", "detector": "{}"}
     inlines = {}
@@ -67,8 +67,8 @@ def test_a_campaign_is_edited_through_its_service(admin_client, everything):
 
 def test_syncing_from_the_admin_asks_for_a_job(admin_client, everything):
     data = {"action": "sync", "_selected_action": [everything.campaign.pk]}
-    admin_client.post(reverse("admin:labeling_campaign_changelist"), data)
-    assert Job.objects.get().function == "labeling.jobs.synchronise"
+    admin_client.post(reverse("admin:campaigns_campaign_changelist"), data)
+    assert Job.objects.get().function == "labeling.labelstudio.jobs.synchronise"
 
 
 def test_webhooks_are_processed_again_only_by_who_may_sync(client, everything, django_user_model):

@@ -12,7 +12,8 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 from shapely.geometry import Polygon
 
-from labeling.errors import BadAnnotation
+from labeling.labelstudio.errors import BadAnnotation
+from labeling.labelstudio.submissions import read_stamp, record_payload, settle_again
 from labeling.models import Annotation, AnnotationTask, LabelRevision
 from labeling.selectors import (
     changed_labels,
@@ -23,8 +24,7 @@ from labeling.selectors import (
     unclear_tiles,
     unlabelled_tiles,
 )
-from labeling.services import record_annotation, record_deletion, withdraw_task
-from labeling.services.annotations import read_submission, settle_again
+from labeling.services import record_deletion, withdraw_task
 from tests.labeling.build import (
     HOLE,
     RING,
@@ -54,7 +54,7 @@ def verdict(value):
 
 
 def test_a_drawn_polygon_becomes_a_label_where_it_was_drawn(task):
-    recorded = record_annotation(task, annotation(7, polygon(SQUARE)), people={1: "ann@example.org"})
+    recorded = record_payload(task, annotation(7, polygon(SQUARE)), people={1: "ann@example.org"})
     task.refresh_from_db()
     assert task.state == AnnotationTask.State.SUBMITTED
     (revision,) = current_labels(task.campaign)
@@ -68,21 +68,21 @@ def test_a_drawn_polygon_becomes_a_label_where_it_was_drawn(task):
 
 def test_an_annotator_with_an_account_here_is_known_by_it(task):
     user = get_user_model().objects.create(username="ann", email="Ann@Example.org")
-    recorded = record_annotation(task, annotation(7, polygon(SQUARE)), people={1: "ann@example.org"})
+    recorded = record_payload(task, annotation(7, polygon(SQUARE)), people={1: "ann@example.org"})
     assert recorded.annotator == user
     assert recorded.revisions.get().author == user
 
 
 def test_recording_the_same_state_twice_changes_nothing(task):
-    first = record_annotation(task, annotation(7, polygon(SQUARE)))
-    assert record_annotation(task, annotation(7, polygon(SQUARE))) == first
+    first = record_payload(task, annotation(7, polygon(SQUARE)))
+    assert record_payload(task, annotation(7, polygon(SQUARE))) == first
     assert task.annotations.count() == 1
     assert revisions(task).count() == 1
 
 
 def test_an_edit_revises_what_moved_and_retires_what_vanished(task):
-    record_annotation(task, annotation(7, polygon(SQUARE, "a"), polygon(RING, "b"), polygon(HOLE, "c")))
-    record_annotation(task, annotation(7, polygon(MOVED, "a"), polygon(RING, "b"), minute=1))
+    record_payload(task, annotation(7, polygon(SQUARE, "a"), polygon(RING, "b"), polygon(HOLE, "c")))
+    record_payload(task, annotation(7, polygon(MOVED, "a"), polygon(RING, "b"), minute=1))
     numbers = {revision.label.origin: (revision.number, revision.state) for revision in revisions(task)}
     assert numbers == {"ls:7:a": (2, "present"), "ls:7:b": (1, "present"), "ls:7:c": (2, "retired")}
     first, second = task.annotations.order_by("id")
@@ -90,14 +90,14 @@ def test_an_edit_revises_what_moved_and_retires_what_vanished(task):
 
 
 def test_digits_that_browsers_lose_are_no_change(task):
-    record_annotation(task, annotation(7, polygon(SQUARE)))
-    record_annotation(task, annotation(7, polygon([[x + 1e-9, y] for x, y in SQUARE]), minute=1))
+    record_payload(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(7, polygon([[x + 1e-9, y] for x, y in SQUARE]), minute=1))
     assert revisions(task).count() == 1
 
 
 def test_an_older_state_that_comes_late_is_not_current(task):
-    newest = record_annotation(task, annotation(7, polygon(MOVED), minute=5))
-    assert record_annotation(task, annotation(7, polygon(SQUARE), minute=1)) == newest
+    newest = record_payload(task, annotation(7, polygon(MOVED), minute=5))
+    assert record_payload(task, annotation(7, polygon(SQUARE), minute=1)) == newest
     assert current_labels(task.campaign).get().annotation == newest
 
 
@@ -105,7 +105,7 @@ def test_an_older_state_that_comes_late_is_not_current(task):
 def test_whatever_the_order_the_newest_state_holds(task, order):
     states = [annotation(7, polygon(points), minute=minute) for minute, points in enumerate([SQUARE, RING, MOVED])]
     for index in order:
-        record_annotation(task, states[index])
+        record_payload(task, states[index])
     revision = current_labels(task.campaign).get()
     assert revision.annotation.ls_updated_at.minute == 2
     assert to_pixels(task.tile, revision.geometry).area == pytest.approx(Polygon(MOVED).area)
@@ -113,7 +113,7 @@ def test_whatever_the_order_the_newest_state_holds(task, order):
 
 
 def test_a_deleted_annotation_leaves_its_rows_and_retires_its_labels(task):
-    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(7, polygon(SQUARE)))
     record_deletion(task, 7)
     record_deletion(task, 7)
     task.refresh_from_db()
@@ -125,8 +125,8 @@ def test_a_deleted_annotation_leaves_its_rows_and_retires_its_labels(task):
 
 def test_who_takes_a_label_back_is_named(task):
     people = {1: "ann@example.org"}
-    record_annotation(task, annotation(7, polygon(SQUARE, "a"), polygon(RING, "b")), people=people)
-    record_annotation(task, annotation(7, polygon(SQUARE, "a"), minute=1), people=people)
+    record_payload(task, annotation(7, polygon(SQUARE, "a"), polygon(RING, "b")), people=people)
+    record_payload(task, annotation(7, polygon(SQUARE, "a"), minute=1), people=people)
     with acting(name="sync"):
         record_deletion(task, 7)
     retired = revisions(task).filter(state="retired").order_by("id")
@@ -135,15 +135,15 @@ def test_who_takes_a_label_back_is_named(task):
 
 
 def test_what_comes_after_the_deletion_is_ignored(task):
-    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(7, polygon(SQUARE)))
     record_deletion(task, 7)
-    record_annotation(task, annotation(7, polygon(SQUARE), minute=9))
+    record_payload(task, annotation(7, polygon(SQUARE), minute=9))
     assert not current_labels(task.campaign).exists()
 
 
 def test_the_annotation_submitted_last_holds_and_a_deletion_gives_way_to_the_one_before(task):
-    record_annotation(task, annotation(7, polygon(SQUARE)))
-    record_annotation(task, annotation(8, polygon(RING), minute=1))
+    record_payload(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(8, polygon(RING), minute=1))
     assert current_labels(task.campaign).get().label.origin == "ls:8:r1"
     record_deletion(task, 8)
     assert current_labels(task.campaign).get().label.origin == "ls:7:r1"
@@ -151,8 +151,8 @@ def test_the_annotation_submitted_last_holds_and_a_deletion_gives_way_to_the_one
 
 
 def test_skipping_retires_and_says_so(task):
-    record_annotation(task, annotation(7, polygon(SQUARE)))
-    record_annotation(task, annotation(7, polygon(SQUARE), minute=1, was_cancelled=True))
+    record_payload(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(7, polygon(SQUARE), minute=1, was_cancelled=True))
     task.refresh_from_db()
     assert task.state == AnnotationTask.State.SKIPPED
     assert not current_labels(task.campaign).exists()
@@ -160,14 +160,14 @@ def test_skipping_retires_and_says_so(task):
 
 
 def test_an_empty_submission_is_a_labelled_tile_without_labels(task):
-    record_annotation(task, annotation(7))
+    record_payload(task, annotation(7))
     (tile,) = labelled_tiles(task.campaign)
     assert (tile, tile.split) == (task.tile, "train")
 
 
 @pytest.mark.parametrize("says", ["uncertain", "bad imagery"])
 def test_a_verdict_that_says_nothing_leaves_the_tile_unlabelled(task, says):
-    recorded = record_annotation(task, annotation(7, verdict(says)))
+    recorded = record_payload(task, annotation(7, verdict(says)))
     task.refresh_from_db()
     assert (task.state, recorded.problems) == (AnnotationTask.State.SUBMITTED, [])
     assert not labelled_tiles(task.campaign).exists()
@@ -175,13 +175,13 @@ def test_a_verdict_that_says_nothing_leaves_the_tile_unlabelled(task, says):
 
 
 def test_the_verdict_that_nothing_is_there_makes_a_negative(task):
-    record_annotation(task, annotation(7, verdict("no RTS in tile")))
+    record_payload(task, annotation(7, verdict("no RTS in tile")))
     assert labelled_tiles(task.campaign).count() == 1
 
 
 def test_junk_is_kept_and_named_and_the_submission_makes_no_statement(task):
     junk = {"foo": "a\0b", "n": float("nan"), "s": "\ud800"}
-    recorded = record_annotation(task, annotation(7, junk, polygon(SQUARE)))
+    recorded = record_payload(task, annotation(7, junk, polygon(SQUARE)))
     recorded.refresh_from_db()
     assert recorded.result[0] == {"foo": "a\ufffdb", "n": None, "s": "\ufffd\ufffd\ufffd"}
     assert recorded.problems == ["Region 1 (#1): it is not a region of Label Studio."]
@@ -209,7 +209,7 @@ MISUNDERSTOOD = {
 
 @pytest.mark.parametrize("regions", MISUNDERSTOOD.values(), ids=MISUNDERSTOOD)
 def test_a_submission_that_was_not_understood_in_full_makes_no_statement(task, regions):
-    recorded = record_annotation(task, annotation(7, *regions))
+    recorded = record_payload(task, annotation(7, *regions))
     assert recorded.problems
     assert recorded.correction_iou is None
     makes_no_statement(task)
@@ -217,16 +217,16 @@ def test_a_submission_that_was_not_understood_in_full_makes_no_statement(task, r
 
 @pytest.mark.parametrize("result", [None, "[]", {}, 0])
 def test_a_result_that_is_no_list_is_no_negative(task, result):
-    record_annotation(task, annotation(7) | {"result": result})
+    record_payload(task, annotation(7) | {"result": result})
     makes_no_statement(task)
 
 
 def test_an_edit_that_is_not_understood_takes_back_what_stood_and_its_correction_brings_it_again(task):
-    record_annotation(task, annotation(7, polygon(SQUARE)))
-    record_annotation(task, annotation(7, polygon(SQUARE), EIGHT, minute=1))
+    record_payload(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(7, polygon(SQUARE), EIGHT, minute=1))
     makes_no_statement(task)
     assert revisions(task).order_by("-id").first().reason == "annotation 7 was not understood in full"
-    record_annotation(task, annotation(7, polygon(SQUARE), minute=2))
+    record_payload(task, annotation(7, polygon(SQUARE), minute=2))
     task.refresh_from_db()
     assert task.state == AnnotationTask.State.SUBMITTED
     assert current_labels(task.campaign).get().number == 3
@@ -234,8 +234,8 @@ def test_an_edit_that_is_not_understood_takes_back_what_stood_and_its_correction
 
 
 def test_what_was_not_understood_takes_nothing_back_that_another_annotation_said(task):
-    record_annotation(task, annotation(7, polygon(SQUARE)))
-    record_annotation(task, annotation(8, EIGHT, minute=1))
+    record_payload(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(8, EIGHT, minute=1))
     task.refresh_from_db()
     assert task.state == AnnotationTask.State.SUBMITTED
     assert [revision.label.origin for revision in current_labels(task.campaign)] == ["ls:7:r1"]
@@ -247,7 +247,7 @@ def test_what_was_not_understood_takes_nothing_back_that_another_annotation_said
 def test_what_was_mended_without_doubt_makes_a_statement(task):
     open_outline = polygon([(-20, 10), (50, 10), (50, 50), (-20, 50)])
     open_outline["value"]["closed"] = False
-    recorded = record_annotation(task, annotation(7, open_outline))
+    recorded = record_payload(task, annotation(7, open_outline))
     assert (recorded.problems, len(recorded.mended)) == ([], 2)
     assert list(labelled_tiles(task.campaign)) == [task.tile]
     assert current_labels(task.campaign).count() == 1
@@ -255,8 +255,8 @@ def test_what_was_mended_without_doubt_makes_a_statement(task):
 
 def test_labels_of_before_such_submissions_made_no_statement_are_settled_anew(task):
     """As rows stand that an earlier version wrote: the misunderstood annotation held, and gave what was understood."""
-    record_annotation(task, annotation(7, polygon(SQUARE)))
-    late = record_annotation(task, annotation(8, polygon(RING), minute=1))
+    record_payload(task, annotation(7, polygon(SQUARE)))
+    late = record_payload(task, annotation(8, polygon(RING), minute=1))
     fields = {"task": task, "kind": "submitted", "ls_updated_at": late.ls_updated_at + timedelta(minutes=1)}
     edit = Annotation.objects.create(
         **fields, ls_annotation_id=8, supersedes=late, result=[polygon(RING), EIGHT], problems=["Region 2: unclear."]
@@ -282,7 +282,7 @@ def test_what_an_earlier_version_did_not_understand_and_this_one_does_is_recorde
     revision = current_labels(task.campaign).get()
     assert (revision.annotation.supersedes, revision.author_name) == (before, "ann@example.org")
     assert list(labelled_tiles(task.campaign)) == [task.tile]
-    assert record_annotation(task, payload, held_now=True) == revision.annotation
+    assert record_payload(task, payload, held_now=True) == revision.annotation
     assert settle_again(task.campaign) == 0
 
 
@@ -306,12 +306,12 @@ def test_each_task_is_settled_anew_with_its_own_submissions(campaign):
 
 
 @pytest.mark.parametrize("given", ["12.5", True, -1, 1e9, [3], None])
-def test_a_lead_time_that_is_no_number_of_seconds_is_unknown(given):
-    assert read_submission(annotation(7, lead_time=given)).lead_time is None
+def test_a_lead_time_that_is_no_number_of_seconds_is_unknown(task, given):
+    assert record_payload(task, annotation(7, lead_time=given)).lead_time is None
 
 
 def test_a_time_without_a_zone_is_utc():
-    told = read_submission(annotation(7, updated_at="2026-11-22T08:00:00"))
+    told = read_stamp(annotation(7, updated_at="2026-11-22T08:00:00"))
     assert told.updated == datetime(2026, 11, 22, 8, tzinfo=UTC)
 
 
@@ -320,30 +320,30 @@ def test_a_time_without_a_zone_is_utc():
 )
 def test_an_annotation_without_id_or_time_is_refused(task, changes):
     with pytest.raises(BadAnnotation):
-        record_annotation(task, annotation(7, polygon(SQUARE)) | changes)
+        record_payload(task, annotation(7, polygon(SQUARE)) | changes)
 
 
 def test_untouched_pre_annotations_have_a_correction_of_one_and_deleted_ones_of_zero(task):
     task.prediction = build_prediction(task.tile, build_champion(task.campaign))
     task.save()
-    from labeling.labelstudio.results import write_result
+    from labeling.labelstudio.regions import write_result
     from labeling.labelstudio.shown import shown_instances
 
     shown = shown_instances(task.prediction, task.campaign.score_threshold)
     assert [instance.region for instance in shown] == ["p0", "p1"]
     result = write_result(shown, tile_size=128, picture="picture_rgb", picture_size=512)
-    untouched = record_annotation(task, annotation(7, *result))
+    untouched = record_payload(task, annotation(7, *result))
     assert untouched.correction_iou == 1.0
     assert untouched.prediction == task.prediction
-    assert record_annotation(task, annotation(7, minute=1)).correction_iou == 0.0
-    half = record_annotation(task, annotation(7, result[0], minute=2))
+    assert record_payload(task, annotation(7, minute=1)).correction_iou == 0.0
+    half = record_payload(task, annotation(7, result[0], minute=2))
     assert half.correction_iou == pytest.approx(900 / (900 + 2500 - 400))
 
 
 def test_nothing_shown_and_nothing_drawn_agree(task):
     task.prediction = build_prediction(task.tile, build_champion(task.campaign), instances=[])
     task.save()
-    assert record_annotation(task, annotation(7)).correction_iou == 1.0
+    assert record_payload(task, annotation(7)).correction_iou == 1.0
 
 
 def test_a_named_parent_prediction_is_what_the_annotator_started_from(task):
@@ -352,12 +352,12 @@ def test_a_named_parent_prediction_is_what_the_annotator_started_from(task):
     first = build_prediction(task.tile, old)
     task.prediction = build_prediction(task.tile, new, instances=[])
     task.save()
-    recorded = record_annotation(task, annotation(7, prediction={"model_version": old.name}))
+    recorded = record_payload(task, annotation(7, prediction={"model_version": old.name}))
     assert recorded.prediction == first
 
 
 def test_withdrawing_a_task_deletes_its_annotations_and_retires_its_labels(task):
-    record_annotation(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(7, polygon(SQUARE)))
     withdraw_task(task)
     withdraw_task(task)
     task.refresh_from_db()
@@ -369,7 +369,7 @@ def test_withdrawing_a_task_deletes_its_annotations_and_retires_its_labels(task)
 
 
 def test_every_change_is_in_the_audit_trail(task):
-    recorded = record_annotation(task, annotation(7, polygon(SQUARE)))
+    recorded = record_payload(task, annotation(7, polygon(SQUARE)))
     entry = AuditEntry.objects.get(action="labeling.record_annotation", object_id=str(recorded.pk))
     assert entry.after == {
         "state": "submitted",
@@ -382,7 +382,7 @@ def test_every_change_is_in_the_audit_trail(task):
 
 
 def test_the_database_refuses_to_change_or_remove_history(task):
-    recorded = record_annotation(task, annotation(7, polygon(SQUARE)))
+    recorded = record_payload(task, annotation(7, polygon(SQUARE)))
     for query in (Annotation.objects.filter(pk=recorded.pk), LabelRevision.objects.all()):
         with pytest.raises(DatabaseError), transaction.atomic():
             query.delete() if query.model is LabelRevision else query.update(lead_time=1)
@@ -418,7 +418,7 @@ def test_a_tile_on_which_an_import_lost_a_feature_is_unclear_until_somebody_anno
     build_import(campaign, campaign.regions.get().geometry, unclear=unclear)
     assert list(unclear_tiles(campaign)) == [task.tile]
     assert labelled_tiles(campaign).count() == 15
-    record_annotation(task, annotation(7))
+    record_payload(task, annotation(7))
     assert not unclear_tiles(campaign).exists()
     assert labelled_tiles(campaign).count() == 16
 
@@ -436,12 +436,12 @@ def test_changes_since_a_release_count_newer_annotations_and_labels(campaign):
     for number, task in enumerate([first, second], start=1):
         task.ls_task_id, task.state = number, "open"
         task.save()
-    record_annotation(first, annotation(7, polygon(SQUARE)))
+    record_payload(first, annotation(7, polygon(SQUARE)))
     release = Release.objects.create(campaign=campaign, version="1.0.0", definition={})
     assert (count_labelled(campaign, None), changed_labels(campaign, None)) == (({"train": 1}, 1), 1)
     assert (count_labelled(campaign, release), changed_labels(campaign, release)) == (({"train": 1}, 0), 0)
-    record_annotation(second, annotation(8, polygon(SQUARE), polygon(RING, "r2")))
-    record_annotation(first, annotation(7, polygon(MOVED), minute=1))
+    record_payload(second, annotation(8, polygon(SQUARE), polygon(RING, "r2")))
+    record_payload(first, annotation(7, polygon(MOVED), minute=1))
     assert (count_labelled(campaign, release), changed_labels(campaign, release)) == (({"train": 2}, 2), 3)
 
 
@@ -452,7 +452,7 @@ def test_a_webhook_and_a_sync_that_see_the_same_annotation_make_one_row(task):
     def record():
         try:
             barrier.wait()
-            record_annotation(task, annotation(7, polygon(SQUARE)))
+            record_payload(task, annotation(7, polygon(SQUARE)))
         except Exception as error:
             errors.append(error)
         finally:
@@ -470,8 +470,8 @@ def test_a_webhook_and_a_sync_that_see_the_same_annotation_make_one_row(task):
 
 @pytest.mark.parametrize("silent", ["uncertain", "bad imagery"])
 def test_a_verdict_that_says_nothing_takes_nothing_back_that_another_annotation_said(task, silent):
-    record_annotation(task, annotation(7, polygon(SQUARE)))
-    record_annotation(task, annotation(8, verdict(silent), minute=1))
+    record_payload(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(8, verdict(silent), minute=1))
     assert [revision.label.origin for revision in current_labels(task.campaign)] == ["ls:7:r1"]
     assert list(labelled_tiles(task.campaign)) == [task.tile]
     record_deletion(task, 7)

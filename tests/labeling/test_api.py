@@ -4,7 +4,8 @@ import pytest
 from django.contrib.auth.models import Group
 from rest_framework.test import APIClient
 
-from labeling.services import record_annotation, record_deletion
+from labeling.labelstudio.submissions import record_payload
+from labeling.services import record_deletion
 from tests.labeling.build import (
     RING,
     SQUARE,
@@ -36,7 +37,7 @@ def client_of(db, django_user_model):
 @pytest.fixture
 def labelled(task):
     """The campaign with one annotated tile of two labels."""
-    record_annotation(task, annotation(7, polygon(SQUARE), polygon(RING, "r2")), people={1: "ann@example.org"})
+    record_payload(task, annotation(7, polygon(SQUARE), polygon(RING, "r2")), people={1: "ann@example.org"})
     return task
 
 
@@ -62,7 +63,7 @@ def test_only_leads_sync(client_of, campaign):
     answer = client_of("lead").post("/api/campaigns/peel/sync/", {"full": True}, format="json")
     assert answer.status_code == 202
     job = Job.objects.get()
-    assert (str(job.pk), job.function) == (answer.json()["id"], "labeling.jobs.synchronise")
+    assert (str(job.pk), job.function) == (answer.json()["id"], "labeling.labelstudio.jobs.synchronise")
     assert job.args == {"campaign": campaign.pk, "full": True}
 
 
@@ -115,7 +116,7 @@ def test_settings_that_make_no_sense_are_refused_in_a_sentence(client_of, campai
 
 def test_labels_are_geojson_of_what_holds(client_of, labelled):
     client = client_of("annotator")
-    record_annotation(labelled, annotation(7, polygon(SQUARE), minute=1))
+    record_payload(labelled, annotation(7, polygon(SQUARE), minute=1))
     (feature,) = client.get("/api/labels/?campaign=peel&split=train").json()["results"]["features"]
     assert feature["geometry"]["type"] == "MultiPolygon"
     assert feature["properties"]["author"] == "ann@example.org"
@@ -148,7 +149,7 @@ def test_long_lists_take_as_many_queries_as_short_ones(client_of, campaign, name
         task.ls_task_id, task.state = number, "open"
         task.save()
         build_prediction(task.tile, champion)
-        record_annotation(task, annotation(number, polygon(SQUARE)))
+        record_payload(task, annotation(number, polygon(SQUARE)))
     client = client_of("annotator")
     with django_assert_max_num_queries(10):
         assert client.get(f"/api/{name}/").status_code == 200

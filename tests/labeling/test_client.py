@@ -347,7 +347,7 @@ def test_a_page_of_html_becomes_one_sentence(client, project):
 def test_slow_libraries_are_loaded_by_who_needs_them_only():
     code = (
         "import os, sys, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'thawloop.settings'; django.setup();"
-        "import labeling.urls, thawloop.urls;"
+        "import labeling.labelstudio.urls, thawloop.urls;"
         "from labeling.labelstudio.client import Client;"
         "slow = {'label_studio_sdk', 'scipy', 'pandas', 'pyogrio', 'matplotlib', 'torch'} & set(sys.modules);"
         "assert not slow, f'loaded at once: {slow}';"

@@ -4,7 +4,7 @@ import pytest
 
 from labeling.labelstudio.config import labeling_config
 from labeling.labelstudio.errors import LabelStudioRefused
-from labeling.labelstudio.preannotations import Preannotations
+from labeling.labelstudio.payloads import Preannotations
 from tests.labeling.build import build_champion, build_prediction, build_tasks
 from thawloop.campaigns.models import CampaignModality, LandformClass
 from thawloop.catalog.models import Modality

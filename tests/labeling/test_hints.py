@@ -8,11 +8,14 @@ import pytest
 from django.core.cache import cache
 from django.utils import timezone
 
+from labeling.labelstudio import webhooks
 from labeling.labelstudio.client import Client
+from labeling.labelstudio.projects import SECRET_HEADER
+from labeling.labelstudio.push import push_tasks
+from labeling.labelstudio.sync import sync
+from labeling.labelstudio.webhooks import process_pending_events, receive_webhook
 from labeling.models import Annotation, AnnotationTask, WebhookEvent
 from labeling.selectors import current_labels
-from labeling.services import process_pending_events, push_tasks, receive_webhook, sync, webhooks
-from labeling.services.projects import SECRET_HEADER
 from tests.labeling.build import RING, SQUARE, annotation, build_campaign, build_tasks, polygon
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.django_db]

@@ -10,22 +10,19 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from labeling.labelstudio import pull
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.errors import ExchangeStopped, ForeignProject, RemovalsUnconfirmed
 from labeling.labelstudio.health import check_exchange
+from labeling.labelstudio.preannotations import refresh_preannotations
+from labeling.labelstudio.projects import ensure_project
+from labeling.labelstudio.pull import Pull, SyncReport
+from labeling.labelstudio.push import push_tasks
+from labeling.labelstudio.submissions import record_payload
+from labeling.labelstudio.sync import new_project, sync
 from labeling.models import Annotation, AnnotationTask
 from labeling.selectors import current_labels, labelled_tiles
-from labeling.services import (
-    ensure_project,
-    pull,
-    push_tasks,
-    record_annotation,
-    refresh_preannotations,
-    sync,
-)
 from labeling.services.annotations import record_deletion
-from labeling.services.pull import Pull, SyncReport
-from labeling.services.sync import new_project
 from tests.labeling.build import RING, SQUARE, annotation, build_tasks, polygon
 from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Conflict
@@ -231,7 +228,7 @@ class TestManyRemovals:
         for task in worked[3:5]:
             row = task.annotations.get()
             later = {"updated_at": row.created.isoformat()}
-            record_annotation(task, annotation(row.ls_annotation_id, polygon(SQUARE), polygon(RING, "r2")) | later)
+            record_payload(task, annotation(row.ls_annotation_id, polygon(SQUARE), polygon(RING, "r2")) | later)
         before = current_labels(campaign).count()
         with pytest.raises(
             RemovalsUnconfirmed, match="1 tasks are gone and 2 annotations are gone and 2 annotations are"
@@ -258,7 +255,7 @@ class TestWhatLabelStudioHolds:
         """Earlier versions believed webhooks: rows of a time to come, of the same time, deletions that were none."""
         forged, same, gone = worked[:3]
         number = forged.annotations.get().ls_annotation_id
-        record_annotation(forged, annotation(number, polygon(RING, "x")) | {"updated_at": "2199-01-01T00:00:00Z"})
+        record_payload(forged, annotation(number, polygon(RING, "x")) | {"updated_at": "2199-01-01T00:00:00Z"})
         row = same.annotations.get()
         Annotation.objects.create(
             task=same,
@@ -322,15 +319,15 @@ class TestWhatLabelStudioHolds:
 def test_numbers_of_an_earlier_project_are_other_annotations(task):
     """Label Studio counts from 1 again: an annotation 1 that was deleted, and another annotation 1."""
     campaign = task.campaign
-    record_annotation(task, annotation(1, polygon(SQUARE)))
+    record_payload(task, annotation(1, polygon(SQUARE)))
     record_deletion(task, 1)
     campaign.ls_generation = 1
     campaign.save()
     (second,) = build_tasks(campaign, 1)
     for number, mine in enumerate([second, task], start=1):
-        recorded = record_annotation(mine, annotation(number, polygon(RING), minute=1))
+        recorded = record_payload(mine, annotation(number, polygon(RING), minute=1))
         assert (recorded.kind, recorded.ls_generation) == ("submitted", 1)
-    record_annotation(second, annotation(1, polygon(SQUARE), minute=2))
+    record_payload(second, annotation(1, polygon(SQUARE), minute=2))
     origins = sorted(revision.label.origin for revision in current_labels(campaign))
     assert origins == ["ls:1/1:r1", "ls:1/2:r1"]
     record_deletion(task, 1)  # in the new project the number is another task's

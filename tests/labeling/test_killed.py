@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from labeling.labelstudio.client import Client
-from labeling.services import push_tasks
+from labeling.labelstudio.push import push_tasks
 from tests.labeling.build import build_campaign, build_tasks
 
 REPOSITORY = Path(__file__).resolve().parents[2]

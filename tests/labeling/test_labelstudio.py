@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 
+from labeling.labelstudio import push
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.errors import LabelStudioUnavailable, ProjectGone
-from labeling.labelstudio.preannotations import NO_MODEL
+from labeling.labelstudio.payloads import NO_MODEL
+from labeling.labelstudio.preannotations import refresh_preannotations
+from labeling.labelstudio.projects import SECRET_HEADER, WEBHOOK_ACTIONS, ensure_project
+from labeling.labelstudio.push import push_tasks
+from labeling.labelstudio.sync import new_project, reconcile, sync
 from labeling.models import Annotation, AnnotationTask
 from labeling.selectors import current_labels
-from labeling.services import ensure_project, push_tasks, refresh_preannotations, sync, tasks
-from labeling.services.projects import SECRET_HEADER, WEBHOOK_ACTIONS
-from labeling.services.sync import new_project, reconcile
 from tests.labeling.build import RING, SQUARE, build_champion, build_prediction, build_tasks, polygon
 from thawloop.core.errors import Refused
 
@@ -124,7 +126,7 @@ def test_a_push_killed_after_the_import_neither_loses_nor_doubles(campaign, clie
             raise KeyboardInterrupt
 
     with monkeypatch.context() as killed:
-        killed.setattr(tasks, "_note", die)
+        killed.setattr(push, "_note", die)
         with pytest.raises(KeyboardInterrupt):
             push_tasks(campaign)
     assert campaign.tasks.filter(state="pending").count() == 6

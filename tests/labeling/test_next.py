@@ -12,17 +12,13 @@ from django.core.cache import cache
 from django.utils import timezone
 
 from devstack.labelstudio import LabelStudioServer
+from labeling.labelstudio import preannotations
 from labeling.labelstudio.client import Client
+from labeling.labelstudio.preannotations import has_outdated_preannotations, refresh_preannotations, tidy_preannotations
+from labeling.labelstudio.projects import ensure_project
+from labeling.labelstudio.push import push_tasks
+from labeling.labelstudio.sync import sync
 from labeling.models import AnnotationTask, Preannotation
-from labeling.services import (
-    ensure_project,
-    preannotations,
-    push_tasks,
-    refresh_preannotations,
-    sync,
-    tidy_preannotations,
-)
-from labeling.services.preannotations import has_outdated_preannotations
 from tests.labeling.build import RING, SQUARE, build_champion, build_prediction, build_tasks
 from thawloop.core.models import Job
 from thawloop.registry.models import ModelAlias

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from shapely.geometry import MultiPolygon, Polygon
 
-from labeling.labelstudio.results import MAX_REGIONS, Instance, iou, mask_geometry, read_result, write_result
+from labeling.labelstudio.regions import MAX_REGIONS, ShownInstance, iou, mask_geometry, read_result, write_result
 from labeling.labelstudio.rle import decode_mask, encode_mask
 
 SIZE = 128
@@ -57,7 +57,7 @@ def star_polygons(draw):
 
 @given(star_polygons())
 def test_a_polygon_comes_back_as_it_was(points):
-    reading = read(write(Instance("r1", "RTS", [points], 0.7)))
+    reading = read(write(ShownInstance("r1", "RTS", [points], 0.7)))
     assert reading.problems == []
     (shape,) = reading.shapes
     assert (shape.region, shape.class_name) == ("r1", "RTS")
@@ -69,7 +69,7 @@ def test_a_polygon_comes_back_as_it_was(points):
     ("score", "written"), [(0.123456, {"score": 0.1235}), (None, {}), (float("nan"), {}), (float("inf"), {})]
 )
 def test_a_score_is_written_to_four_places_and_left_out_where_it_is_no_number(score, written):
-    (region,) = write(Instance("r1", "RTS", [SQUARE], score))
+    (region,) = write(ShownInstance("r1", "RTS", [SQUARE], score))
     assert {name: value for name, value in region.items() if name == "score"} == written
 
 
@@ -91,7 +91,7 @@ def test_a_drawn_mask_keeps_its_area_whatever_the_pictures_size(blocks, size):
 
 
 def test_an_instance_with_a_hole_becomes_a_brush_mask_with_that_hole():
-    (region,) = write(Instance("r1", "RTS", [SQUARE, HOLE], 0.7), picture_size=256)
+    (region,) = write(ShownInstance("r1", "RTS", [SQUARE, HOLE], 0.7), picture_size=256)
     assert region["type"] == "brushlabels"
     assert (region["original_width"], region["original_height"]) == (256, 256)
     mask = decode_mask(region["value"]["rle"], 256, 256)
@@ -268,7 +268,7 @@ def test_intersection_over_union_of_nothing_with_nothing_is_one():
 
 
 def test_outlines_that_cross_themselves_too_often_cost_no_more_than_a_budget(monkeypatch):
-    monkeypatch.setattr("labeling.labelstudio.results.MAX_REPAIR_SECONDS", 2)
+    monkeypatch.setattr("labeling.labelstudio.regions.MAX_REPAIR_SECONDS", 2)
     tangles = np.random.default_rng(0).uniform(0, 100, (40, 5_000, 2)).round(3).tolist()
     square = [[10, 10], [40, 10], [40, 40], [10, 40]]
     result = [
@@ -284,7 +284,7 @@ def test_outlines_that_cross_themselves_too_often_cost_no_more_than_a_budget(mon
 
 
 def test_a_mask_of_noise_is_refused(monkeypatch):
-    monkeypatch.setattr("labeling.labelstudio.results.MAX_MASK_EDGES", 1_000)
+    monkeypatch.setattr("labeling.labelstudio.regions.MAX_MASK_EDGES", 1_000)
     noise = np.random.default_rng(0).random((64, 64)) > 0.5
     value = {"format": "rle", "rle": encode_mask(noise), "brushlabels": ["RTS brush"]}
     region = {"id": "r", "type": "brushlabels", "original_width": 64, "original_height": 64, "value": value}

@@ -5,7 +5,8 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from labeling.services import record_annotation, review_label
+from labeling.labelstudio.submissions import record_payload
+from labeling.services import review_label
 from labeling.services.labels import Cause, settle_labels
 from labeling.signals import labels_arrived
 from tests.labeling.build import RING, SQUARE, annotation, polygon
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("neighbour")
 @pytest.fixture
 def label(task):
     """One of two labels of a tile."""
-    record_annotation(task, annotation(7, polygon(SQUARE), polygon(RING, "r2")))
+    record_payload(task, annotation(7, polygon(SQUARE), polygon(RING, "r2")))
     return task.campaign.labels.get(origin="ls:7:r2")
 
 
@@ -67,13 +68,13 @@ def test_whoever_listens_for_labels_hears_of_the_decision(label):
 def test_settling_the_same_submission_again_leaves_the_decision_alone_and_a_new_one_overrules_it(label, task):
     review_label(label, state="retired", reason="a gully")
     holding = task.annotations.get()
-    from labeling.labelstudio.results import read_result
+    from labeling.labelstudio.regions import read_result
 
     shapes = read_result(holding.result, tile_size=128, classes={"RTS"}).shapes
     settle_labels(task, holding, shapes, Cause(holding))
     label.refresh_from_db()
     assert label.current.state == "retired"
-    record_annotation(task, annotation(7, polygon(SQUARE), polygon(RING, "r2"), minute=5))
+    record_payload(task, annotation(7, polygon(SQUARE), polygon(RING, "r2"), minute=5))
     label.refresh_from_db()
     assert label.current.state == "present"
 

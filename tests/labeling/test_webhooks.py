@@ -5,10 +5,10 @@ import json
 import pytest
 from django.test import Client
 
+from labeling.labelstudio import webhooks
+from labeling.labelstudio.secrets import ml_backend_secret, rotate_secrets, webhook_secret
+from labeling.labelstudio.webhooks import MAX_BODY_BYTES, process_pending_events
 from labeling.models import WebhookEvent
-from labeling.services import process_pending_events, webhooks
-from labeling.services.secrets import ml_backend_secret, rotate_secrets, webhook_secret
-from labeling.services.webhooks import MAX_BODY_BYTES
 from tests.labeling.build import SQUARE, annotation, polygon
 from thawloop.core.models import Job
 
@@ -50,7 +50,10 @@ def test_the_numbers_of_a_webhook_are_stored_and_their_processing_enqueued(task)
     assert (event.action, event.processed) == ("ANNOTATION_CREATED", None)
     assert event.payload == hint(tasks=[task.ls_task_id], annotations=[7])
     job = Job.objects.get()
-    assert (job.function, job.key) == ("labeling.jobs.process_events", f"events:campaign:{task.campaign_id}")
+    assert (job.function, job.key) == (
+        "labeling.labelstudio.jobs.process_events",
+        f"events:campaign:{task.campaign_id}",
+    )
     assert not task.annotations.exists()
 
 

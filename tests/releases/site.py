@@ -15,9 +15,9 @@ from shapely.geometry import Polygon, box, mapping
 from shapely.geometry.base import BaseGeometry
 
 from labeling.labelstudio.config import anchor_picture
-from labeling.labelstudio.results import Instance, write_result
+from labeling.labelstudio.regions import ShownInstance, write_result
+from labeling.labelstudio.submissions import record_payload
 from labeling.models import Annotation, AnnotationTask
-from labeling.services import record_annotation
 from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
 from thawloop.catalog.geometry import project
 from thawloop.catalog.models import Modality, Tile, TileGrid
@@ -149,7 +149,7 @@ def annotate(campaign: Campaign, tile: Tile, *shapes: list[list[tuple[float, flo
     task, _ = AnnotationTask.objects.get_or_create(
         campaign=campaign, tile=tile, defaults={"state": AnnotationTask.State.OPEN, "ls_task_id": tile.pk}
     )
-    instances = [Instance(f"r{index}", "RTS", rings) for index, rings in enumerate(shapes)]
+    instances = [ShownInstance(f"r{index}", "RTS", rings) for index, rings in enumerate(shapes)]
     result = write_result(instances, tile_size=SIZE, picture=anchor_picture(campaign), picture_size=SIZE)
     moment = f"2021-10-01T00:00:{number:02d}Z"
-    return record_annotation(task, {"id": tile.pk, "updated_at": moment, "result": result})
+    return record_payload(task, {"id": tile.pk, "updated_at": moment, "result": result})

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from labeling.labelstudio.config import anchor_picture
+from labeling.labelstudio.submissions import record_payload
 from labeling.models import AnnotationTask
-from labeling.services import record_annotation
 from tests.releases.site import SIZE, annotate, tiles
 from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Tile
@@ -31,7 +31,7 @@ def region(campaign: Campaign, name: str, points: list[tuple[float, float]], **v
 
 def submit(campaign: Campaign, tile: Tile, *result: dict[str, Any]) -> None:
     task = AnnotationTask.objects.create(campaign=campaign, tile=tile, state="open", ls_task_id=tile.pk)
-    record_annotation(task, {"id": tile.pk, "updated_at": "2021-10-01T00:00:00Z", "result": list(result)})
+    record_payload(task, {"id": tile.pk, "updated_at": "2021-10-01T00:00:00Z", "result": list(result)})
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

@@ -69,7 +69,7 @@ def test_cold_start_spreads_tasks_over_the_training_tiles(small: "Campaign") -> 
     assert sorted(task.rank for task in tasks) == [0, 1, 2, 3, 4]
     assert sum(task.arm == "random" for task in tasks) == 1
     assert all(task.state == "pending" and task.score is None and task.prediction is None for task in tasks)
-    assert Job.objects.filter(function="labeling.jobs.push", args={"campaign": small.pk}).count() == 1
+    assert Job.objects.filter(function="labeling.labelstudio.jobs.push", args={"campaign": small.pk}).count() == 1
     assert AuditEntry.objects.get(action="labeling.record_batch").after["acquired"] == 4
 
 

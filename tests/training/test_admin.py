@@ -21,17 +21,21 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize(
-    "name", ["retrainpolicy", "retraining", "modelversion", "trainingrun", "evaluation", "modelalias", "promotion"]
+    "name",
+    [
+        *("training_retrainpolicy", "training_retraining", "training_trainingrun", "training_evaluation"),
+        *("registry_modelversion", "registry_modelalias", "registry_promotion"),
+    ],
 )
 def test_lists_and_rows_open(labelled: "Campaign", admin_client: "Client", name: str) -> None:
     policy(labelled)
     retraining = Retraining.objects.create(campaign=labelled, number=1, reason="x", state="done")
     promote(made_by(retraining, 0.5), reason="first", request_predictions_now=False)
     TrainingRun.objects.create(retraining=retraining, stage="finetune", config={}, seed=1)
-    page = admin_client.get(reverse(f"admin:training_{name}_changelist"))
+    page = admin_client.get(reverse(f"admin:{name}_changelist"))
     assert page.status_code == 200
     row = page.context["cl"].result_list[0]
-    assert admin_client.get(reverse(f"admin:training_{name}_change", args=[row.pk])).status_code == 200
+    assert admin_client.get(reverse(f"admin:{name}_change", args=[row.pk])).status_code == 200
 
 
 def test_policy_page_says_why_not_now_and_saving_is_audited(campaign: "Campaign", admin_client: "Client") -> None:
@@ -46,7 +50,7 @@ def test_policy_page_says_why_not_now_and_saving_is_audited(campaign: "Campaign"
 
 def test_model_is_promoted_from_the_list(campaign: "Campaign", admin_client: "Client") -> None:
     version = make_model(campaign, 1)
-    url = reverse("admin:training_modelversion_changelist")
+    url = reverse("admin:registry_modelversion_changelist")
     admin_client.post(url, {"action": "make_champion", "_selected_action": [version.pk]})
     assert champion(campaign) == version
     again = admin_client.post(url, {"action": "make_champion", "_selected_action": [version.pk]}, follow=True)

@@ -107,10 +107,10 @@ def test_damaged_checkpoint_is_refused_in_a_sentence(campaign: "Campaign", netwo
 
 def test_champions_new_predictions_are_shown_to_annotators(campaign: "Campaign", network: ModelVersion) -> None:
     predict(campaign, network, tiles=[tiles(campaign, "train")[0].pk])
-    assert not Job.objects.filter(function="labeling.jobs.refresh").exists()
+    assert not Job.objects.filter(function="labeling.labelstudio.jobs.refresh").exists()
     promote(network, reason="x", request_predictions_now=False)
     predict(campaign, network, tiles=[tiles(campaign, "train")[1].pk])
-    assert Job.objects.filter(function="labeling.jobs.refresh").count() == 1
+    assert Job.objects.filter(function="labeling.labelstudio.jobs.refresh").count() == 1
 
 
 def test_a_prepared_reader_asks_the_database_nothing(campaign: "Campaign", django_assert_num_queries: Any) -> None:

@@ -67,7 +67,7 @@ def test_first_retraining_goes_from_labels_to_a_champion_that_has_predicted_ever
     assert [run.job.args["run"] for run in runs] == [run.pk for run in runs]
     assert set(runs[2].init["unimodal"]) == {"rgb", "dem"}
     assert not any(artifact(f"runs/{run.pk}").exists() for run in runs)
-    assert Job.objects.filter(function="labeling.jobs.refresh").exists()
+    assert Job.objects.filter(function="labeling.labelstudio.jobs.refresh").exists()
     (point,) = learning_curve(labelled)
     assert (point.number, point.labels, point.tiles, point.model_version) == (1, 4, 12, "site-v1")
     states = [entry.after["state"] for entry in AuditEntry.objects.filter(action="training.advance").order_by("id")]
@@ -167,7 +167,7 @@ def test_worse_challenger_is_kept_back_and_the_champion_goes_on_predicting(label
     assert (retraining.state, retraining.promoted) == ("done", False)
     assert champion(labelled) == old
     asked = set(Job.objects.values_list("function", flat=True))
-    assert asked.isdisjoint({"ml_backend.jobs.predict", "labeling.jobs.refresh"})
+    assert asked.isdisjoint({"ml_backend.jobs.predict", "labeling.labelstudio.jobs.refresh"})
 
 
 def test_champion_that_is_made_while_the_challenger_is_measured_is_measured_as_well(
@@ -217,7 +217,7 @@ def test_what_the_new_champion_predicted_is_shown_to_annotators(labelled: "Campa
     finish_predicting(retraining)
     retraining.refresh_from_db()
     assert retraining.state == "done"
-    assert Job.objects.get(function="labeling.jobs.refresh").args == {"campaign": labelled.pk}
+    assert Job.objects.get(function="labeling.labelstudio.jobs.refresh").args == {"campaign": labelled.pk}
 
 
 def test_a_model_that_continued_another_has_it_as_parent(labelled: "Campaign") -> None:
@@ -227,14 +227,10 @@ def test_a_model_that_continued_another_has_it_as_parent(labelled: "Campaign") -
     TrainingRun.objects.create(
         retraining=retraining, stage="finetune", config={}, seed=1, init={"checkpoint": old.path}
     )
-    version = register_model(
-        retraining.campaign, "models/site/site-v2", number=retraining.number, retraining=retraining.pk
-    )
+    ids = {"number": retraining.number, "retraining": retraining.pk, "parent": old.path}
+    version = register_model(retraining.campaign, "models/site/site-v2", **ids)
     assert (version.name, version.parent) == ("site-v2", old)
-    assert (
-        register_model(retraining.campaign, "models/site/site-v2", number=retraining.number, retraining=retraining.pk)
-        == version
-    )
+    assert register_model(retraining.campaign, "models/site/site-v2", **ids) == version
 
 
 def test_advancing_again_and_again_changes_nothing(labelled: "Campaign") -> None:

@@ -30,7 +30,7 @@ def test_promotion_by_a_person_says_who_and_why_and_asks_for_predictions(
     assert champion(campaign) == version
     jobs = dict(Job.objects.values_list("function", "args"))
     assert jobs["ml_backend.jobs.predict"] == {"campaign": campaign.pk, "model_version": version.pk}
-    assert jobs["labeling.jobs.refresh"] == {"campaign": campaign.pk}
+    assert jobs["labeling.labelstudio.jobs.refresh"] == {"campaign": campaign.pk}
     assert AuditEntry.objects.get(action="training.promote").reason == "looks right on the map"
 
 

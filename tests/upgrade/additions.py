@@ -99,6 +99,7 @@ def add_batch(campaign: Any) -> None:
 def add_models(campaign: Any) -> None:
     """A rollback and a promotion by hand; a challenger that waits; secrets that were replaced."""
     from labeling.services.secrets import rotate_secrets
+
     from thawloop.core.jobs import cancel_job
     from thawloop.registry.models import ModelAlias
     from thawloop.registry.selectors import champion
@@ -116,8 +117,9 @@ def add_models(campaign: Any) -> None:
 
 def add_jobs(campaign: Any) -> None:
     """One that failed, four that wait, and one whose worker died."""
-    from labeling.models import WebhookEvent
     from labeling.services.webhooks import enqueue_processing
+
+    from labeling.models import WebhookEvent
     from thawloop.campaigns.selectors import campaign_tiles
     from thawloop.core.jobs import enqueue, run_inline
     from thawloop.registry.selectors import champion

@@ -78,12 +78,12 @@ def command(name: str, **options: Any) -> dict[str, Any]:
 
 def annotate_what_waits() -> None:
     """As Label Studio tells of it: the four tasks that were chosen last are drawn on."""
+    from labeling.labelstudio.submissions import record_payload
     from labeling.models import AnnotationTask
-    from labeling.services import record_annotation
 
     for number, task in enumerate(AnnotationTask.objects.filter(state__in=["open", "pending"]), 1000):
         drawn = submission(number, CORNERS, after=datetime.now(UTC))
-        record_annotation(task, drawn, people=LS_USER)
+        record_payload(task, drawn, people=LS_USER)
 
 
 def work(*keys: str) -> None:

@@ -3,8 +3,8 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from labeling.services.projects import ensure_project
-from labeling.services.secrets import rotate_secrets
+from labeling.labelstudio.projects import ensure_project
+from labeling.labelstudio.secrets import rotate_secrets
 from thawloop.campaigns.models import Campaign
 from thawloop.core.cli import ThawloopCommand
 from thawloop.core.errors import Refused

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from labeling.services.sync import new_project, sync
+from labeling.labelstudio.sync import new_project, sync
 from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand
 

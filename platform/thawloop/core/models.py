@@ -79,7 +79,7 @@ class Job(models.Model):
 
     @property
     def title(self) -> str:
-        """What it does, for people: `Process events` for `labeling.jobs.process_events`."""
+        """What it does, for people: `Process events` for `labeling.labelstudio.jobs.process_events`."""
         return self.function.rsplit(".", 1)[-1].replace("_", " ").capitalize()
 
     @property

@@ -84,7 +84,7 @@ def _new_project(campaign: Campaign, form: Mapping[str, str]) -> str:
 def _exchange(campaign: Campaign, **options: Any) -> None:
     """By a job of its own: one that runs already knows nothing of what a lead has just decided."""
     key = ":".join(["sync", str(campaign.pk), *options])
-    enqueue("labeling.jobs.synchronise", key=key, args={"campaign": campaign.pk, **options})
+    enqueue("labeling.labelstudio.jobs.synchronise", key=key, args={"campaign": campaign.pk, **options})
 
 
 ACTIONS = {

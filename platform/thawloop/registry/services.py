@@ -141,7 +141,7 @@ def request_predictions(
 
 def request_refresh(campaign: Campaign) -> Job:
     """Have open tasks shown with the champion's predictions; a job, because Label Studio may be away for a while."""
-    return enqueue("labeling.jobs.refresh", key=f"refresh:{campaign.pk}", args={"campaign": campaign.pk})
+    return enqueue("labeling.labelstudio.jobs.refresh", key=f"refresh:{campaign.pk}", args={"campaign": campaign.pk})
 
 
 def _make_champion(

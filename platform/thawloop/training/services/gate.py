@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import transaction
 
+from thawloop.core.jsonable import jsonable
 from thawloop.core.services import audit
 from thawloop.registry.cards import VERSION, network_version
 from thawloop.registry.models import ModelVersion, Promotion
@@ -45,7 +46,7 @@ def record_evaluation(
             model_version=model_version,
             release=release,
             split=split,
-            defaults={**values, "metrics": _json_numbers(metrics)},
+            defaults={**values, "metrics": jsonable(metrics)},
         )
         if created:
             audit("training.record_evaluation", evaluation, after=values)
@@ -142,12 +143,3 @@ def _min_gain(retraining: Retraining) -> float:
 
 def _finite(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _json_numbers(value: Any) -> Any:
-    """JSON knows no NaN, and PostgreSQL refuses it."""
-    if isinstance(value, dict):
-        return {str(key): _json_numbers(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_numbers(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

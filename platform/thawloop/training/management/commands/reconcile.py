@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from labeling.services import sync
+from labeling.labelstudio.sync import sync
 from thawloop.campaigns.models import Campaign
 from thawloop.campaigns.selectors import campaign_named
 from thawloop.core.cli import ThawloopCommand

@@ -2,6 +2,6 @@
 
 from django.urls import path
 
-from labeling.views import webhook
+from labeling.labelstudio.views import webhook
 
 urlpatterns = [path("hooks/labelstudio/<slug:campaign>", webhook, name="labelstudio-webhook")]

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from labeling.services import process_pending_events, push_tasks, refresh_preannotations, sync, tidy_preannotations
-from labeling.services.annotations import settle_again
-from labeling.services.sync import new_project
+from labeling.labelstudio.preannotations import refresh_preannotations, tidy_preannotations
+from labeling.labelstudio.push import push_tasks
+from labeling.labelstudio.submissions import settle_again
+from labeling.labelstudio.sync import new_project, sync
+from labeling.labelstudio.webhooks import process_pending_events
 from thawloop.campaigns.models import Campaign
 from thawloop.core.jobs import JobContext, job
 

@@ -4,7 +4,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from labeling.services.webhooks import MAX_BODY_BYTES, receive_webhook
+from labeling.labelstudio.webhooks import MAX_BODY_BYTES, receive_webhook
 from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
 

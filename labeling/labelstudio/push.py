@@ -10,8 +10,7 @@ from django.db.models import BigIntegerField, Case, Min, When
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.config import NOTE, picture_name, shown_modalities
 from labeling.labelstudio.errors import LabelStudioUnavailable
-from labeling.models import AnnotationTask
-from labeling.services.preannotations import (
+from labeling.labelstudio.preannotations import (
     fill_in,
     note_given,
     predictions_of,
@@ -20,7 +19,8 @@ from labeling.services.preannotations import (
     shown_name,
     to_be_shown,
 )
-from labeling.services.projects import ensure_project
+from labeling.labelstudio.projects import ensure_project
+from labeling.models import AnnotationTask
 from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Modality
 from thawloop.catalog.pictures import picture_url

@@ -13,17 +13,17 @@ import structlog
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from labeling.errors import BadWebhook, WrongSecret
-from labeling.labelstudio.cleaning import clean_json
 from labeling.labelstudio.client import Client
+from labeling.labelstudio.errors import BadWebhook, WrongSecret
+from labeling.labelstudio.projects import SECRET_HEADER
+from labeling.labelstudio.pull import OVERLAP, Pull, SyncReport
+from labeling.labelstudio.secrets import webhook_secret
 from labeling.models import Annotation, WebhookEvent
-from labeling.services.projects import SECRET_HEADER
-from labeling.services.pull import OVERLAP, Pull, SyncReport
-from labeling.services.secrets import webhook_secret
 from thawloop.campaigns.models import Campaign
 from thawloop.core.context import acting
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import enqueue
+from thawloop.core.jsonable import clean_json
 from thawloop.core.locks import exclusive
 
 log = structlog.get_logger(__name__)
@@ -72,7 +72,9 @@ def receive_webhook(campaign: Campaign, body: bytes, headers: Mapping[str, str])
 
 def enqueue_processing(campaign: Campaign) -> None:
     """Have a worker follow the campaign's stored hints."""
-    enqueue("labeling.jobs.process_events", key=f"events:campaign:{campaign.pk}", args={"campaign": campaign.pk})
+    enqueue(
+        "labeling.labelstudio.jobs.process_events", key=f"events:campaign:{campaign.pk}", args={"campaign": campaign.pk}
+    )
 
 
 def process_pending_events(campaign: Campaign, *, go_on: Callable[[], bool] = lambda: True) -> int:

@@ -9,13 +9,13 @@ from django.utils import timezone
 
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.errors import ExchangeStopped, LabelStudioRefused, RemovalsUnconfirmed
+from labeling.labelstudio.identity import resumed
+from labeling.labelstudio.preannotations import has_outdated_preannotations, refresh_preannotations
+from labeling.labelstudio.projects import connections, ensure_project
+from labeling.labelstudio.pull import ACCEPT, OVERLAP, Pull, SyncReport, in_label_studio
+from labeling.labelstudio.push import push_tasks
+from labeling.labelstudio.webhooks import enqueue_processing
 from labeling.models import AnnotationTask, WebhookEvent
-from labeling.services.identity import resumed
-from labeling.services.preannotations import has_outdated_preannotations, refresh_preannotations
-from labeling.services.projects import connections, ensure_project
-from labeling.services.pull import ACCEPT, OVERLAP, Pull, SyncReport, in_label_studio
-from labeling.services.tasks import push_tasks
-from labeling.services.webhooks import enqueue_processing
 from thawloop.campaigns.models import Campaign
 from thawloop.core.context import acting
 from thawloop.core.errors import Conflict, Refused

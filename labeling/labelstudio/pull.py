@@ -19,19 +19,14 @@ from django.utils import timezone
 from labeling.labelstudio.client import PAGE_SIZE, Client
 from labeling.labelstudio.config import NOTE
 from labeling.labelstudio.errors import LabelStudioMissing, LabelStudioRefused, RemovalsUnconfirmed
+from labeling.labelstudio.identity import own_project, stopped
 from labeling.labelstudio.people import known_people
+from labeling.labelstudio.push import TASK_ID
+from labeling.labelstudio.submissions import read_stamp, record_payload
 from labeling.models import Annotation, AnnotationTask
 from labeling.selectors import misunderstood_annotations
-from labeling.services.annotations import (
-    Submission,
-    adopt_task,
-    read_submission,
-    record_annotation,
-    record_deletion,
-    withdraw_task,
-)
-from labeling.services.identity import own_project, stopped
-from labeling.services.tasks import TASK_ID
+from labeling.services.annotations import adopt_task, record_deletion, withdraw_task
+from labeling.submission import Stamp
 from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
@@ -175,34 +170,34 @@ class Pull:
             there.add(payload.get("id"))
             payload.setdefault("prediction", {"model_version": versions.get(payload.get("parent_prediction"))})
             try:
-                submission = read_submission(payload)
+                stamp = read_stamp(payload)
             except Refused as error:
                 self._refuse(task, str(error))
                 continue
-            row = known.get(submission.annotation)
-            if row is not None and submission.is_recorded_by(row):
+            row = known.get(stamp.number)
+            if row is not None and stamp.is_recorded_by(row):
                 continue
-            if submission.updated > self.began + AHEAD:
+            if stamp.updated > self.began + AHEAD:
                 self._refuse(
                     task,
-                    f"Annotation {submission.annotation} is of {submission.updated:%Y-%m-%d %H:%M:%S} UTC, but Label "
+                    f"Annotation {stamp.number} is of {stamp.updated:%Y-%m-%d %H:%M:%S} UTC, but Label "
                     f"Studio's clock says {self.began:%Y-%m-%d %H:%M:%S}: it is not recorded before that time.",
                 )
-            elif row is not None and self._goes_back(submission, row):
-                self._removals.append(_Removal(task, submission.annotation, payload))
+            elif row is not None and self._goes_back(stamp, row):
+                self._removals.append(_Removal(task, stamp.number, payload))
             else:
                 self._record(task, payload, people)
         if found["id"] == task.ls_task_id:  # a copy of the task may lack what the task itself has
             standing = {number for number, row in known.items() if row.kind != Annotation.Kind.DELETED}
             self._removals += [_Removal(task, number) for number in sorted(standing - there)]
 
-    def _goes_back(self, submission: Submission, row: Annotation) -> bool:
+    def _goes_back(self, stamp: Stamp, row: Annotation) -> bool:
         """Whether Label Studio has forgotten what we know. A row of a time that has not come is itself not believed."""
         standing = row.kind != Annotation.Kind.DELETED
-        return standing and submission.updated < row.ls_updated_at <= self.began + AHEAD
+        return standing and stamp.updated < row.ls_updated_at <= self.began + AHEAD
 
     def _record(self, task: AnnotationTask, payload: Json, people: dict[int, str]) -> None:
-        record_annotation(task, payload, people=people, held_now=True)
+        record_payload(task, payload, people=people, held_now=True)
         self.report.recorded += 1
 
     def _people(self, annotations: Iterable[Json]) -> dict[int, str]:

@@ -11,8 +11,8 @@ from django.utils.crypto import salted_hmac
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.config import NOTE, labeling_config
 from labeling.labelstudio.errors import ExchangeStopped, LabelStudioRefused
-from labeling.services.identity import mark_of, own_project
-from labeling.services.secrets import ml_backend_secret, webhook_secret
+from labeling.labelstudio.identity import mark_of, own_project
+from labeling.labelstudio.secrets import ml_backend_secret, webhook_secret
 from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
 from thawloop.core.locks import exclusive

@@ -8,7 +8,7 @@ cannot be read) is a problem, and a submission with a problem makes no statement
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,9 @@ from affine import Affine
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, box, shape
 
-from labeling.labelstudio.config import (
-    BRUSH,
-    COMMENT,
-    NO_STATEMENT,
-    POLYGONS,
-    VERDICT,
-    brush_label,
-    nothing_there,
-)
+from labeling.labelstudio.config import BRUSH, COMMENT, POLYGONS, VERDICT, brush_label, nothing_there
 from labeling.labelstudio.rle import BadEncoding, decode_mask, encode_mask
+from labeling.submission import NO_STATEMENT, Reading, Shape
 from thawloop.catalog.vectors.mending import Mender, TooCostly
 
 Json = dict[str, Any]
@@ -42,7 +35,7 @@ MAX_REPAIR_CHANGE = 0.1  # a repaired outline may differ so much, relative to it
 
 
 @dataclass(frozen=True)
-class Instance:
+class ShownInstance:
     """A shape to be shown: rings in tile pixels, the first exterior, the others holes."""
 
     region: str
@@ -51,50 +44,7 @@ class Instance:
     score: float | None = None
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A shape that was drawn, in tile pixels (x right, y down), valid and inside the tile."""
-
-    region: str
-    class_name: str
-    geometry: MultiPolygon
-
-
-@dataclass
-class Reading:
-    """What an annotation's result says.
-
-    Attributes:
-        shapes: Every shape that could be read.
-        problems: What could not be understood, one sentence each.
-        mended: What was mended without doubt, one sentence each.
-        verdict: The annotator's verdict on the whole tile; empty if none.
-        comment: The annotator's comment.
-    """
-
-    shapes: list[Shape] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    mended: list[str] = field(default_factory=list)
-    verdict: str = ""
-    comment: str = ""
-
-    @property
-    def says_something(self) -> bool:
-        """Whether this is a statement about the tile: understood in full, and not a verdict that says nothing."""
-        return not self.problems and self.verdict not in NO_STATEMENT
-
-    @property
-    def labels(self) -> list[Shape]:
-        """The shapes that become labels: none where nothing is said of the tile, or that nothing is there."""
-        return self.shapes if self.says_something and not self.verdict else []
-
-    @property
-    def union(self) -> shapely.Geometry:
-        """All labels as one geometry, in tile pixels."""
-        return shapely.union_all([drawn.geometry for drawn in self.labels])
-
-
-def write_result(instances: Iterable[Instance], *, tile_size: int, picture: str, picture_size: int) -> list[Json]:
+def write_result(instances: Iterable[ShownInstance], *, tile_size: int, picture: str, picture_size: int) -> list[Json]:
     """Turn shapes into a Label Studio result.
 
     Args:
@@ -139,7 +89,7 @@ def read_result(result: Any, *, tile_size: int, classes: Collection[str]) -> Rea
     return reading
 
 
-def shown_union(instances: Iterable[Instance], *, tile_size: int, picture_size: int) -> shapely.Geometry:
+def shown_union(instances: Iterable[ShownInstance], *, tile_size: int, picture_size: int) -> shapely.Geometry:
     """What people see of shapes that `write_result` wrote, as one geometry in tile pixels."""
     scale = Affine.scale(tile_size / picture_size)
     shown = []
@@ -162,7 +112,7 @@ class _Unusable(Exception):
     """A region that cannot become a label; the message completes "Region N: …"."""
 
 
-def _write(instance: Instance, tile_size: int, picture: str, picture_size: int) -> Json:
+def _write(instance: ShownInstance, tile_size: int, picture: str, picture_size: int) -> Json:
     region: Json = {
         "id": instance.region,
         "to_name": picture,
@@ -181,7 +131,7 @@ def _write(instance: Instance, tile_size: int, picture: str, picture_size: int) 
     return region | {"from_name": BRUSH, "type": "brushlabels", "value": value}
 
 
-def _mask(instance: Instance, tile_size: int, picture_size: int) -> NDArray[np.bool_]:
+def _mask(instance: ShownInstance, tile_size: int, picture_size: int) -> NDArray[np.bool_]:
     scaled = shapely.transform(Polygon(instance.rings[0], instance.rings[1:]), lambda xy: xy * picture_size / tile_size)
     return rasterio.features.rasterize([scaled], out_shape=(picture_size, picture_size)).astype(bool)
 
