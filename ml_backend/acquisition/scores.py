@@ -37,7 +37,7 @@ MOST_DOUBTFUL = 3
 PARTS = ("mask_entropy", "class_entropy", "stage_disagreement")
 
 
-class Instance(Protocol):
+class ScoredInstance(Protocol):
     """What is read of one detected instance; the detector's ``Detection`` fits."""
 
     @property
@@ -73,7 +73,7 @@ class Uncertainty:
     parts: dict[str, float]
 
 
-def uncertainty(instances: Sequence[Instance]) -> Uncertainty:
+def uncertainty(instances: Sequence[ScoredInstance]) -> Uncertainty:
     """Score one tile.
 
     Args:

@@ -18,7 +18,7 @@ MAX_PIXELS = 1 << 26  # of a tile: more would take gigabytes per modality
 
 
 @dataclass(frozen=True)
-class Instance:
+class AnnotatedInstance:
     """One annotated object: COCO segmentation (polygon list or RLE), 0-based class, whether it is to be ignored."""
 
     id: int
@@ -36,7 +36,7 @@ class Tile:
     width: int
     height: int
     region: str | None
-    instances: tuple[Instance, ...]
+    instances: tuple[AnnotatedInstance, ...]
 
     @property
     def stem(self) -> str:
@@ -97,7 +97,7 @@ def read_annotations(source: Path, classes: tuple[str, ...], report: Report = re
     annotations = _sound_entries(source, "annotations", annotations, ("id", "image_id", "category_id"), (), report)
     images = _sound_images(source, images, report)
     _check_categories(source, data.get("categories"), classes, report)
-    instances: dict[int, list[Instance]] = {image["id"]: [] for image in images}
+    instances: dict[int, list[AnnotatedInstance]] = {image["id"]: [] for image in images}
     listed = {image.get("id") for image in data["images"] if isinstance(image, dict)}
     for twice in _repeated(entry["id"] for entry in annotations):
         text = f"{source} lists annotation id {twice} twice: give each annotation its own id."
@@ -120,12 +120,12 @@ def read_annotations(source: Path, classes: tuple[str, ...], report: Report = re
         else:
             ignored = bool(entry.get("iscrowd") or entry.get("ignore"))
             instances[entry["image_id"]].append(
-                Instance(number, entry.get("segmentation"), entry["category_id"] - 1, ignored)
+                AnnotatedInstance(number, entry.get("segmentation"), entry["category_id"] - 1, ignored)
             )
     return tuple(_tile(image, instances[image["id"]]) for image in images)
 
 
-def _tile(image: dict[str, Any], instances: list[Instance]) -> Tile:
+def _tile(image: dict[str, Any], instances: list[AnnotatedInstance]) -> Tile:
     region = image.get("region")
     return Tile(
         image["id"],

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
-from rasterio.windows import Window as WindowOfRaster
+from rasterio.windows import Window as RasterWindow
 
 from contracts.pixels import (
     declared_valid,
@@ -165,14 +165,14 @@ class OpenChip:
             raw = self.raster.read(self._bands, out_shape=(len(self._bands), *shape))
         return not hides_imagery(raw, declared_valid(self.raster, self._bands, raw))
 
-    def _stored(self, rows: slice, columns: slice) -> WindowOfRaster:
+    def _stored(self, rows: slice, columns: slice) -> RasterWindow:
         """Where the file has what people see in some rows and columns."""
         height, width = self.size
         if self._turned in (3, 4, 7, 8):
             rows = slice(height - rows.stop, height - rows.start)
         if self._turned in (2, 3, 6, 7):
             columns = slice(width - columns.stop, width - columns.start)
-        return WindowOfRaster.from_slices(*((rows, columns) if self._turned < 5 else (columns, rows)))
+        return RasterWindow.from_slices(*((rows, columns) if self._turned < 5 else (columns, rows)))
 
 
 def _check_shape(

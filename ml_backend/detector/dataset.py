@@ -20,11 +20,20 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ml_backend.detector.annotations import CHIP_SUFFIXES, Instance, Tile, read_annotations, read_json
+from ml_backend.detector.annotations import CHIP_SUFFIXES, AnnotatedInstance, Tile, read_annotations, read_json
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.problems import Report, attempt, refuse
 
-__all__ = ["SPLITS", "DatasetSpec", "Instance", "ModalitySpec", "Tile", "read_annotations", "read_dataset", "read_json"]
+__all__ = [
+    "SPLITS",
+    "AnnotatedInstance",
+    "DatasetSpec",
+    "ModalitySpec",
+    "Tile",
+    "read_annotations",
+    "read_dataset",
+    "read_json",
+]
 
 SPLITS = ("train", "val", "test")  # in the order in which a detector gets to see them
 _ON_DISK = (*CHIP_SUFFIXES, *(suffix.upper() for suffix in CHIP_SUFFIXES))

@@ -15,7 +15,7 @@ _held: set[IO[str]] = set()
 
 
 @contextmanager
-def alone_in(folder: Path, refusal: str) -> Iterator[None]:
+def lock_folder(folder: Path, refusal: str) -> Iterator[None]:
     """Hold an existing folder.
 
     Raises:
@@ -33,11 +33,11 @@ def alone_in(folder: Path, refusal: str) -> Iterator[None]:
             _held.discard(lock)
 
 
-def _let_go() -> None:
+def _release_in_child() -> None:
     """A fork, such as a worker that reads tiles, shares its parent's lock and would hold it for as long as it lives."""
     for lock in _held:
         lock.close()
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_release_in_child)

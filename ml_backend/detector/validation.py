@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ml_backend.detector.chips import ChipInput, read_tile
-from ml_backend.detector.dataset import DatasetSpec, Instance, ModalitySpec, Tile, read_dataset
+from ml_backend.detector.chips import ChipInput, network_size, read_tile
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.dataset import AnnotatedInstance, DatasetSpec, ModalitySpec, Tile, read_dataset
 from ml_backend.detector.errors import DatasetError
+from ml_backend.detector.masks import resize_nearest, segmentation_mask
 from ml_backend.detector.outlines import segmentation_fault
 from ml_backend.detector.problems import Problem, Report, attempt, refuse
 
@@ -174,7 +176,7 @@ class _BandSums:
         return replace(spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
-def _check_instance(source: Path, tile: Tile, instance: Instance, report: Report) -> None:
+def _check_instance(source: Path, tile: Tile, instance: AnnotatedInstance, report: Report) -> None:
     fault = segmentation_fault((tile.height, tile.width), instance.segmentation)
     if fault:
         text = (
@@ -182,3 +184,43 @@ def _check_instance(source: Path, tile: Tile, instance: Instance, report: Report
             "correct it or remove the annotation."
         )
         report(Problem(fault.kind, text, source, tile.file_name, instance.id))
+
+
+def require_objects(dataset: DatasetSpec, config: DetectorConfig) -> None:
+    """See that there is something to learn, and something to choose weights by where that is asked for.
+
+    Args:
+        dataset: with the used modalities alone.
+        config: of the training.
+
+    Raises:
+        DatasetError: there is not.
+    """
+    pixels = config.min_instance_pixels / max(1.0, config.scale_jitter[1]) ** 2
+    if not holds_objects(dataset, "train", pixels, config.reduction(dataset.longest_side)):
+        raise DatasetError(
+            f"{dataset.annotation_file('train')}: no object covers {config.min_instance_pixels} pixels "
+            f"(min_instance_pixels) of what the network sees{_where(dataset)}, so there is nothing to learn: give a "
+            "larger image_size or a smaller min_instance_pixels, or label larger objects."
+        )
+    if config.eval_interval and not holds_objects(dataset, "val"):
+        raise DatasetError(
+            f"{dataset.annotation_file('val')} holds no objects{_where(dataset)}, so evaluations cannot tell which "
+            "weights are better: label at least one there, or leave out eval_interval and patience."
+        )
+
+
+def _where(dataset: DatasetSpec) -> str:
+    return f" on tiles with {' or '.join(modality.name for modality in dataset.modalities)}"
+
+
+def holds_objects(dataset: DatasetSpec, split: str, pixels: float = 1, reduction: float = 1.0) -> bool:
+    """Whether a usable tile of a split has an object, not ignored, of so many pixels at the network's size."""
+    for tile in dataset.usable_tiles(split):
+        size = network_size((tile.height, tile.width), reduction)
+        for instance in tile.instances:
+            if not instance.ignored:
+                mask = segmentation_mask(instance.segmentation, tile.height, tile.width)
+                if resize_nearest(mask[None], size).sum() >= pixels:
+                    return True
+    return False

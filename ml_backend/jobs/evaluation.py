@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from ml_backend.jobs.datasets import dataset_of
-from ml_backend.jobs.devices import ready_device
 from ml_backend.jobs.refusals import DetectorRefused, refusals
+from ml_backend.jobs.resources import dataset_of, ready_device
 from thawloop.core.jobs import JobContext
 from thawloop.core.storage import artifact
 from thawloop.training.models import Evaluation as Measured

@@ -14,8 +14,8 @@ from labeling.models import Campaign, PredictedInstance, Prediction
 from labeling.selectors import campaign_tiles, drawn_on
 from labeling.services import TilePrediction, store_predictions
 from ml_backend.acquisition import uncertainty
-from ml_backend.jobs.devices import ready_device
 from ml_backend.jobs.refusals import DetectorRefused, refusals
+from ml_backend.jobs.resources import ready_device
 from thawloop.catalog.chips import Chip, ChipReader
 from thawloop.catalog.errors import ChipUnreadable
 from thawloop.catalog.gdal import gdal_environment
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TILES_AT_ONCE = 8
 BATCHES_AHEAD = 2  # one being read while one is predicted
-SENTENCES_KEPT = 20
+PROBLEMS_KEPT = 20
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Tally:
     def fail(self, key: str, why: str) -> None:
         """Count a tile that could not be read."""
         self.failed += 1
-        if len(self.problems) < SENTENCES_KEPT:
+        if len(self.problems) < PROBLEMS_KEPT:
             self.problems[key] = why
 
     def to_json(self) -> dict[str, Any]:
@@ -87,9 +87,9 @@ def _pending(campaign: Campaign, version: ModelVersion, only: Sequence[int] | No
     tiles = campaign_tiles(campaign)
     if only is not None:
         tiles = tiles.filter(pk__in=only)
-    said = Prediction.objects.filter(model_version=version).values("tile")
+    predicted = Prediction.objects.filter(model_version=version).values("tile")
     # Neighbours in a row share what GDAL has cached.
-    return list(tiles.exclude(pk__in=said).order_by("row", "col").values_list("pk", flat=True).distinct())
+    return list(tiles.exclude(pk__in=predicted).order_by("row", "col").values_list("pk", flat=True).distinct())
 
 
 def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> Tally:
@@ -108,8 +108,8 @@ def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> 
     ):
         for batch in batches:
             job.check_cancelled()
-            store_predictions(version.pk, batch.said)
-            tally.stored += len(batch.said)
+            store_predictions(version.pk, batch.predictions)
+            tally.stored += len(batch.predictions)
             tally.skipped += batch.skipped
             for key, why in batch.unreadable:
                 tally.fail(key, why)
@@ -126,7 +126,7 @@ class _Batch:
     read: list[tuple[Tile, Chip]] = field(default_factory=list)
     skipped: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
-    said: list[TilePrediction] = field(default_factory=list)
+    predictions: list[TilePrediction] = field(default_factory=list)
 
 
 def _batches(pending: Sequence[int], reader: ChipReader) -> Iterator[list[Tile]]:
@@ -151,7 +151,7 @@ def _predicted(
             for tiles in batches:
                 # each in a copy of this thread's context: their log lines name the job
                 read = reading.submit(copy_context().run, _read, reader, tiles, needed)
-                waiting.append(predicting.submit(copy_context().run, _look, detector, read))
+                waiting.append(predicting.submit(copy_context().run, _predict_batch, detector, read))
                 if len(waiting) > BATCHES_AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -178,7 +178,7 @@ def _read(reader: ChipReader, tiles: Sequence[Tile], needed: str) -> _Batch:
     return batch
 
 
-def _look(detector: "Detector", read: Future[_Batch]) -> _Batch:
+def _predict_batch(detector: "Detector", read: Future[_Batch]) -> _Batch:
     """Predict the tiles that are being read, and let go of their pixels."""
     from ml_backend.detector import ChipInput
 
@@ -186,7 +186,7 @@ def _look(detector: "Detector", read: Future[_Batch]) -> _Batch:
     results = detector.predict([ChipInput(chip.arrays, chip.valid) for _, chip in batch.read])
     for (tile, _), result in zip(batch.read, results, strict=True):
         doubt = uncertainty(result.detections)
-        batch.said.append(
+        batch.predictions.append(
             TilePrediction(tile, result.detections, result.embedding, doubt.value, doubt.parts, result.seconds)
         )
     batch.read = []

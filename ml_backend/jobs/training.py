@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from contracts.stages import joint_start
-from ml_backend.jobs.datasets import dataset_of
-from ml_backend.jobs.devices import device_name, ready_device
 from ml_backend.jobs.refusals import refusals
+from ml_backend.jobs.resources import dataset_of, device_name, ready_device
 from thawloop.core.jobs import JobContext
 from thawloop.core.storage import artifact, explain_full_disk
 from thawloop.training.models import TrainingRun

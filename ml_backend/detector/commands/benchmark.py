@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.detector.commands.options import Arguments, add_command, common_options, whole_number
-from ml_backend.detector.commands.progress import Bar
 from ml_backend.detector.config import FUSIONS, SIZES, DetectorConfig
 from ml_backend.detector.errors import DeviceError
+from ml_backend.detector.progress import ProgressBar
 
 SOURCE_ROOT = Path(__file__).resolve().parents[3]
 DEFAULTS = DetectorConfig()
@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
 
 
 def _benchmark(arguments: Arguments) -> None:
-    progress = Bar(arguments.json)
+    progress = ProgressBar(arguments.json)
     rows = []
     for done, count in enumerate(arguments.modalities):
         progress(done / len(arguments.modalities), f"{count} modalities")

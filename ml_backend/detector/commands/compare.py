@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.detector.commands.options import Arguments, add_command, common_options
-from ml_backend.detector.commands.paths import make_folder
-from ml_backend.detector.commands.progress import Bar
+from ml_backend.detector.commands.paths import prepare_folder
 from ml_backend.detector.commands.training_options import settings_of
 from ml_backend.detector.comparison.plan import RECIPES, ComparisonConfig
 from ml_backend.detector.config import FUSIONS, SIZES, DetectorConfig
 from ml_backend.detector.errors import DetectorError
+from ml_backend.detector.progress import ProgressBar
 
 DEFAULTS = ComparisonConfig()
 BASE = DEFAULTS.base
@@ -73,8 +73,8 @@ def _compare(arguments: Arguments) -> None:
     from ml_backend.detector.comparison import compare
 
     asked = _asked(arguments)
-    make_folder(arguments.out, "--out")
-    progress = Bar(arguments.json)
+    prepare_folder(arguments.out, "--out")
+    progress = ProgressBar(arguments.json)
     result = compare(
         arguments.dataset,
         arguments.out,

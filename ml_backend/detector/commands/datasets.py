@@ -60,14 +60,14 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(arguments: Arguments) -> None:
-    from ml_backend.detector.importing import Reading, import_dataset
+    from ml_backend.detector.importing import ImportOptions, import_dataset
     from ml_backend.detector.problems import counted
     from ml_backend.detector.validation import find_problems
 
     names = ("format", "images", "modality", "labels", "semantic", "classes", "class_attribute", "val", "test", "seed")
     arrays = {name: str(key) for name, key in by_modality(arguments.array or [], "--array").items()}
-    reading = Reading(arrays=arrays, **{name: getattr(arguments, name) for name in names})
-    found = import_dataset(arguments.source, arguments.out, reading)
+    options = ImportOptions(arrays=arrays, **{name: getattr(arguments, name) for name in names})
+    found = import_dataset(arguments.source, arguments.out, options)
     problems = find_problems(arguments.out)
     if arguments.json:
         print(json.dumps({**asdict(found), "dataset": str(arguments.out), "problems": counted(problems)}, indent=2))

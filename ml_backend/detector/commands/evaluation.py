@@ -14,8 +14,8 @@ from ml_backend.detector.commands.options import (
     search_options,
     whole_number,
 )
-from ml_backend.detector.commands.paths import make_room_for_files, write
-from ml_backend.detector.commands.progress import Bar
+from ml_backend.detector.commands.paths import prepare_files, write
+from ml_backend.detector.progress import ProgressBar
 
 if TYPE_CHECKING:
     from ml_backend.detector.evaluation import Evaluation
@@ -52,8 +52,8 @@ def add(commands: Any) -> None:
 def _evaluate(arguments: Arguments) -> None:
     from ml_backend.detector.evaluation import Search, evaluate
 
-    make_room_for_files(out=arguments.out, report=arguments.report)
-    progress = Bar(arguments.json)
+    prepare_files(out=arguments.out, report=arguments.report)
+    progress = ProgressBar(arguments.json)
     result = evaluate(
         arguments.dataset,
         arguments.checkpoint,

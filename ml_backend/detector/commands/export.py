@@ -10,9 +10,9 @@ from typing import Any
 
 from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command
-from ml_backend.detector.commands.paths import make_room
-from ml_backend.detector.commands.progress import Bar
+from ml_backend.detector.commands.paths import prepare_parent
 from ml_backend.detector.dataset import SPLITS, read_dataset
+from ml_backend.detector.progress import ProgressBar
 
 COMPARED = 8
 
@@ -51,14 +51,14 @@ def _export(arguments: Arguments) -> None:
     from ml_backend.detector.chips import read_tile
     from ml_backend.detector.inference.export import export
 
-    make_room(arguments.out, "--out")
+    prepare_parent(arguments.out, "--out")
     chips = []
     if arguments.dataset:
         modalities = open_checkpoint(arguments.checkpoint).modalities
         dataset = read_dataset(arguments.dataset)
         tiles = dataset.with_modalities(modalities).usable_tiles(arguments.split)
         chips = [read_tile(dataset, modalities, tile) for tile in tiles[:COMPARED]]
-    progress = Bar(arguments.json)
+    progress = ProgressBar(arguments.json)
     parity = export(arguments.checkpoint, arguments.out, size=arguments.size, chips=chips, progress=progress)
     progress.close()
     worst = max(parity.differences.values())

@@ -37,7 +37,7 @@ def by_modality(given: Sequence[tuple[str, Path]], option: str) -> dict[str, Pat
     return paths
 
 
-def make_room(target: Path, option: str) -> None:
+def prepare_parent(target: Path, option: str) -> None:
     """Make the folder that something is to be written in, and see that it may be.
 
     Raises:
@@ -54,22 +54,22 @@ def make_room(target: Path, option: str) -> None:
         raise ConfigError(f"{option} {target} cannot be written: get the right to write in {target.parent}.")
 
 
-def make_folder(target: Path, option: str) -> None:
+def prepare_folder(target: Path, option: str) -> None:
     """See that a folder can be made, or written to if it is there.
 
     Raises:
         ConfigError: that is not possible.
     """
     if not os.path.lexists(target):
-        make_room(target, option)
+        prepare_parent(target, option)
     elif not target.is_dir():
         raise ConfigError(f"{option} {target} is a file: give the name of a folder.")
     elif not os.access(target, os.W_OK | os.X_OK):
         raise ConfigError(f"{option} {target} cannot be written: get the right to write in {target}.")
 
 
-def make_room_for_files(**files: Path | None) -> None:
-    """:func:`make_room` for files, by the names of their options.
+def prepare_files(**files: Path | None) -> None:
+    """:func:`prepare_parent` for files, by the names of their options.
 
     Raises:
         ConfigError: that is not possible, a folder has its name, or two options name one file.
@@ -78,7 +78,7 @@ def make_room_for_files(**files: Path | None) -> None:
     for name, file in files.items():
         if file is None:
             continue
-        make_room(file, f"--{name}")
+        prepare_parent(file, f"--{name}")
         if file.is_dir():
             raise ConfigError(f"--{name} {file} is a folder: give the name of a file.")
         if file.resolve() in seen:

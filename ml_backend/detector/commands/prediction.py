@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command, common_options, search_options
-from ml_backend.detector.commands.paths import by_modality, make_room_for_files, modality_path
-from ml_backend.detector.commands.progress import Bar
+from ml_backend.detector.commands.paths import by_modality, modality_path, prepare_files
 from ml_backend.detector.dataset import SPLITS, Tile, read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError, PromptError
+from ml_backend.detector.progress import ProgressBar
 
 if TYPE_CHECKING:
     from ml_backend.detector.inference import Detector
     from ml_backend.detector.inference.journal import Journal
-    from ml_backend.detector.inference.outputs import Placed
+    from ml_backend.detector.inference.outputs import LocatedDetection
     from ml_backend.detector.inference.scanning import Source
 
 DEFAULT_SPLIT = "test"
@@ -97,12 +97,12 @@ def _predict(arguments: Arguments) -> None:
 
 def _check(arguments: Arguments) -> None:
     """Refuse options that make no sense, alone or together, before anything is read."""
-    from ml_backend.detector.inference.limits import check_limits
+    from ml_backend.detector.inference.arguments import check_limits
 
     files = {name: getattr(arguments, name) for name in OUTPUTS}
     if not any(files.values()):
         raise ConfigError("Nothing would be written: give --gpkg, --geojson or --out.")
-    make_room_for_files(**files)
+    prepare_files(**files)
     check_limits(
         score_threshold=arguments.score_threshold,
         max_overlap=1.0 if arguments.max_overlap is None else arguments.max_overlap,
@@ -121,7 +121,7 @@ def _check(arguments: Arguments) -> None:
 def _search(detector: Detector, sources: Sequence[Source], arguments: Arguments) -> int:
     """Look at all windows, then write what was found; the number of finds."""
     from ml_backend.detector.inference.journal import Journal
-    from ml_backend.detector.inference.scanning import conclude, scan
+    from ml_backend.detector.inference.scanning import collect_detections, scan
 
     looking = {name: getattr(arguments, name) for name in ("window", "overlap", "tta", "batch_size")}
     limits = {name: getattr(arguments, name) for name in ("score_threshold", "min_pixels", "max_overlap", "tolerance")}
@@ -129,11 +129,11 @@ def _search(detector: Detector, sources: Sequence[Source], arguments: Arguments)
         detector.windows(source.pixels.size, arguments.window, arguments.overlap)
     first = next(file for name in OUTPUTS if (file := getattr(arguments, name)))
     journal_file = first.with_name(first.name + ".unfinished")
-    progress = Bar(arguments.json)
+    progress = ProgressBar(arguments.json)
     with Journal(journal_file, _identity(sources, arguments, looking), resume=not arguments.no_resume) as journal:
         scan(detector, sources, journal, progress=progress, **looking)
         progress.close()
-        conclude(detector, sources, journal, **limits)
+        collect_detections(detector, sources, journal, **limits)
         _write(sources, journal, arguments)
         found = journal.count()
         journal.discard()
@@ -157,24 +157,24 @@ def _write(sources: Sequence[Source], journal: Journal, arguments: Arguments) ->
     from ml_backend.detector.inference.detector import mean_embedding
     from ml_backend.detector.inference.outputs import GEOGRAPHIC, write_geojson, write_geopackage, write_json
 
-    def placed() -> Iterator[Placed]:
+    def placed() -> Iterator[LocatedDetection]:
         for tile, source in enumerate(sources):
-            if source.place is not None:
-                for find in journal.finds(tile):
-                    yield source.name, source.place, find
+            if source.georeference is not None:
+                for find in journal.detections(tile):
+                    yield source.name, source.georeference, find
 
     def tiles() -> Iterator[tuple[dict[str, Any], Iterator[dict[str, Any]]]]:
         for tile, source in enumerate(sources):
-            embedding = mean_embedding(journal.seen(tile)).tolist()
-            seconds = sum(seen.seconds for seen in journal.seen(tile))
-            yield {"file_name": source.name, "embedding": embedding, "seconds": seconds}, journal.finds(tile)
+            embedding = mean_embedding(journal.window_results(tile)).tolist()
+            seconds = sum(seen.seconds for seen in journal.window_results(tile))
+            yield {"file_name": source.name, "embedding": embedding, "seconds": seconds}, journal.detections(tile)
 
     if arguments.out:
         write_json(arguments.out, tiles())
     if arguments.geojson:
         write_geojson(arguments.geojson, placed())
     if arguments.gpkg:
-        systems = {source.place.crs for source in sources if source.place is not None}
+        systems = {source.georeference.crs for source in sources if source.georeference is not None}
         write_geopackage(arguments.gpkg, placed(), systems.pop() if len(systems) == 1 else GEOGRAPHIC)
 
 
@@ -187,25 +187,25 @@ def _answer_boxes(detector: Detector, sources: Sequence[Source], arguments: Argu
     finds = [detection.to_json() for detection in detections]
     if arguments.out:
         write_json(arguments.out, [({"file_name": source.name, "boxes": arguments.box}, finds)])
-    if source.place is not None:
-        placed = [(source.name, source.place, find) for find in finds]
+    if source.georeference is not None:
+        placed = [(source.name, source.georeference, find) for find in finds]
         if arguments.geojson:
             write_geojson(arguments.geojson, placed)
         if arguments.gpkg:
-            write_geopackage(arguments.gpkg, placed, source.place.crs)
+            write_geopackage(arguments.gpkg, placed, source.georeference.crs)
     return len(finds)
 
 
 def _sources(arguments: Arguments) -> list[Source]:
     """What is to be predicted."""
-    from ml_backend.detector.inference.rasters import RasterStack, place_of
+    from ml_backend.detector.inference.rasters import RasterStack, read_georeference
     from ml_backend.detector.inference.scanning import Source, TileReader
 
     modalities = open_checkpoint(arguments.checkpoint).modalities
     if arguments.chip:
         files = by_modality(arguments.chip, "--chip")
         stack = RasterStack(files, modalities)
-        return [Source(next(iter(files.values())).name, tuple(files.values()), stack, stack.place)]
+        return [Source(next(iter(files.values())).name, tuple(files.values()), stack, stack.georeference)]
     dataset, split = read_dataset(arguments.dataset).with_modalities(modalities), arguments.split or DEFAULT_SPLIT
     tiles = dataset.usable_tiles(split)
     if arguments.tile:
@@ -219,13 +219,13 @@ def _sources(arguments: Arguments) -> list[Source]:
 
     def source(tile: Tile) -> Source:
         files = tuple(file for m in modalities if (file := dataset.chip_file(m.name, tile)))
-        return Source(tile.file_name, files, reader.pixels(tile), place_of(files[0]) if located else None)
+        return Source(tile.file_name, files, reader.pixels(tile), read_georeference(files[0]) if located else None)
 
     return [source(tile) for tile in tiles]
 
 
 def _require_place(source: Source) -> None:
-    if source.place is None:
+    if source.georeference is None:
         raise DatasetError(
             f"{source.files[0]} does not say where it lies: leave out --geojson and --gpkg or georeference it."
         )

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_backend.detector.commands.options import Arguments, add_command, metrics_text
-from ml_backend.detector.commands.paths import by_modality, make_folder, modality_path
-from ml_backend.detector.commands.progress import Bar
+from ml_backend.detector.commands.paths import by_modality, modality_path, prepare_folder
 from ml_backend.detector.commands.training_options import read_settings, settings_of, training_options
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.progress import ProgressBar
 
 if TYPE_CHECKING:
     from ml_backend.detector.training import StagesResult, TrainResult
@@ -103,8 +103,8 @@ def _run(arguments: Arguments, settings: dict[str, Any], init: Any) -> None:
     from ml_backend.detector.training import train
 
     config = DetectorConfig.from_json(settings)
-    make_folder(arguments.out, "--out")
-    progress = Bar(arguments.json)
+    prepare_folder(arguments.out, "--out")
+    progress = ProgressBar(arguments.json)
     result = train(
         arguments.dataset,
         arguments.out,
@@ -124,8 +124,8 @@ def _stages(arguments: Arguments) -> None:
     alone = {**settings, "freeze": [], "slow": {}, **read_settings(arguments.pretrain_config, "--pretrain-config")}
     if arguments.pretrain_iterations is not None:
         alone["iterations"] = arguments.pretrain_iterations
-    make_folder(arguments.out, "--out")
-    progress = Bar(arguments.json)
+    prepare_folder(arguments.out, "--out")
+    progress = ProgressBar(arguments.json)
     result = train_in_stages(
         arguments.dataset,
         arguments.out,
@@ -140,7 +140,7 @@ def _stages(arguments: Arguments) -> None:
     _answer(arguments, progress, result.to_json(), _stages_text(result))
 
 
-def _answer(arguments: Arguments, progress: Bar, result: dict[str, Any], text: str) -> None:
+def _answer(arguments: Arguments, progress: ProgressBar, result: dict[str, Any], text: str) -> None:
     """Print a result, once: under torchrun, the first process does."""
     from ml_backend.detector.training.team import is_first_process
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.comparison.plan import ComparisonConfig, Run, plan_runs
-from ml_backend.detector.comparison.run import Progress
 from ml_backend.detector.comparison.schedule import Schedule
 from ml_backend.detector.comparison.table import Row, read_rows
 from ml_backend.detector.comparison.verdict import verdict
 from ml_backend.detector.config import ARCHITECTURE
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError
-from ml_backend.detector.lock import alone_in
+from ml_backend.detector.lock import lock_folder
+from ml_backend.detector.progress import Progress, silent
 
 IDENTITY = "plan.json"
 
@@ -66,12 +66,10 @@ def compare(
     _check(dataset, runs, asked.split, device)  # refused now rather than after hours of training
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    schedule = Schedule(
-        folder / "runs", dataset.path, asked.split, device, jobs, progress or (lambda share, text: None)
-    )
-    with alone_in(folder, f"{folder} is being worked on by another comparison: wait for it or end it."):
+    schedule = Schedule(folder / "runs", dataset.path, asked.split, device, jobs, progress or silent)
+    with lock_folder(folder, f"{folder} is being worked on by another comparison: wait for it or end it."):
         _claim(folder, asked, dataset)
-        schedule.do(runs)
+        schedule.run_all(runs)
         rows = read_rows(schedule.folder, runs)
         return _write(folder, asked, rows, dataset, schedule)
 
@@ -79,8 +77,7 @@ def compare(
 def _check(dataset: DatasetSpec, runs: Sequence[Run], split: str, device: str) -> None:
     """Refuse what would spoil the trainings, or leave one of them nothing to be measured on."""
     from ml_backend.detector.devices import choose_device
-    from ml_backend.detector.training.foresight import require_objects
-    from ml_backend.detector.validation import check_apart, check_dataset
+    from ml_backend.detector.validation import check_apart, check_dataset, require_objects
 
     choose_device(device)
     check_apart(dataset, dataset.splits)

@@ -109,7 +109,7 @@ def plan_runs(asked: ComparisonConfig, dataset: DatasetSpec) -> list[Run]:
 
 def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
     """The trainings of one seed."""
-    from ml_backend.detector.model.fusion import joins_data
+    from ml_backend.detector.model.fusion import stacks_bands
 
     staged, seed = "staged" in asked.recipes, base.seed
     pretrained = {name: f"pretrain-{name}-seed{seed}" for name in base.modalities} if staged else {}
@@ -129,7 +129,7 @@ def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
         run = "" if anchor == base.anchor else f"-on-{anchor}"
         row = f" on {anchor}" if len(anchors) > 1 else ""
         for fusion in asked.fusions if staged else ():
-            init = {anchor: pretrained[anchor]} if joins_data(fusion) else pretrained
+            init = {anchor: pretrained[anchor]} if stacks_bands(fusion) else pretrained
             config = replace(base, fusion=fusion, anchor=anchor)
             runs.append(Run(f"staged-{fusion}{run}-seed{seed}", f"{fusion}{row}, staged", "staged", seed, config, init))
         for fusion in _joint_fusions(asked):

@@ -6,7 +6,6 @@ FOLDER/spec.json says what to do; FOLDER/result.json is written last, FOLDER/fai
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.errors import DetectorError
+from ml_backend.detector.progress import Progress
 
-Progress = Callable[[float, str], None]
 TRAINING_SHARE = 0.95
 SPEC, RESULT, EVALUATION, FAILURE, LOG = "spec.json", "result.json", "evaluation.json", "failure.txt", "log.txt"
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.comparison.plan import Run
-from ml_backend.detector.comparison.run import FAILURE, LOG, RESULT, SPEC, Progress, Spec
+from ml_backend.detector.comparison.run import FAILURE, LOG, RESULT, SPEC, Spec
+from ml_backend.detector.progress import Progress, silent
 
 SOURCE_ROOT = Path(__file__).resolve().parents[3]
 WORKER_LOG = "worker.log"
@@ -45,7 +46,7 @@ class Schedule:
     split: str
     device: str = "auto"
     jobs: int = 1
-    progress: Progress = lambda share, text: None
+    progress: Progress = silent
     _shares: dict[str, float] = field(default_factory=dict)
     _weights: dict[str, float] = field(default_factory=dict)
     _workers: list[Any] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Schedule:
         """Whether the run of that name has a result."""
         return (self.folder / name / RESULT).is_file()
 
-    def do(self, runs: Sequence[Run]) -> None:
+    def run_all(self, runs: Sequence[Run]) -> None:
         """Do what is left of these; runs that others start from come before them."""
         self._shares = {run.name: float(self.finished(run.name)) for run in runs}
         total = sum(run.cost for run in runs)
@@ -73,7 +74,7 @@ class Schedule:
             for run in sorted(runs, key=lambda run: run.kind != "pretrain"):
                 if not self.finished(run.name):
                     before = [ended[name] for name in run.init.values() if name in ended]
-                    ended[run.name] = pool.submit(self._do_one, run, before)
+                    ended[run.name] = pool.submit(self._run_one, run, before)
             for future in ended.values():
                 future.result()
         finally:
@@ -86,7 +87,7 @@ class Schedule:
                 with worker:  # closes its pipes and waits for it
                     pass
 
-    def _do_one(self, run: Run, before: Sequence[Future[None]]) -> None:
+    def _run_one(self, run: Run, before: Sequence[Future[None]]) -> None:
         for future in before:
             future.result()
         folder = self.folder / run.name
@@ -100,10 +101,10 @@ class Schedule:
             init = {m: str((self.folder / name / "training" / "checkpoint").resolve()) for m, name in run.init.items()}
             spec = Spec(str(self.dataset.resolve()), run.config, init, self.split, self.device)
             replace_file(folder / SPEC, json.dumps(spec.to_json(), indent=2).encode())
-            self._watch(run)
-        self._tell(run, 1.0, "done" if self.finished(run.name) else "failed")
+            self._follow(run)
+        self._report(run, 1.0, "done" if self.finished(run.name) else "failed")
 
-    def _watch(self, run: Run) -> None:
+    def _follow(self, run: Run) -> None:
         """Have the run trained to its end, passing its progress on."""
         folder = self.folder / run.name
         with self._worker() as worker:
@@ -116,10 +117,10 @@ class Schedule:
                 if isinstance(answer, dict):
                     code = answer["code"]
                 else:
-                    self._tell(run, *answer)
+                    self._report(run, *answer)
         if not self.finished(run.name) and not (folder / FAILURE).is_file():
             log = folder / LOG
-            self._fail(run, _ending(code, log if log.is_file() else self.folder / WORKER_LOG))
+            self._fail(run, _why_it_ended(code, log if log.is_file() else self.folder / WORKER_LOG))
 
     @contextmanager
     def _worker(self) -> Iterator[Any]:
@@ -148,7 +149,7 @@ class Schedule:
     def _fail(self, run: Run, sentence: str) -> None:
         replace_file(self.folder / run.name / FAILURE, sentence.encode())
 
-    def _tell(self, run: Run, share: float, text: str) -> None:
+    def _report(self, run: Run, share: float, text: str) -> None:
         with self._lock:
             self._shares[run.name] = share
             done = sum(value == 1 for value in self._shares.values())
@@ -156,7 +157,7 @@ class Schedule:
             self.progress(min(total, 1.0), f"{done}/{len(self._weights)} trainings; {run.name}: {text}")
 
 
-def _ending(code: int, log: Path) -> str:
+def _why_it_ended(code: int, log: Path) -> str:
     """Why a process that left no sentence ended."""
     if code < 0:
         return (

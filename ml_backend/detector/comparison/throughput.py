@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ml_backend.detector.chips import ChipInput, network_input
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.data.samples import training_sample
-from ml_backend.detector.dataset import Instance, ModalitySpec, Tile
+from ml_backend.detector.dataset import AnnotatedInstance, ModalitySpec, Tile
 from ml_backend.detector.devices import choose_device, peak_memory_mb
 from ml_backend.detector.inference import Detector
 from ml_backend.detector.model.build import build_model
@@ -165,7 +165,7 @@ def tiles(load: Load) -> tuple[list[ChipInput], list[Any]]:
             for i, spec in enumerate(load.specs())
         }
         chips.append(ChipInput({name: array.astype(np.float32) for name, array in arrays.items()}, {}))
-        instances = (Instance(0, None, 0, False),) * len(shapes)
+        instances = (AnnotatedInstance(0, None, 0, False),) * len(shapes)
         samples.append(training_sample(Tile(number, f"{number}.tif", side, side, None, instances), shapes))
     return chips, samples
 

@@ -27,7 +27,7 @@ PAPERS_BEST = "residual_cross_attention"
 
 
 @dataclass(frozen=True)
-class Difference:
+class SeedDifference:
     """AP50 of ``better`` minus that of ``other``, over the seeds that both have; with one seed the limits are NaN."""
 
     better: str
@@ -49,7 +49,7 @@ class Difference:
         return f"{self.mean:+.3f} (95 % interval over {self.seeds} paired seeds {self.low:+.3f} to {self.high:+.3f})"
 
 
-def difference(better: Row, other: Row, figure: str = "ap50") -> Difference | None:
+def difference(better: Row, other: Row, figure: str = "ap50") -> SeedDifference | None:
     """The paired difference of two rows; None where no seed has both."""
     seeds = sorted(set(better.results) & set(other.results))
     if not seeds:
@@ -58,7 +58,7 @@ def difference(better: Row, other: Row, figure: str = "ap50") -> Difference | No
     half = math.nan
     if values.deviation is not None:
         half = stats.t.ppf(0.5 + LEVEL / 2, len(seeds) - 1) * values.deviation / math.sqrt(len(seeds))
-    return Difference(better.name, other.name, values.mean, values.mean - half, values.mean + half, len(seeds))
+    return SeedDifference(better.name, other.name, values.mean, values.mean - half, values.mean + half, len(seeds))
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:

@@ -15,7 +15,7 @@ import torch
 
 from ml_backend.detector.chips import ChipInput, resample
 from ml_backend.detector.config import DetectorConfig
-from ml_backend.detector.dataset import Instance, ModalitySpec
+from ml_backend.detector.dataset import AnnotatedInstance, ModalitySpec
 from ml_backend.detector.masks import BoolArray, resize_nearest
 
 
@@ -30,7 +30,7 @@ class Sample:
     """
 
     pixels: torch.Tensor
-    instances: tuple[Instance, ...]
+    instances: tuple[AnnotatedInstance, ...]
     masks: BoolArray
 
     @property

@@ -55,7 +55,7 @@ class TrainingBatches(Dataset[dict[str, Any]]):
         self.tiles = dataset.usable_tiles("train")
         self.reduction = config.reduction(dataset.longest_side)
         self.order = by_shape(draw_order(self.tiles, config), self._padded_sizes(), config)
-        self.givers = np.flatnonzero([any(not i.ignored for i in tile.instances) for tile in self.tiles])
+        self.paste_sources = np.flatnonzero([any(not i.ignored for i in tile.instances) for tile in self.tiles])
         self._chips: OrderedDict[int, ChipInput] = OrderedDict()
         self._cached_bytes = 0
 
@@ -101,9 +101,9 @@ class TrainingBatches(Dataset[dict[str, Any]]):
 
     def _with_pasted(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Some of the objects of a random tile, itself rescaled and turned, on top of this one."""
-        index = int(rng.choice(self.givers))
-        giver = turn(self._read(index, self._chip(index)), rng)
-        return paste(sample, self._rescaled(giver, rng, sample.size), self.modalities, rng)
+        index = int(rng.choice(self.paste_sources))
+        source = turn(self._read(index, self._chip(index)), rng)
+        return paste(sample, self._rescaled(source, rng, sample.size), self.modalities, rng)
 
     def _chip(self, index: int) -> ChipInput:
         """The tile's pixels, from memory where they fit."""

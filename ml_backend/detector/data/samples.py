@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ml_backend.detector.chips import network_size
-from ml_backend.detector.dataset import DatasetSpec, Tile
-from ml_backend.detector.masks import BoolArray, resize_nearest, segmentation_mask
+from ml_backend.detector.dataset import Tile
+from ml_backend.detector.masks import BoolArray
 from ml_backend.detector.model.openmmlab import BitmapMasks, DetDataSample, InstanceData
 
 MIN_INSTANCE_PIXELS = 4
@@ -33,18 +32,6 @@ def training_sample(tile: Tile, masks: BoolArray, min_pixels: int = MIN_INSTANCE
     )
     sample.ignored_instances = InstanceData(bboxes=boxes_of(masks[ignored]), labels=torch.from_numpy(labels[ignored]))
     return sample
-
-
-def holds_objects(dataset: DatasetSpec, split: str, pixels: float = 1, reduction: float = 1.0) -> bool:
-    """Whether a usable tile of a split has an object, not ignored, of so many pixels at the network's size."""
-    for tile in dataset.usable_tiles(split):
-        size = network_size((tile.height, tile.width), reduction)
-        for instance in tile.instances:
-            if not instance.ignored:
-                mask = segmentation_mask(instance.segmentation, tile.height, tile.width)
-                if resize_nearest(mask[None], size).sum() >= pixels:
-                    return True
-    return False
 
 
 def image_meta(own: tuple[int, int], network: tuple[int, int]) -> dict[str, Any]:

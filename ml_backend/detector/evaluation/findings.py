@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,7 @@ from ml_backend.detector.chips import read_tile
 from ml_backend.detector.dataset import DatasetSpec, Tile
 from ml_backend.detector.evaluation.coco import Annotations, to_coco
 from ml_backend.detector.inference import Detection, Detector
-
-Progress = Callable[[float, str], None]
+from ml_backend.detector.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def match(
     for annotation in truth["annotations"]:
         if not annotation["iscrowd"] and size[0] <= annotation["area"] <= size[1]:
             truths[order[annotation["image_id"]], annotation["category_id"] - 1] += 1
-    parts = _settle(truth, predictions, max_detections, ious, size) if predictions and order else []
+    parts = _match_groups(truth, predictions, max_detections, ious, size) if predictions and order else []
     none = np.zeros(0)
     prediction, tile, label, score, partner, overlap = (
         np.concatenate([none, *(part[key] for part in parts)])
@@ -132,7 +132,7 @@ def match(
     )
 
 
-def _settle(
+def _match_groups(
     truth: dict[str, Any], predictions: Annotations, max_detections: int, ious: Floats, size: tuple[float, float]
 ) -> list[dict[str, Any]]:
     """The columns of :class:`Matches` and :class:`Pairs` for each tile and class that has detections."""
@@ -145,10 +145,10 @@ def _settle(
     evaluator.params.areaRngLbl = ["size"]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         evaluator.evaluate()
-    settled = [result for result in evaluator.evalImgs if result is not None and result["dtIds"]]
+    results = [result for result in evaluator.evalImgs if result is not None and result["dtIds"]]
     return [
         _columns(result, evaluator.ious[result["image_id"], result["category_id"]], reference, ious)
-        for result in sorted(settled, key=lambda result: (result["image_id"], result["category_id"]))
+        for result in sorted(results, key=lambda result: (result["image_id"], result["category_id"]))
     ]
 
 

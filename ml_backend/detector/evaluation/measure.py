@@ -16,7 +16,7 @@ from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.evaluation.breakdown import break_down
 from ml_backend.detector.evaluation.coco import MATCH_IOU, Floats, average_precision, box_predictions, challenge
-from ml_backend.detector.evaluation.findings import AS_TRAINED, Findings, Progress, Search, find
+from ml_backend.detector.evaluation.findings import AS_TRAINED, Findings, Search, find
 from ml_backend.detector.evaluation.matching import Matches, Pairs, match
 from ml_backend.detector.evaluation.operating import best_threshold, counts_at
 from ml_backend.detector.evaluation.overlaps import best_max_overlap, suppressed
@@ -26,6 +26,7 @@ from ml_backend.detector.evaluation.resampling import RESAMPLES, Thresholds, dra
 from ml_backend.detector.evaluation.result import Evaluation, per_image_matches
 from ml_backend.detector.history import read_log
 from ml_backend.detector.inference import Detector, load
+from ml_backend.detector.progress import Progress
 from ml_backend.detector.validation import check_apart, check_dataset
 
 

@@ -11,14 +11,14 @@ from typing import Any
 from ml_backend.detector.dataset import MODALITY_NAME
 from ml_backend.detector.errors import ConfigError, DatasetError
 from ml_backend.detector.importing.annotated import Images, coco, labelme, read_labels, via
-from ml_backend.detector.importing.draft import Draft, Labelled
+from ml_backend.detector.importing.draft import Draft, LabelledTile
 from ml_backend.detector.importing.stacks import stack
 
 FORMATS = ("coco", "labelme", "via", "npz")
 
 
 @dataclass(frozen=True)
-class Reading:
+class ImportOptions:
     """How a source is read.
 
     Attributes:
@@ -58,7 +58,7 @@ class Imported:
     left_out: tuple[str, ...]
 
 
-def import_dataset(source: Path, out: Path, reading: Reading) -> Imported:
+def import_dataset(source: Path, out: Path, options: ImportOptions) -> Imported:
     """Write a dataset directory from a file or folder of labels.
 
     A tile of which something cannot be read is left out, since it would make a statement that nobody made.
@@ -66,7 +66,7 @@ def import_dataset(source: Path, out: Path, reading: Reading) -> Imported:
     Args:
         source: a JSON file, an archive, or a folder of them.
         out: a new directory.
-        reading: how.
+        options: how.
 
     Raises:
         ConfigError: ``out`` exists, or a setting makes no sense.
@@ -74,47 +74,47 @@ def import_dataset(source: Path, out: Path, reading: Reading) -> Imported:
     """
     if out.exists():
         raise ConfigError(f"{out} exists: give the name of a new folder.")
-    for name in (reading.modality, *reading.arrays):
+    for name in (options.modality, *options.arrays):
         if not MODALITY_NAME.fullmatch(name):
             raise ConfigError(f"The modality name '{name}' is unusable: use lower-case letters, digits, '_' and '-'.")
-    if not (0 <= reading.val < 1 and 0 <= reading.test < 1 and reading.val + reading.test < 1):
+    if not (0 <= options.val < 1 and 0 <= options.test < 1 and options.val + options.test < 1):
         raise ConfigError("The shares of val and test make no sense: give shares of together less than 1.")
     if not source.exists():
         raise DatasetError(f"{source} does not exist: check the path.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        draft = Draft(Path(temporary) / "dataset", reading.modality)
+        draft = Draft(Path(temporary) / "dataset", options.modality)
         draft.root.mkdir()
         found = ""
-        for kind, tile in _tiles(source, reading, draft.left_out):
+        for kind, tile in _tiles(source, options, draft.left_out):
             draft.add(tile)
             found = kind
-        draft.finish(out.name, (reading.val, reading.test), reading.seed)
+        draft.finish(out.name, (options.val, options.test), options.seed)
         draft.root.rename(out)
     objects = sum(len(tile.objects) for tile, _, _ in draft.tiles)
     return Imported(found, len(draft.tiles), objects, tuple(draft.classes), tuple(draft.left_out))
 
 
-def _tiles(source: Path, reading: Reading, left: list[str]) -> Iterator[tuple[str, Labelled]]:
+def _tiles(source: Path, options: ImportOptions, left: list[str]) -> Iterator[tuple[str, LabelledTile]]:
     folder = source if source.is_dir() else source.parent
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if source.is_dir() else [source]
-    if reading.format in ("", "npz"):
+    if options.format in ("", "npz"):
         for file in files:
             if file.suffix.lower() == ".npz":
-                keys = (reading.arrays, reading.labels, reading.classes, reading.semantic, left)
+                keys = (options.arrays, options.labels, options.classes, options.semantic, left)
                 yield from (("npz", tile) for tile in stack(file, *keys))
-    if reading.format == "npz":
+    if options.format == "npz":
         return
-    images = Images([*([reading.images] if reading.images else []), folder])
+    images = Images([*([options.images] if options.images else []), folder])
     for file in files:
         if file.suffix.lower() != ".json":
             continue
         data = read_labels(file)
         kind = _kind(data)
-        if kind == "" or reading.format not in ("", kind):
+        if kind == "" or options.format not in ("", kind):
             continue
         if kind == "via":
-            tiles = via(file, data, images, left, reading.class_attribute)
+            tiles = via(file, data, images, left, options.class_attribute)
         else:
             tiles = (coco if kind == "coco" else labelme)(file, data, images, left)
         yield from ((kind, tile) for tile in tiles)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ml_backend.detector.annotations import CHIP_SUFFIXES, read_json
-from ml_backend.detector.importing.draft import Labelled
+from ml_backend.detector.importing.draft import LabelledTile
 
 MOST_FILES = 1_000_000
 CIRCLE = 64  # corners of a circle's outline
@@ -46,7 +46,7 @@ def split_of(path: Path) -> str:
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
 
 
-def coco(file: Path, data: Any, images: Images, left: Left) -> Iterator[Labelled]:
+def coco(file: Path, data: Any, images: Images, left: Left) -> Iterator[LabelledTile]:
     """The tiles of a COCO file."""
     categories = data.get("categories") or []
     names = {str(c["id"]): str(c.get("name")) for c in categories if isinstance(c, dict) and "id" in c}
@@ -76,7 +76,7 @@ def coco(file: Path, data: Any, images: Images, left: Left) -> Iterator[Labelled
             continue
         objects = [_coco_object(entry, names) for entry in entries]
         size = _size(image.get("height"), image.get("width"))
-        yield Labelled(path.name, objects, path, split=split, size=size)
+        yield LabelledTile(path.name, objects, path, split=split, size=size)
 
 
 def _size(height: Any, width: Any) -> tuple[int, int] | None:
@@ -93,7 +93,7 @@ def _coco_object(entry: dict[str, Any], names: dict[str, str]) -> tuple[str, Any
     return names[str(entry["category_id"])], outline, ignored
 
 
-def labelme(file: Path, data: Any, images: Images, left: Left) -> Iterator[Labelled]:
+def labelme(file: Path, data: Any, images: Images, left: Left) -> Iterator[LabelledTile]:
     """The tile of a LabelMe file; shapes of one label and group are parts of one object."""
     name = str(data.get("imagePath"))
     path = images.find(name)
@@ -110,7 +110,7 @@ def labelme(file: Path, data: Any, images: Images, left: Left) -> Iterator[Label
             group = shape.get("group_id")
             groups.setdefault((str(shape.get("label")), number if group is None else f"g{group}"), []).append(ring)
         size = _size(data.get("imageHeight"), data.get("imageWidth"))
-        yield Labelled(path.name, [(key[0], parts, False) for key, parts in groups.items()], path, size=size)
+        yield LabelledTile(path.name, [(key[0], parts, False) for key, parts in groups.items()], path, size=size)
 
 
 def _labelme_ring(shape: dict[str, Any]) -> list[float] | None:
@@ -125,7 +125,7 @@ def _labelme_ring(shape: dict[str, Any]) -> list[float] | None:
     return [float(v) for point in points for v in point] if kind == "polygon" and len(points) > 2 else None
 
 
-def via(file: Path, data: Any, images: Images, left: Left, attribute: str) -> Iterator[Labelled]:
+def via(file: Path, data: Any, images: Images, left: Left, attribute: str) -> Iterator[LabelledTile]:
     """The tiles of a VIA project or export; ``attribute`` names the class (empty: the only one of each region)."""
     for entry in (data.get("_via_img_metadata") or data).values():
         if not isinstance(entry, dict) or "filename" not in entry:
@@ -139,7 +139,7 @@ def via(file: Path, data: Any, images: Images, left: Left, attribute: str) -> It
         elif len(sound) < len(read):
             left.append(f"{file.name}: a region of {name} has no area, or no one class (--class-attribute)")
         else:
-            yield Labelled(path.name, sound, path)
+            yield LabelledTile(path.name, sound, path)
 
 
 def _via_region(region: Any, attribute: str) -> tuple[str, Any, bool] | None:

@@ -21,7 +21,7 @@ COLOURS = {1: ["grey"], 3: ["red", "green", "blue"], 4: ["red", "green", "blue",
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledTile:
     """One labelled tile of a source.
 
     Attributes:
@@ -56,10 +56,10 @@ class Draft:
     left_out: list[str] = field(default_factory=list)
     bands: dict[str, list[str]] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
-    tiles: list[tuple[Labelled, int, int]] = field(default_factory=list)
+    tiles: list[tuple[LabelledTile, int, int]] = field(default_factory=list)
     _stems: set[str] = field(default_factory=set)
 
-    def add(self, tile: Labelled) -> None:
+    def add(self, tile: LabelledTile) -> None:
         """Write a tile's chips and remember its objects; leave it out if its image is not what was labelled."""
         count, height, width = _shape(tile.image) if tile.image else (0, 0, 0)
         if tile.image and (reason := self._misfit(tile, count, (height, width))):
@@ -84,9 +84,9 @@ class Draft:
         for label, _, _ in tile.objects:
             if label not in self.classes:
                 self.classes.append(label)
-        self.tiles.append((Labelled(name, tile.objects, split=tile.split), height, width))
+        self.tiles.append((LabelledTile(name, tile.objects, split=tile.split), height, width))
 
-    def _misfit(self, tile: Labelled, count: int, size: tuple[int, int]) -> str:
+    def _misfit(self, tile: LabelledTile, count: int, size: tuple[int, int]) -> str:
         """Why a tile's image cannot be taken; empty if it can."""
         if tile.size not in (None, size):
             said = f"{tile.size[1]} x {tile.size[0]}" if tile.size else ""

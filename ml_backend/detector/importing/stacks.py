@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ml_backend.detector.errors import DatasetError
-from ml_backend.detector.importing.draft import Labelled
+from ml_backend.detector.importing.draft import LabelledTile
 from ml_backend.detector.masks import encode_rle
 
 LABELS = ("masks", "mask", "labels", "label", "instances", "y")
@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 
 def stack(
     file: Path, modalities: Mapping[str, str], label_key: str, classes: Sequence[str], semantic: bool, left: list[str]
-) -> Iterator[Labelled]:
+) -> Iterator[LabelledTile]:
     """The tiles of an archive.
 
     Args:
@@ -72,7 +72,7 @@ def stack(
         if unknown := [label for label, _, _ in objects if not label]:
             left.append(f"{name}: {len(unknown)} objects of a class without a name (--classes)")
         else:
-            yield Labelled(name, objects, arrays={m: members[number] for m, members in pixels.items()})
+            yield LabelledTile(name, objects, arrays={m: members[number] for m, members in pixels.items()})
 
 
 def read_archive(file: Path) -> dict[str, Array]:

@@ -18,27 +18,26 @@ from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.errors import DeviceError, PromptError
 from ml_backend.detector.inference import network
-from ml_backend.detector.inference.instances import Instance, instances_of
-from ml_backend.detector.inference.limits import check_limits
-from ml_backend.detector.inference.prompts import Box, check_boxes
+from ml_backend.detector.inference.arguments import Box, check_boxes, check_limits
+from ml_backend.detector.inference.instances import DetectedInstance, instances_of
+from ml_backend.detector.inference.merging import tile_instances
 from ml_backend.detector.inference.results import Detection, TileResult
-from ml_backend.detector.inference.seen import Seen
-from ml_backend.detector.inference.settling import settle
 from ml_backend.detector.inference.suppression import DEFAULT_MAX_OVERLAP
 from ml_backend.detector.inference.symmetry import symmetries
+from ml_backend.detector.inference.window_result import WindowResult
 from ml_backend.detector.inference.windows import (
     DEFAULT_WINDOW,
     InMemory,
-    Part,
     Pixels,
     Window,
+    WindowChip,
     covered,
     plan_windows,
     window_around,
 )
 from ml_backend.detector.masks import FloatArray
+from ml_backend.detector.progress import Progress
 
-Progress = Callable[[float, str], None]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -124,15 +123,15 @@ class Detector:
         plans = [self._plan(chip, self.windows(size, window, overlap)) for chip, size in zip(chips, sizes, strict=True)]
         parts = [part for plan in plans for part in plan]
         tile_of = [tile for tile, plan in enumerate(plans) for _ in plan]
-        shown: list[list[Seen]] = [[] for _ in chips]
-        for done, (index, seen) in enumerate(self.look(parts, batch_size=batch_size, tta=tta), start=1):
+        shown: list[list[WindowResult]] = [[] for _ in chips]
+        for done, (index, seen) in enumerate(self.look_at_windows(parts, batch_size=batch_size, tta=tta), start=1):
             shown[tile_of[index]].append(seen)
             if progress:
                 progress(done / len(parts), f"window {done}/{len(parts)}")
 
-        def outlined(seen: list[Seen], size: tuple[int, int]) -> TileResult:
+        def outlined(seen: list[WindowResult], size: tuple[int, int]) -> TileResult:
             started = time.perf_counter()
-            kept = settle(
+            kept = tile_instances(
                 seen,
                 size,
                 score_threshold=score_threshold,
@@ -159,7 +158,9 @@ class Detector:
         """The share of the smaller of two instances that both are kept with: what is asked for, or validation chose."""
         return next(value for value in (wanted, self.calibration.max_overlap, DEFAULT_MAX_OVERLAP) if value is not None)
 
-    def look(self, parts: Sequence[Part], *, batch_size: int = 8, tta: str = "none") -> Iterator[tuple[int, Seen]]:
+    def look_at_windows(
+        self, parts: Sequence[WindowChip], *, batch_size: int = 8, tta: str = "none"
+    ) -> Iterator[tuple[int, WindowResult]]:
         """What each of some windows shows, with its index, as it becomes known; windows of equal size go together.
 
         Raises:
@@ -167,21 +168,24 @@ class Detector:
             DatasetError: see :meth:`predict`.
             DeviceError: see :meth:`predict`.
         """
-        seen_as = symmetries(tta)
+        views = symmetries(tta)
 
-        def see(indices: Sequence[int]) -> list[tuple[int, Seen]]:
+        def see(indices: Sequence[int]) -> list[tuple[int, WindowResult]]:
             started = time.perf_counter()
             batch = [parts[index] for index in indices]
-            found, embeddings = network.find(self.model, [self._prepare(part.chip) for part in batch], seen_as)
+            found, embeddings = network.detect(self.model, [self._prepare(part.chip) for part in batch], views)
             seconds = (time.perf_counter() - started) / len(batch)
             return [
-                (index, Seen(part.window, self._taken(part, instances), embedding, part.valid, seconds))
+                (
+                    index,
+                    WindowResult(part.window, self._tile_instances(part, instances), embedding, part.valid, seconds),
+                )
                 for index, part, instances, embedding in zip(indices, batch, found, embeddings, strict=True)
             ]
 
         yield from self._each_batch([part.window.size for part in parts], batch_size, see)
 
-    def _taken(self, part: Part, found: Any) -> list[Instance]:
+    def _tile_instances(self, part: WindowChip, found: Any) -> list[DetectedInstance]:
         """A window's instances in the tile's pixels, each with whether it lies on data."""
         instances = instances_of(found)
         known = covered(part.chip, self._names)
@@ -221,7 +225,7 @@ class Detector:
         check_limits(tolerance=tolerance)
         if class_name is not None and class_name not in self.classes:
             raise PromptError(f"The class '{class_name}' is unknown to the model: use {', '.join(self.classes)}.")
-        seen_as = symmetries(tta)
+        views = symmetries(tta)
         pixels = InMemory(chip, chip_size(chip, self.modalities)) if isinstance(chip, ChipInput) else chip
         checked = check_boxes(boxes, pixels.size)
         by_window: dict[Window, list[int]] = {}
@@ -236,7 +240,9 @@ class Detector:
                 origin = np.array([part.left, part.top] * 2, dtype=np.float32)
                 given = torch.from_numpy(checked[indices] - origin)
                 label = None if class_name is None else torch.full((len(given),), self.classes.index(class_name))
-                (found,) = network.judge(self.model, [self._prepare(pixels.read(part))], [given], [label], seen_as)
+                (found,) = network.segment_boxes(
+                    self.model, [self._prepare(pixels.read(part))], [given], [label], views
+                )
                 for index, instance in zip(indices, instances_of(found), strict=True):
                     answers.append((index, self.outline(instance.moved(part.left, part.top), tolerance)))
             return answers
@@ -244,20 +250,20 @@ class Detector:
         answers = dict(self._each_batch([part.size for part in windows], 1, judge))
         return [answers[index] for index in range(len(boxes))]
 
-    def outline(self, instance: Instance, tolerance: float) -> Detection:
+    def outline(self, instance: DetectedInstance, tolerance: float) -> Detection:
         """An instance as users get it, with the chance that it is right."""
         chance = self.calibration.probability(instance.score)
         return replace(instance.detection(self.classes, tolerance), probability=chance)
 
-    def part(self, window: Window, chip: ChipInput) -> Part:
+    def window_chip(self, window: Window, chip: ChipInput) -> WindowChip:
         """What is in a window of a tile."""
-        return Part(window, chip, int(np.count_nonzero(covered(chip, self._names))))
+        return WindowChip(window, chip, int(np.count_nonzero(covered(chip, self._names))))
 
-    def _plan(self, chip: ChipInput, windows: list[Window]) -> list[Part]:
+    def _plan(self, chip: ChipInput, windows: list[Window]) -> list[WindowChip]:
         """Leave out windows without data; one stays in any case."""
         if len(windows) == 1:  # nothing to weigh it against, and counting takes time
-            return [Part(windows[0], chip, 1)]
-        parts = [self.part(window, window.of(chip)) for window in windows]
+            return [WindowChip(windows[0], chip, 1)]
+        parts = [self.window_chip(window, window.of(chip)) for window in windows]
         return [part for part in parts if part.valid] or parts[:1]
 
     @property
@@ -310,7 +316,7 @@ def _by_size(sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int]
     yield from groups.items()
 
 
-def mean_embedding(seen: Iterable[Seen]) -> FloatArray:
+def mean_embedding(seen: Iterable[WindowResult]) -> FloatArray:
     """The mean of windows' embeddings, each weighted by its pixels with data; of equals where none has any."""
     first: FloatArray | None = None
     total: Any = 0.0

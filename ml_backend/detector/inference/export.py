@@ -8,7 +8,7 @@ import importlib.util
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from io import StringIO
@@ -28,8 +28,8 @@ from ml_backend.detector.inference.loading import load
 from ml_backend.detector.inference.parity import Parity, compare
 from ml_backend.detector.masks import FloatArray
 from ml_backend.detector.model.openmmlab import bbox2roi
+from ml_backend.detector.progress import Progress, silent
 
-Progress = Callable[[float, str], None]
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -57,7 +57,7 @@ def export(
         CheckpointError: the checkpoint is damaged or already exported.
         ExportError: ``out`` exists, ONNX is not installed, or the graphs do not compute what the checkpoint does.
     """
-    opened, folder, say = open_checkpoint(checkpoint), Path(out), progress or (lambda share, text: None)
+    opened, folder, say = open_checkpoint(checkpoint), Path(out), progress or silent
     if "export" in opened.card:
         raise CheckpointError(f"{opened.path} is exported already: give the checkpoint it came from.")
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:

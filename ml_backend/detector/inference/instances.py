@@ -14,7 +14,7 @@ from ml_backend.detector.masks import BoolArray, FloatArray, mask_rings
 
 
 @dataclass(frozen=True, eq=False)
-class Instance:
+class DetectedInstance:
     """One instance on a tile; everything in tile pixels.
 
     Attributes:
@@ -46,7 +46,7 @@ class Instance:
         """How many pixels it covers."""
         return int(np.count_nonzero(self.mask))
 
-    def largest_part(self) -> Instance:
+    def largest_part(self) -> DetectedInstance:
         """The largest 4-connected part of it, which is what is outlined.
 
         To be taken after windows are merged: what one of them sees apart may be joined outside of it.
@@ -68,7 +68,7 @@ class Instance:
             part[y1 - top : y2 - top, x1 - left : x2 - left] = seen
         return part
 
-    def moved(self, left: int, top: int) -> Instance:
+    def moved(self, left: int, top: int) -> DetectedInstance:
         """The same instance on a tile whose origin lies that far to the left and to the top."""
         if not left and not top:
             return self
@@ -90,7 +90,7 @@ class Instance:
         )
 
 
-def instances_of(found: Any) -> list[Instance]:
+def instances_of(found: Any) -> list[DetectedInstance]:
     """Take one tile's instances, in their order, out of mmdet's InstanceData."""
     arrays = {key: found[key].numpy() for key in found.keys()}  # noqa: SIM118  (InstanceData iterates otherwise)
     taken = []
@@ -98,7 +98,7 @@ def instances_of(found: Any) -> list[Instance]:
         mask = arrays["masks"][i].astype(bool)
         crop = _crop(mask)
         taken.append(
-            Instance(
+            DetectedInstance(
                 left=crop[1].start,
                 top=crop[0].start,
                 mask=mask[crop].copy(),

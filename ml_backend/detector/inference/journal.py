@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from ml_backend.detector.errors import CannotResumeError, FolderInUseError
 from ml_backend.detector.inference.results import Detection
-from ml_backend.detector.inference.seen import Seen
+from ml_backend.detector.inference.window_result import WindowResult
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS origin (identity TEXT NOT NULL);
@@ -89,7 +89,7 @@ class Journal:
         """The batches that are known."""
         return {number for (number,) in self._rows.execute("SELECT number FROM batches")}
 
-    def keep(self, batch: int, shown: Iterable[tuple[int, int, Seen]]) -> None:
+    def add_batch(self, batch: int, shown: Iterable[tuple[int, int, WindowResult]]) -> None:
         """Keep what a batch showed: tile, window and what was seen there."""
         with self._transaction():
             rows = [(tile, window, seen.to_bytes()) for tile, window, seen in shown]
@@ -100,23 +100,23 @@ class Journal:
         """The tiles of which some window is known."""
         return {tile for (tile,) in self._rows.execute("SELECT DISTINCT tile FROM seen")}
 
-    def seen(self, tile: int) -> Iterator[Seen]:
+    def window_results(self, tile: int) -> Iterator[WindowResult]:
         """What a tile's windows showed, in the order of their numbers."""
         with self._sound():
             for (shown,) in self._rows.execute("SELECT shown FROM seen WHERE tile = ? ORDER BY window", [tile]):
                 try:
-                    yield Seen.from_bytes(shown)
+                    yield WindowResult.from_bytes(shown)
                 except (ValueError, KeyError, EOFError) as error:
                     raise self._damaged() from error
 
-    def conclude(self, found: Iterable[tuple[int, Detection]]) -> None:
+    def replace_detections(self, found: Iterable[tuple[int, Detection]]) -> None:
         """Keep the finds of tiles, in place of any kept before."""
         with self._transaction():
             self._rows.execute("DELETE FROM finds")
             for tile, find in found:
                 self._rows.execute("INSERT INTO finds VALUES (?, ?, ?)", [tile, find.score, json.dumps(find.to_json())])
 
-    def finds(self, tile: int) -> Iterator[dict[str, Any]]:
+    def detections(self, tile: int) -> Iterator[dict[str, Any]]:
         """A tile's finds, best first, as :meth:`.Detection.to_json` gives them."""
         with self._sound():
             rows = self._rows.execute("SELECT find FROM finds WHERE tile = ? ORDER BY score DESC, rowid", [tile])

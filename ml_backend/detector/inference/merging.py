@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, groupby
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from ml_backend.detector.inference.instances import Instance
+from ml_backend.detector.inference.instances import DetectedInstance
+from ml_backend.detector.inference.suppression import Suppressor
+from ml_backend.detector.inference.window_result import WindowResult
 from ml_backend.detector.inference.windows import Window
 from ml_backend.detector.masks import BoolArray
 
@@ -35,7 +37,7 @@ EDGE = 2
 class Piece:
     """An instance (in the tile's pixels) as one window sees it."""
 
-    instance: Instance
+    instance: DetectedInstance
     window: Window
     tile: Window
 
@@ -126,7 +128,7 @@ class Merger:
         self._windows: dict[Window, list[_Node]] = {}
         self._groups: dict[_Group, None] = {}  # in the order in which their first piece came
 
-    def add(self, window: Window, instances: Iterable[Instance]) -> None:
+    def add(self, window: Window, instances: Iterable[DetectedInstance]) -> None:
         """Take what a window shows, in the tile's pixels."""
         own = [_Node(Piece(instance, window, self._tile)) for instance in instances if instance.mask.size]
         self._groups |= dict.fromkeys(node.group for node in own)
@@ -137,7 +139,7 @@ class Merger:
         if own:
             self._windows[window] = own
 
-    def settled(self, top: int | None = None) -> list[Instance]:
+    def take_finished(self, top: int | None = None) -> list[DetectedInstance]:
         """Take the instances that windows which begin at row ``top`` or below cannot add to; all without it."""
         done = [group for group in self._groups if top is None or group.hull.bottom <= top]
         for group in done:
@@ -165,12 +167,38 @@ class Merger:
         del self._groups[other]
 
 
-def merge(found: Sequence[tuple[Window, Sequence[Instance]]], size: tuple[int, int]) -> list[Instance]:
+def tile_instances(
+    seen: Iterable[WindowResult], size: tuple[int, int], *, score_threshold: float, min_pixels: int, max_overlap: float
+) -> Iterator[DetectedInstance]:
+    """The instances of a tile of ``size`` (height, width), each its largest part.
+
+    Windows come from the top down; memory grows with a row of them. Instances are given out by where they lie, and best
+    first only where there is one row of windows. See :meth:`.Detector.predict` for the rest.
+    """
+    merger, suppressor = Merger(size), Suppressor(max_overlap)
+
+    def whole(top: int | None) -> Iterator[DetectedInstance]:
+        for instance in merger.take_finished(top):
+            if instance.on_data and instance.score >= score_threshold:
+                largest = instance.largest_part()
+                if largest.pixels >= min_pixels:
+                    yield largest
+
+    for top, row in groupby(seen, key=lambda one: one.window.top):
+        suppressor.add(whole(top))
+        yield from suppressor.take_finished(top, merger.open_boxes())
+        for one in row:
+            merger.add(one.window, one.instances)
+    suppressor.add(whole(None))
+    yield from suppressor.take_finished()
+
+
+def merge(found: Sequence[tuple[Window, Sequence[DetectedInstance]]], size: tuple[int, int]) -> list[DetectedInstance]:
     """What a :class:`Merger` makes of windows that are all known, best first."""
     merger = Merger(size)
     for window, instances in found:
         merger.add(window, instances)
-    return sorted(merger.settled(), key=lambda instance: -instance.score)
+    return sorted(merger.take_finished(), key=lambda instance: -instance.score)
 
 
 def _same(pairs: Sequence[_Pair]) -> Iterator[_Pair]:
@@ -204,7 +232,7 @@ def _iou(common: Any, one: Any, other: Any) -> Any:
     return common / (one + other - common)
 
 
-def _joined(group: Sequence[Piece]) -> Instance:
+def _joined(group: Sequence[Piece]) -> DetectedInstance:
     if len(group) == 1:
         return group[0].instance
     members = [piece.instance for piece in group]
@@ -222,7 +250,7 @@ def _joined(group: Sequence[Piece]) -> Instance:
             return best if best.on_data else replace(best, on_data=any(member.on_data for member in members))
     weights = np.array([member.pixels for member in members], dtype=float)
     stage_boxes = np.stack([member.stage_boxes for member in members])
-    return Instance(
+    return DetectedInstance(
         left=hull.left,
         top=hull.top,
         mask=mask,

@@ -35,13 +35,13 @@ class _View:
 
 
 @torch.inference_mode()
-def find(model: Any, tiles: Sequence[Prepared], seen_as: Sequence[Symmetry]) -> tuple[list[Any], FloatArray]:
+def detect(model: Any, tiles: Sequence[Prepared], symmetries: Sequence[Symmetry]) -> tuple[list[Any], FloatArray]:
     """Find instances on tiles of one size.
 
     Returns:
         mmdet's InstanceData per tile on the CPU, in tile pixels and with masks [n, H, W], and embeddings [B, D].
     """
-    views = [_look(model, tiles, symmetry) for symmetry in seen_as]
+    views = [_run_view(model, tiles, symmetry) for symmetry in symmetries]
     if len(views) == 1:
         boxes = [proposals[:, :4] for proposals in views[0].proposals]
     else:
@@ -53,12 +53,12 @@ def find(model: Any, tiles: Sequence[Prepared], seen_as: Sequence[Symmetry]) -> 
 
 
 @torch.inference_mode()
-def judge(
+def segment_boxes(
     model: Any,
     tiles: Sequence[Prepared],
     boxes: Sequence[Tensor],
     labels: Sequence[Tensor | None],
-    seen_as: Sequence[Symmetry],
+    symmetries: Sequence[Symmetry],
 ) -> list[Any]:
     """Say what is in given boxes: nothing is suppressed, and the masks are those of the boxes as given.
 
@@ -67,12 +67,12 @@ def judge(
         tiles: of one size.
         boxes: per tile [n, 4] xyxy in tile pixels.
         labels: per tile the classes [n], or None for the most probable ones.
-        seen_as: symmetries.
+        symmetries: symmetries.
 
     Returns:
-        As :func:`find`, one instance per box, in order.
+        As :func:`detect`, one instance per box, in order.
     """
-    views = [_look(model, tiles, symmetry) for symmetry in seen_as]
+    views = [_run_view(model, tiles, symmetry) for symmetry in symmetries]
     device = views[0].embeddings.device
     scales = [torch.tensor(meta["scale_factor"], dtype=torch.float32).repeat(2) for meta in views[0].metas]
     given = [(own * scale).to(device) for own, scale in zip(boxes, scales, strict=True)]
@@ -91,7 +91,7 @@ def _network_size(tiles: Sequence[Prepared]) -> Size:
     return (tiles[0][0].shape[1], tiles[0][0].shape[2])
 
 
-def _look(model: Any, tiles: Sequence[Prepared], symmetry: Symmetry) -> _View:
+def _run_view(model: Any, tiles: Sequence[Prepared], symmetry: Symmetry) -> _View:
     inputs = [symmetry.image(tensor) for tensor, _ in tiles]
     samples = [
         DetDataSample(metainfo=image_meta(symmetry.size(own), (tensor.shape[1], tensor.shape[2])))

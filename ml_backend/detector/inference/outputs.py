@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform_geom
 from shapely.affinity import affine_transform
 
-from ml_backend.detector.inference.rasters import Place
+from ml_backend.detector.inference.rasters import Georeference
 
 GEOGRAPHIC = CRS.from_epsg(4326)
 PRECISION = 7  # decimals of degrees: a centimetre
@@ -25,7 +25,7 @@ LAYER = "finds"
 STAGES = 3  # of the cascade
 
 # Name of the tile, where it lies, and a find as `Detection.to_json` gives it.
-Placed = tuple[str, Place, Mapping[str, Any]]
+LocatedDetection = tuple[str, Georeference, Mapping[str, Any]]
 
 
 def write_json(file: Path, tiles: Iterable[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]]) -> None:
@@ -44,7 +44,7 @@ def write_json(file: Path, tiles: Iterable[tuple[Mapping[str, Any], Iterable[Map
         stream.write("]}")
 
 
-def write_geojson(file: Path, finds: Iterable[Placed]) -> None:
+def write_geojson(file: Path, finds: Iterable[LocatedDetection]) -> None:
     """RFC 7946: EPSG:4326, holes kept, cut at the antimeridian.
 
     Raises:
@@ -56,7 +56,7 @@ def write_geojson(file: Path, finds: Iterable[Placed]) -> None:
         stream.write("]}")
 
 
-def features(finds: Iterable[Placed]) -> Iterator[dict[str, Any]]:
+def features(finds: Iterable[LocatedDetection]) -> Iterator[dict[str, Any]]:
     """Finds as GeoJSON features; a box that holds nothing is none."""
     for batch in _batches(find for find in finds if find[2]["rings"]):
         for (name, _, find), geometry in zip(batch, _geographic(batch), strict=True):
@@ -72,7 +72,7 @@ def features(finds: Iterable[Placed]) -> Iterator[dict[str, Any]]:
             }
 
 
-def write_geopackage(file: Path, finds: Iterable[Placed], crs: CRS) -> None:
+def write_geopackage(file: Path, finds: Iterable[LocatedDetection], crs: CRS) -> None:
     """One layer, :data:`LAYER`, of multipolygons.
 
     Args:
@@ -113,7 +113,7 @@ def write_geopackage(file: Path, finds: Iterable[Placed], crs: CRS) -> None:
                 raise OSError(5, str(error).splitlines()[0], str(file)) from None
 
 
-def _columns(finds: list[Placed]) -> dict[str, Any]:
+def _columns(finds: list[LocatedDetection]) -> dict[str, Any]:
     stages = np.array([find["stage_scores"] for _, _, find in finds], dtype=float).reshape(-1, STAGES)
     numbers = {
         name: np.array([find[name] for _, _, find in finds], dtype=float)  # an unknown probability is null
@@ -127,13 +127,13 @@ def _columns(finds: list[Placed]) -> dict[str, Any]:
     }
 
 
-def _placed(place: Place, find: Mapping[str, Any]) -> Any:
+def _placed(georeference: Georeference, find: Mapping[str, Any]) -> Any:
     """A find's polygon in its tile's CRS."""
     pixels = shapely.Polygon(find["rings"][0], find["rings"][1:])
-    return affine_transform(pixels, place.transform.to_shapely())
+    return affine_transform(pixels, georeference.transform.to_shapely())
 
 
-def _geographic(batch: list[Placed]) -> list[Any]:
+def _geographic(batch: list[LocatedDetection]) -> list[Any]:
     """Finds in EPSG:4326, cut at the antimeridian, rings turning as RFC 7946 wants."""
     shapes: list[Any] = [None] * len(batch)
     by_crs: dict[CRS, list[int]] = {}
@@ -147,7 +147,7 @@ def _geographic(batch: list[Placed]) -> list[Any]:
     return shapes
 
 
-def _batches(finds: Iterable[Placed]) -> Iterator[list[Placed]]:
+def _batches(finds: Iterable[LocatedDetection]) -> Iterator[list[LocatedDetection]]:
     remaining = iter(finds)
     while batch := list(islice(remaining, AT_ONCE)):
         yield batch

@@ -24,7 +24,7 @@ MOST_PIXELS = 10**10  # beyond, a file's header is more likely wrong than its ra
 
 
 @dataclass(frozen=True)
-class Place:
+class Georeference:
     """Where a raster's pixels lie: from pixel corners (x, y) to coordinates in ``crs``."""
 
     transform: Affine
@@ -59,14 +59,14 @@ class RasterStack:
                 )
             chip = _open_raster(file, known[name])
             self._open[name] = (file, chip)
-            own = (chip.size, _place(chip.raster))
+            own = (chip.size, _georeference(chip.raster))
             if first is None:
                 first, grid = file, own
             elif own != grid:
                 raise DatasetError(f"{file} is not on the grid of {first}: resample all rasters to one grid.")
         assert grid is not None, "there is at least one file"
         self.size: tuple[int, int] = grid[0]
-        self.place: Place | None = grid[1]
+        self.georeference: Georeference | None = grid[1]
 
     def read(self, window: Window) -> ChipInput:
         """The pixels of a window.
@@ -99,7 +99,7 @@ def _open_raster(file: Path, modality: ModalitySpec) -> OpenChip:
     return chip
 
 
-def place_of(file: Path) -> Place | None:
+def read_georeference(file: Path) -> Georeference | None:
     """Where a raster lies; None when it does not say.
 
     Raises:
@@ -109,10 +109,10 @@ def place_of(file: Path) -> Place | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(file, driver=chip_driver(file)) as raster:
-                return _place(raster)
+                return _georeference(raster)
     except (RasterioError, OSError) as error:
         raise unreadable(file, error) from None
 
 
-def _place(raster: DatasetReader) -> Place | None:
-    return Place(raster.transform, raster.crs) if raster.crs else None
+def _georeference(raster: DatasetReader) -> Georeference | None:
+    return Georeference(raster.transform, raster.crs) if raster.crs else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,12 +12,11 @@ from ml_backend.detector.chips import ChipInput, read_tile
 from ml_backend.detector.dataset import DatasetSpec, ModalitySpec, Tile
 from ml_backend.detector.inference.detector import Detector
 from ml_backend.detector.inference.journal import Journal
-from ml_backend.detector.inference.rasters import Place
+from ml_backend.detector.inference.merging import tile_instances
+from ml_backend.detector.inference.rasters import Georeference
 from ml_backend.detector.inference.results import Detection
-from ml_backend.detector.inference.settling import settle
-from ml_backend.detector.inference.windows import Part, Pixels, Window
-
-Progress = Callable[[float, str], None]
+from ml_backend.detector.inference.windows import Pixels, Window, WindowChip
+from ml_backend.detector.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Source:
     name: str
     files: tuple[Path, ...]
     pixels: Pixels
-    place: Place | None = None
+    georeference: Georeference | None = None
 
 
 class TileReader:
@@ -62,7 +61,7 @@ class _TilePixels:
 
 
 @dataclass(frozen=True)
-class _View:
+class _PlannedWindow:
     """A window, by number, of a tile, by number."""
 
     tile: int
@@ -90,7 +89,7 @@ def scan(
         DetectorError: see :meth:`.Detector.predict`; a raster cannot be read; or the journal is damaged.
     """
     plan = [
-        _View(tile, number, part)
+        _PlannedWindow(tile, number, part)
         for tile, source in enumerate(sources)
         for number, part in enumerate(detector.windows(source.pixels.size, window, overlap))
     ]
@@ -98,14 +97,16 @@ def scan(
     known = journal.batches()
     pending = [start for start in batches if start not in known]
 
-    def read(start: int) -> list[tuple[_View, Part]]:
+    def read(start: int) -> list[tuple[_PlannedWindow, WindowChip]]:
         views = batches[start]
-        parts = [(view, detector.part(view.window, sources[view.tile].pixels.read(view.window))) for view in views]
+        parts = [
+            (view, detector.window_chip(view.window, sources[view.tile].pixels.read(view.window))) for view in views
+        ]
         return [(view, part) for view, part in parts if part.valid]
 
-    def look(number: int, views: Sequence[tuple[_View, Part]]) -> None:
-        found = detector.look([part for _, part in views], batch_size=batch_size, tta=tta)
-        journal.keep(number, [(views[index][0].tile, views[index][0].number, seen) for index, seen in found])
+    def look(number: int, views: Sequence[tuple[_PlannedWindow, WindowChip]]) -> None:
+        found = detector.look_at_windows([part for _, part in views], batch_size=batch_size, tta=tta)
+        journal.add_batch(number, [(views[index][0].tile, views[index][0].number, seen) for index, seen in found])
 
     with ThreadPoolExecutor(1, "read") as reading:
         ahead = reading.submit(read, pending[0]) if pending else None
@@ -118,10 +119,10 @@ def scan(
             progress(done / len(plan), f"window {done}/{len(plan)}")
     for tile in sorted(set(range(len(sources))) - journal.tiles()):  # no data: one window is looked at all the same
         view = next(view for view in plan if view.tile == tile)
-        look(-1 - tile, [(view, detector.part(view.window, sources[tile].pixels.read(view.window)))])
+        look(-1 - tile, [(view, detector.window_chip(view.window, sources[tile].pixels.read(view.window)))])
 
 
-def conclude(
+def collect_detections(
     detector: Detector,
     sources: Sequence[Source],
     journal: Journal,
@@ -135,8 +136,8 @@ def conclude(
 
     def found() -> Iterator[tuple[int, Detection]]:
         for tile, source in enumerate(sources):
-            instances = settle(
-                journal.seen(tile),
+            instances = tile_instances(
+                journal.window_results(tile),
                 source.pixels.size,
                 score_threshold=score_threshold,
                 min_pixels=min_pixels,
@@ -145,4 +146,4 @@ def conclude(
             for instance in instances:
                 yield tile, detector.outline(instance, tolerance)
 
-    journal.conclude(found())
+    journal.replace_detections(found())

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import shapely
 
-from ml_backend.detector.inference.instances import Instance
+from ml_backend.detector.inference.instances import DetectedInstance
 
 # Where the card does not say. Measured on the generated slumps: see docs/detector.md.
 DEFAULT_MAX_OVERLAP = 0.5
@@ -46,7 +46,7 @@ def survivors(scores: Sequence[float], overlaps: Iterable[tuple[int, int, float]
     return list(kept)
 
 
-def shared_of_smaller(one: Instance, other: Instance) -> float:
+def shared_of_smaller(one: DetectedInstance, other: DetectedInstance) -> float:
     """The pixels that both cover, as a share of the smaller one."""
     left, top = max(one.left, other.left), max(one.top, other.top)
     right, bottom = min(one.box[2], other.box[2]), min(one.box[3], other.box[3])
@@ -66,13 +66,13 @@ class Suppressor:
 
     def __init__(self, max_overlap: float) -> None:
         self._max_overlap = max_overlap
-        self._waiting: list[Instance] = []
+        self._waiting: list[DetectedInstance] = []
 
-    def add(self, instances: Iterable[Instance]) -> None:
+    def add(self, instances: Iterable[DetectedInstance]) -> None:
         """Take settled instances, whole."""
         self._waiting += instances
 
-    def settled(self, top: int | None = None, open_boxes: Sequence[Box] = ()) -> list[Instance]:
+    def take_finished(self, top: int | None = None, open_boxes: Sequence[Box] = ()) -> list[DetectedInstance]:
         """Take the instances that are kept, best first, and that nothing still to come can touch.
 
         Args:
@@ -89,7 +89,7 @@ class Suppressor:
         return [done[index] for index in kept]
 
 
-def _overlaps(instances: Sequence[Instance]) -> Iterable[tuple[int, int, float]]:
+def _overlaps(instances: Sequence[DetectedInstance]) -> Iterable[tuple[int, int, float]]:
     for one, other in _meeting([instance.box for instance in instances]):
         if instances[one].label == instances[other].label:
             yield one, other, shared_of_smaller(instances[one], instances[other])

@@ -59,7 +59,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Part:
+class WindowChip:
     """A window of a tile, the chip that is in it, and how many pixels have data there."""
 
     window: Window

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ml_backend.detector.config import STACKED
-from ml_backend.detector.model.fusion import FUSION_STRATEGIES, joins_data
+from ml_backend.detector.model.fusion import FUSION_STRATEGIES, stacks_bands
 from ml_backend.detector.model.openmmlab import MODELS
 
 
@@ -47,7 +47,7 @@ class MultimodalBackbone(nn.Module):
         self.bands = tuple(bands)
         self.anchor = anchor
         strategy = FUSION_STRATEGIES[fusion]
-        self.stacked = joins_data(fusion) and len(self.modalities) > 1
+        self.stacked = stacks_bands(fusion) and len(self.modalities) > 1
         own = dict(zip(self.modalities, self.bands, strict=True))
         inputs = {STACKED: sum(self.bands)} if self.stacked else own
         self.branches = nn.ModuleDict(

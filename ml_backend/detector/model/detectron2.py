@@ -50,7 +50,7 @@ PLACES: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
 
 
 @dataclass(frozen=True)
-class Named:
+class SourceTensor:
     """A tensor of a file: what the file calls it, and its values."""
 
     name: str
@@ -62,12 +62,12 @@ def is_detectron2(names: Mapping[str, Tensor]) -> bool:
     return any(MARK.match(name) for name in names)
 
 
-def from_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, Named]:
+def from_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, SourceTensor]:
     """The tensors by mmdet's names, one of them at several places where it serves there."""
-    placed: dict[str, Named] = {}
+    placed: dict[str, SourceTensor] = {}
     for name, tensor in without_norms(tensors).items():
         for place in places(name.removeprefix("module.")):
-            placed[place] = Named(name, tensor)
+            placed[place] = SourceTensor(name, tensor)
     return placed
 
 

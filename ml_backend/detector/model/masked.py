@@ -11,20 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def counted(valid: Tensor) -> Tensor:
+def position_weights(valid: Tensor) -> Tensor:
     """The weights of positions: their validity, or 1 everywhere in a map without any."""
     return torch.where(valid.amax(dim=(1, 2, 3), keepdim=True) > 0, valid, torch.ones_like(valid)).float()
 
 
 def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
     """Mean [B, C] of x [B, C, h, w] over valid positions."""
-    weight = counted(valid)
+    weight = position_weights(valid)
     return (x * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3))
 
 
 def masked_max(x: Tensor, valid: Tensor) -> Tensor:
     """Maximum [B, C] of x [B, C, h, w] over positions that are valid at all."""
-    return x.masked_fill(counted(valid) == 0, torch.finfo(x.dtype).min).amax(dim=(2, 3))
+    return x.masked_fill(position_weights(valid) == 0, torch.finfo(x.dtype).min).amax(dim=(2, 3))
 
 
 def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def masked_pool(x: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor
     return F.adaptive_avg_pool2d(x * valid, size) / covered.clamp(min=1e-6), covered
 
 
-def bar(valid: Tensor, dtype: torch.dtype) -> Tensor:
+def logit_mask(valid: Tensor, dtype: torch.dtype) -> Tensor:
     """What to add to logits [B, 1, 1, h*w]: nothing where valid, else so little that the softmax is exactly zero.
 
     The lowest number instead of -inf keeps the softmax of a row without any valid place finite.
@@ -41,7 +41,7 @@ def bar(valid: Tensor, dtype: torch.dtype) -> Tensor:
     return (valid == 0).to(dtype).mul(torch.finfo(dtype).min).flatten(2)[:, None]
 
 
-def reached(valid: Tensor, convolution: nn.Conv2d) -> Tensor:
+def has_valid_input(valid: Tensor, convolution: nn.Conv2d) -> Tensor:
     """Where a convolution sees anything valid, [B, 1, h', w'] of [B, 1, h, w]."""
     window = (convolution.kernel_size, convolution.stride, convolution.padding)
     return F.max_pool2d(valid, *window)  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import CheckpointError
-from ml_backend.detector.model.detectron2 import Named, from_detectron2, is_detectron2
+from ml_backend.detector.model.detectron2 import SourceTensor, from_detectron2, is_detectron2
 from ml_backend.detector.model.pickled import read_arrays
 
 HUB = "hf://"
@@ -117,13 +117,13 @@ def load_pretrained(model: nn.Module, config: DetectorConfig) -> dict[str, Any]:
     }
 
 
-def placed(tensors: Weights) -> tuple[str, dict[str, Named]]:
+def placed(tensors: Weights) -> tuple[str, dict[str, SourceTensor]]:
     """The layout that tensors come in, and each by the name that mmdet gives it (``backbone.*``)."""
     if is_detectron2(tensors):
         return "detectron2", from_detectron2(tensors)
     layout = "timm" if any(map(TIMM_BLOCK.search, tensors)) else "mmdet"
     places = mmdet_names({name: name for name in tensors})
-    return layout, {place: Named(name, tensors[name]) for place, name in places.items()}
+    return layout, {place: SourceTensor(name, tensors[name]) for place, name in places.items()}
 
 
 def _whole_heads(found: dict[str, Tensor], own: Weights) -> dict[str, Tensor]:

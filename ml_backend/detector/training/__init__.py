@@ -2,7 +2,7 @@
 
 from ml_backend.detector.training.anchor import anchor_scores, best_anchor
 from ml_backend.detector.training.optimizer import learning_rate
-from ml_backend.detector.training.result import TrainResult
+from ml_backend.detector.training.runfolder import TrainResult
 from ml_backend.detector.training.single import train
 from ml_backend.detector.training.stages import StagesResult, plan_stages, train_in_stages
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from ml_backend.detector.checkpoint import Checkpoint, inspect, replace_file
 from ml_backend.detector.config import DetectorConfig
-from ml_backend.detector.data.samples import holds_objects
 from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.errors import CannotResumeError, ConfigError, DatasetError
 from ml_backend.detector.evaluation import evaluate
-from ml_backend.detector.training.result import Progress
+from ml_backend.detector.progress import Progress
+from ml_backend.detector.validation import holds_objects
 
 SPLIT = "val"
 

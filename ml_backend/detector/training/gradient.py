@@ -20,7 +20,7 @@ Losses = dict[str, Tensor]
 SEEDS = 1 << 64  # that torch tells apart
 
 
-class GradientOfStep:
+class StepGradient:
     """Forward and backward of a step's tiles, at most ``micro`` of them at once.
 
     Where memory runs out, ``micro`` is halved and the step repeated: the tiles of a step, and so the schedule and the
@@ -62,7 +62,7 @@ class GradientOfStep:
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-                self._refuse_if_hopeless()
+                self._refuse_if_indivisible()
             # outside of the except clause, whose traceback would keep the activations
             torch.cuda.empty_cache()
             self.micro = -(-self.micro // 2)
@@ -82,7 +82,7 @@ class GradientOfStep:
             with self.team.unsynchronised(self._parallel, more=end < tiles):
                 share = (end - first) / tiles
                 losses = self._losses({key: values[first:end] for key, values in batch.items()})
-                self.team.touched(self.model, losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
+                self.team.depend_on_all_weights(self.model, losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
             for name, sum_so_far in total.items():
                 if name in losses:  # a stage that no proposal is left for has none
                     sum_so_far += losses[name].detach() * share
@@ -96,7 +96,7 @@ class GradientOfStep:
         loss, parts = model.parse_losses(losses)
         return {**parts, "loss": loss}
 
-    def _refuse_if_hopeless(self) -> None:
+    def _refuse_if_indivisible(self) -> None:
         """One tile is the least; and processes that wait for each other's gradients cannot repeat a step alone."""
         if self.micro > 1 and self.team.size == 1:
             return

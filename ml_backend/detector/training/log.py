@@ -55,7 +55,7 @@ class TrainingLog:
         self._events = _open_events(self.path)
         for name, table in self._tables.items():
             for row in table.rows:
-                self._tell(name, row)
+                self._add_event(name, row)
 
     def add(self, table: str, step: int, **values: float | None) -> None:
         """Write a row, at once.
@@ -67,12 +67,12 @@ class TrainingLog:
         """
         row = self._tables[table].add(step, values)
         if row:
-            self._tell(table, row)
+            self._add_event(table, row)
 
-    def keep(self) -> None:
+    def sync(self) -> None:
         """See that all rows are on the disk, whatever happens to the machine."""
         for table in self._tables.values():
-            table.keep()
+            table.sync()
 
     def close(self) -> None:
         """Write the rest of the events."""
@@ -81,7 +81,7 @@ class TrainingLog:
         if self._events:
             self._events.close()
 
-    def _tell(self, table: str, row: Row) -> None:
+    def _add_event(self, table: str, row: Row) -> None:
         if not self._events:
             return
         when = datetime.fromisoformat(row["time"]).timestamp()
@@ -115,7 +115,7 @@ class _Table:
         self._writer.writerow(row)
         return row
 
-    def keep(self) -> None:
+    def sync(self) -> None:
         self._stream.flush()
         os.fsync(self._stream.fileno())
 

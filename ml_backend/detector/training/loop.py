@@ -20,16 +20,15 @@ from ml_backend.detector.evaluation import METRICS, evaluate_detector
 from ml_backend.detector.inference import Detector
 from ml_backend.detector.inference.windows import SMALLEST
 from ml_backend.detector.model.build import build_model
-from ml_backend.detector.training.assignment import Assignment
-from ml_backend.detector.training.averaging import moving_average
-from ml_backend.detector.training.gradient import Batch, GradientOfStep
+from ml_backend.detector.progress import Progress
+from ml_backend.detector.training.gradient import Batch, StepGradient
 from ml_backend.detector.training.log import TrainingLog
 from ml_backend.detector.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from ml_backend.detector.training.parts import freeze, set_training_mode
 from ml_backend.detector.training.precision import choose_precision, keep_predictions_in_float32
-from ml_backend.detector.training.result import Progress, TrainResult
-from ml_backend.detector.training.runfolder import RunFolder
-from ml_backend.detector.training.selection import Selection
+from ml_backend.detector.training.runfolder import RunFolder, TrainResult
+from ml_backend.detector.training.selection import Selection, moving_average
+from ml_backend.detector.training.setup import TrainingSetup
 from ml_backend.detector.training.team import Team
 
 TRAINING_SHARE = 0.95  # of the progress bar; the rest is the evaluation at the end
@@ -39,23 +38,23 @@ class Training:
     """The state of one training while it runs."""
 
     def __init__(
-        self, assignment: Assignment, folder: RunFolder, team: Team, progress: Progress, should_stop: Callable[[], bool]
+        self, setup: TrainingSetup, folder: RunFolder, team: Team, progress: Progress, should_stop: Callable[[], bool]
     ) -> None:
-        self.assignment, self.config, self.folder, self.team = assignment, assignment.config, folder, team
+        self.setup, self.config, self.folder, self.team = setup, setup.config, folder, team
         self.progress, self.should_stop = progress, should_stop
-        self.evaluates = assignment.dataset.has_split("val") and bool(assignment.dataset.usable_tiles("val"))
-        start_measuring_memory(assignment.device)
+        self.evaluates = setup.dataset.has_split("val") and bool(setup.dataset.usable_tiles("val"))
+        start_measuring_memory(setup.device)
         torch.manual_seed(self.config.seed)
-        self.model = build_model(self.config, assignment.dataset.modalities, len(assignment.dataset.classes))
-        self.init = assignment.begin(self.model)
+        self.model = build_model(self.config, setup.dataset.modalities, len(setup.dataset.classes))
+        self.init = setup.load_initial_weights(self.model)
         freeze(self.model, self.config)
-        self.model.to(assignment.device)
-        self.optimizer = make_optimizer(self.model, self.config, fresh_fusion=assignment.start.leaves_fusion)
+        self.model.to(setup.device)
+        self.optimizer = make_optimizer(self.model, self.config, fresh_fusion=setup.start.fusion_is_fresh)
         self.average = moving_average(self.model, self.config.ema) if self.config.ema else None
-        self.precision = choose_precision(self.config, assignment.device)
+        self.precision = choose_precision(self.config, setup.device)
         if self.precision != torch.float32:
             keep_predictions_in_float32(self.model)
-        self.gradient = GradientOfStep(self.model, self.config, team, assignment.device, self.precision)
+        self.gradient = StepGradient(self.model, self.config, team, setup.device, self.precision)
         self.step = 0
         self.seconds = 0.0
         self.peak = 0.0
@@ -74,7 +73,7 @@ class Training:
 
     def _run(self) -> None:
         batches = self._batches()
-        done = self.step == self.config.iterations or self.team.any(self._hopeless)
+        done = self.step == self.config.iterations or self.team.any(self._out_of_patience)
         reported = 0.0
         while not done:
             batch = self.team.together(lambda: next(batches))
@@ -89,20 +88,20 @@ class Training:
         self.team.first(self._publish)
 
     @property
-    def _judged(self) -> nn.Module:
+    def _published_model(self) -> nn.Module:
         """What is evaluated and published: the averaged weights, where they are averaged."""
         judged: nn.Module = self.average.module if self.average else self.model
         return judged
 
     @property
-    def _hopeless(self) -> bool:
+    def _out_of_patience(self) -> bool:
         return 0 < self.config.patience <= self.selection.stale
 
     def _batches(self) -> Iterator[Batch]:
-        workers = min(4, os.cpu_count() or 1) if self.assignment.device.type == "cuda" else 0
+        workers = min(4, os.cpu_count() or 1) if self.setup.device.type == "cuda" else 0
         return iter(
             DataLoader(
-                TrainingBatches(self.assignment.dataset, self.config, self.gradient.slots),
+                TrainingBatches(self.setup.dataset, self.config, self.gradient.slots),
                 batch_size=None,
                 sampler=range(self.step, self.config.iterations),
                 num_workers=workers,
@@ -132,7 +131,7 @@ class Training:
     def _note(self, told: Mapping[str, float], seconds: float) -> None:
         """Log the step that is being done."""
         if self.log:
-            rate, memory = learning_rate(self.step, self.config), peak_memory_mb(self.assignment.device)
+            rate, memory = learning_rate(self.step, self.config), peak_memory_mb(self.setup.device)
             so_far = {"seconds": self._elapsed(), "step_seconds": seconds, "learning_rate": rate, "memory_mb": memory}
             self.log.add("training", self.step + 1, **so_far, **told)
 
@@ -141,7 +140,7 @@ class Training:
         last = self.step == self.config.iterations
         if self.config.eval_interval and (last or self.step % self.config.eval_interval == 0) and self.evaluates:
             self.team.first(self._select)
-        done = last or self.team.any(self._hopeless)
+        done = last or self.team.any(self._out_of_patience)
         stopping = self.team.any(self.should_stop()) and not done
         if done or stopping or self.step % self.config.save_interval == 0:
             self.team.first(self._save)
@@ -151,13 +150,13 @@ class Training:
 
     def _require_numbers(self) -> None:
         """A step may spoil the weights although its loss was fine: they must be neither kept nor published."""
-        for weights in (self.model.state_dict(), self._judged.state_dict()):
+        for weights in (self.model.state_dict(), self._published_model.state_dict()):
             if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
                 self._diverge("A weight", self.step)
 
     def _select(self) -> None:
         self._require_numbers()
-        self.selection = self.selection.after(self._evaluate(), self.step, self._judged.state_dict())
+        self.selection = self.selection.after(self._evaluate(), self.step, self._published_model.state_dict())
 
     def _stop(self) -> None:
         raise TrainingStoppedError(
@@ -166,16 +165,16 @@ class Training:
         )
 
     def _evaluate(self) -> dict[str, Any]:
-        dataset, device = self.assignment.dataset, self.assignment.device
+        dataset, device = self.setup.dataset, self.setup.device
         side = max(SMALLEST, dataset.longest_side)
         detector = Detector(
-            self._judged,
+            self._published_model,
             self.config,
             dataset.classes,
             dataset.modalities,
             device,
             (side, side),
-            reduction=self.assignment.reduction,
+            reduction=self.setup.reduction,
         )
         told = evaluate_detector(detector, dataset, "val", progress=lambda share, text: self._report(text, share))
         if self.log:
@@ -193,12 +192,12 @@ class Training:
         return self.seconds + time.perf_counter() - self._started
 
     def _peak(self) -> float:
-        return max(self.peak, peak_memory_mb(self.assignment.device))
+        return max(self.peak, peak_memory_mb(self.setup.device))
 
     def _save(self) -> None:
         self._require_numbers()
         if self.log:
-            self.log.keep()
+            self.log.sync()
         self.folder.save_state(
             {
                 "step": self.step,
@@ -252,7 +251,7 @@ class Training:
     def _publish(self) -> None:
         best = self.selection
         metrics = dict(best.metrics) or (self._evaluate() if self.evaluates else {})
-        weights = best.weights or self._judged.state_dict()
+        weights = best.weights or self._published_model.state_dict()
         self._write(weights, metrics, best.step or self.step)
         result = TrainResult(self.folder.checkpoint, metrics, self._elapsed(), self._peak(), self.step)
         self.folder.finish(result.to_json())
@@ -268,12 +267,12 @@ class Training:
         training = {
             "seconds": self._elapsed(),
             "peak_memory_mb": self._peak(),
-            "device": device_name(self.assignment.device),
+            "device": device_name(self.setup.device),
             "precision": str(self.precision).removeprefix("torch."),
             "tiles_at_once": self.gradient.micro,
             "processes": self.team.size,
         }
-        return self.assignment.card(self.init, dict(metrics), step, training)
+        return self.setup.card(self.init, dict(metrics), step, training)
 
 
 def _good_weights(state: dict[str, Any]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import ConfigError
-from ml_backend.detector.model.fusion import joins_data
+from ml_backend.detector.model.fusion import stacks_bands
 
 MODULES = {"neck": "neck", "rpn": "rpn_head", "roi_head": "roi_head"}
 
@@ -17,7 +17,7 @@ def check_parts(config: DetectorConfig) -> None:
     Raises:
         ConfigError: a modality has no backbone of its own, because the fusion stacks all bands into one.
     """
-    if not joins_data(config.fusion) or len(config.modalities) == 1:
+    if not stacks_bands(config.fusion) or len(config.modalities) == 1:
         return
     for part in (*config.freeze, *dict(config.slow)):
         if part not in MODULES:

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,30 @@ import torch
 from ml_backend.detector.checkpoint import CARD, replace_file
 from ml_backend.detector.errors import CannotResumeError
 from ml_backend.detector.history import FOLDER
-from ml_backend.detector.lock import alone_in
-from ml_backend.detector.training.result import TrainResult
+from ml_backend.detector.lock import lock_folder
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training.
+
+    Attributes:
+        checkpoint: folder of the published checkpoint.
+        metrics: of the validation split (:meth:`Evaluation.summary`); empty when there is none.
+        seconds: of training and evaluation, over all resumed parts.
+        peak_memory_mb: of the GPU during this training; on a CPU, the most that the process has needed so far.
+        iterations: optimizer steps done.
+    """
+
+    checkpoint: Path
+    metrics: dict[str, Any]
+    seconds: float
+    peak_memory_mb: float
+    iterations: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "checkpoint": str(self.checkpoint)}
 
 
 class RunFolder:
@@ -34,14 +56,14 @@ class RunFolder:
         self._state = path / "state.pth"
         self._result = path / "result.json"
 
-    def alone(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Make the folder and hold it, so that no other process trains in it; the lock ends with the process.
 
         Raises:
             FolderInUseError: another one does.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        return alone_in(
+        return lock_folder(
             self.path, f"Another process is training in {self.path}: wait for it or give another output folder."
         )
 

@@ -1,12 +1,14 @@
-"""Which weights are published: the best on validation; and when there is no hope of better ones."""
+"""Which weights are evaluated and published: their moving average if asked for, and the best on validation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 MEASURE = "ap50"
 
@@ -41,3 +43,20 @@ class Selection:
         return Selection(
             metrics, step, {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}, stale
         )
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the model that follows it by ``update_parameters``.
+
+    The decay is at most (1 + n) / (10 + n) after n steps (as in TensorFlow's ExponentialMovingAverage), so that short
+    trainings are not averages of their first steps.
+    """
+
+    @torch.no_grad()
+    def follow(averages: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:
+        count = int(steps)
+        kept = min(decay, (1 + count) / (10 + count))
+        for average, weight in zip(averages, weights, strict=True):
+            average.lerp_(weight.to(average.dtype), 1 - kept)
+
+    return AveragedModel(model, multi_avg_fn=follow)

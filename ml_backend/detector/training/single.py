@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from ml_backend.detector.config import DetectorConfig
-from ml_backend.detector.training.assignment import Assignment
+from ml_backend.detector.progress import Progress, silent
 from ml_backend.detector.training.loop import Training
-from ml_backend.detector.training.result import Progress, TrainResult
-from ml_backend.detector.training.runfolder import RunFolder
+from ml_backend.detector.training.runfolder import RunFolder, TrainResult
+from ml_backend.detector.training.setup import TrainingSetup
 from ml_backend.detector.training.team import join_team
 from ml_backend.detector.training.warmstart import Init
 
@@ -52,32 +52,28 @@ def train(
     """
     folder = RunFolder(Path(out_dir))
     with join_team() as team, ExitStack() as held:
-        told = progress if progress and team.leads else _silent
-        assignment = team.together(lambda: Assignment.prepare(Path(dataset_dir), config, init, device, team))
+        told = progress if progress and team.leads else silent
+        setup = team.together(lambda: TrainingSetup.prepare(Path(dataset_dir), config, init, device, team))
 
-        def check() -> Assignment:
+        def check() -> TrainingSetup:
             if not resume:
-                assignment.start.keep_out_of(folder.path)
-            told(0.0, f"checking {assignment.dataset.path}")
-            return team.together(assignment.checked)
+                setup.start.keep_out_of(folder.path)
+            told(0.0, f"checking {setup.dataset.path}")
+            return team.together(setup.checked)
 
         checked = None if resume else check()
-        team.first(lambda: held.enter_context(folder.alone()))
+        team.first(lambda: held.enter_context(folder.lock()))
         if resume:
-            team.first(lambda: folder.claim(assignment.identity))
+            team.first(lambda: folder.claim(setup.identity))
         if not resume or team.together(folder.finished) is None:
             sound = checked or check()
-            devices = [assignment.device] if assignment.device.type == "cuda" else []
+            devices = [setup.device] if setup.device.type == "cuda" else []
             with torch.random.fork_rng(devices=devices):
                 training = team.together(lambda: Training(sound, folder, team, told, should_stop or (lambda: False)))
                 if not resume:  # not before: nothing is discarded for a training that cannot begin
-                    team.first(lambda: folder.claim(assignment.identity, discard=True))
+                    team.first(lambda: folder.claim(setup.identity, discard=True))
                 team.together(training.restore)
                 training.run()
         result = folder.finished()
     assert result is not None, "a training that ends without an error has written its result"
     return TrainResult(**{**result, "checkpoint": folder.checkpoint})
-
-
-def _silent(share: float, text: str) -> None:
-    """The progress of who does not want to know."""

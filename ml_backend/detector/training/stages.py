@@ -14,9 +14,10 @@ from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.progress import Progress
 from ml_backend.detector.training.anchor import anchor_scores, best_anchor, kept_scores, require_choice
 from ml_backend.detector.training.parts import check_parts
-from ml_backend.detector.training.result import Progress, TrainResult
+from ml_backend.detector.training.runfolder import TrainResult
 from ml_backend.detector.training.single import train
 from ml_backend.detector.training.team import join_team
 from ml_backend.detector.training.warmstart import WarmStart, open_sources

@@ -21,7 +21,7 @@ from ml_backend.detector.errors import AnotherProcessFailedError, ConfigError, D
 
 T = TypeVar("T")
 # a process that ends closes its connections at once; this is for the others' wait while the first evaluates
-PATIENCE = timedelta(hours=12)
+TIMEOUT = timedelta(hours=12)
 
 
 class Team:
@@ -113,7 +113,7 @@ class Team:
             return model
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
-    def touched(self, model: nn.Module, loss: Tensor) -> Tensor:
+    def depend_on_all_weights(self, model: nn.Module, loss: Tensor) -> Tensor:
         """The loss, made to depend on all weights: the processes wait for the gradient of each, also where one of them
         saw nothing that a part learns from (no proposal left for a stage)."""
         if self.size == 1:
@@ -133,7 +133,7 @@ def join_team() -> Iterator[Team]:
         return
     joined = not dist.is_initialized()
     if joined:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     try:
         yield Team(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
     except RuntimeError as error:

@@ -18,7 +18,7 @@ from ml_backend.detector.config import STACKED, DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, ModalitySpec
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.inference import load_weights
-from ml_backend.detector.model.fusion import joins_data
+from ml_backend.detector.model.fusion import stacks_bands
 
 Init = Checkpoint | Path | str | Mapping[str, Path | str] | None
 FIRST_CONVOLUTION = "patch_embed.projection.weight"
@@ -35,7 +35,7 @@ class WarmStart:
     by_modality: Mapping[str, Checkpoint]
 
     @property
-    def leaves_fusion(self) -> bool:
+    def fusion_is_fresh(self) -> bool:
         """Whether the fusion begins anew where neck and heads, and backbones that are given, are earlier models'."""
         return bool(self.by_modality)
 
@@ -136,7 +136,7 @@ def open_sources(
     opened = {name: open_checkpoint(path).require_same_network() for name, path in sources.items()}
     for name, source in opened.items():
         _check_source(name, source, config, dataset)
-        if joins_data(config.fusion) and name != config.anchor and not any_anchor:
+        if stacks_bands(config.fusion) and name != config.anchor and not any_anchor:
             raise CheckpointError(
                 f"{source.path} is given for '{name}', but the one backbone of fusion = '{config.fusion}' begins as "
                 f"that of '{config.anchor}': leave it out."
@@ -146,7 +146,7 @@ def open_sources(
 
 def _check_none_is_forgotten(sources: Mapping[str, Checkpoint], config: DetectorConfig) -> None:
     """Refuse to begin a backbone anew whose weights lie in a checkpoint that is given for another modality."""
-    if joins_data(config.fusion):
+    if stacks_bands(config.fusion):
         return
     for name in config.modalities:
         knows = next((source for source in sources.values() if name in source.config.modalities), None)
@@ -187,7 +187,7 @@ def _check_source(name: str, source: Checkpoint, config: DetectorConfig, dataset
             f"{source.path} is a checkpoint for the modalities {', '.join(source.config.modalities)}, not for "
             f"'{name}': give one trained on '{name}'."
         )
-    if joins_data(source.config.fusion) and len(source.config.modalities) > 1:
+    if stacks_bands(source.config.fusion) and len(source.config.modalities) > 1:
         raise CheckpointError(
             f"{source.path} has one backbone for all modalities (fusion = 'stack') and none for '{name}': give one "
             f"trained on '{name}' alone, or by another fusion."

@@ -18,7 +18,7 @@ from ml_backend.detector import ChipInput, DatasetError, Detection, Detector, Tr
 from ml_backend.detector.commands import main
 from ml_backend.detector.inference import outputs
 from ml_backend.detector.inference.outputs import features
-from ml_backend.detector.inference.rasters import Place, place_of
+from ml_backend.detector.inference.rasters import Georeference, read_georeference
 
 UTM = {"crs": "EPSG:32608", "transform": from_origin(500_000, 7_600_000, 3, 3)}
 
@@ -73,7 +73,7 @@ def test_holes_are_kept_and_corners_lie_where_the_pixels_lie() -> None:
     square = np.array([[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]], dtype=np.float32)
     hole = square * np.float32(0.2) + np.float32(4)
     detection = Detection([square, hole], "RTS", 0.9, (0.9,) * 3, np.zeros((3, 4), np.float32), 0.1, 0.1)
-    place = Place(from_origin(-135, 69, 0.001, 0.001), rasterio.CRS.from_epsg(4326))
+    place = Georeference(from_origin(-135, 69, 0.001, 0.001), rasterio.CRS.from_epsg(4326))
     (feature,) = features([("tile", place, detection.to_json())])
     polygon = shapely.geometry.shape(feature["geometry"])
     assert polygon.bounds == pytest.approx((-135, 68.99, -134.99, 69))
@@ -185,7 +185,7 @@ def test_a_raster_that_is_another_format_by_content_has_no_place(tmp_path: Path)
     virtual = tmp_path / "here.tif"
     virtual.write_text('<VRTDataset rasterXSize="2" rasterYSize="2"><SRS>EPSG:4326</SRS></VRTDataset>')
     with pytest.raises(DatasetError, match=r"here\.tif cannot be read \(it is no GeoTIFF"):
-        place_of(virtual)
+        read_georeference(virtual)
 
 
 def test_bad_rasters_are_refused_in_one_sentence(

@@ -19,7 +19,7 @@ STRETCH = (2, 98)  # percentiles of the tile's valid pixels that become black an
 
 
 @dataclass(frozen=True)
-class Window:
+class Crop:
     """A piece of a tile in pixels."""
 
     x: int
@@ -28,22 +28,22 @@ class Window:
     height: int
 
 
-def window_around(box: Sequence[float], width: int, height: int) -> Window:
+def crop_around(box: Sequence[float], width: int, height: int) -> Crop:
     """The box (x, y, w, h) with its surroundings, inside a tile of this size."""
     x, y, w, h = (float(value) for value in box)
     side = int(max(SMALLEST, 2 * w, 2 * h))
     own_width, own_height = min(side, width), min(side, height)
     left = int(np.clip(x + w / 2 - own_width / 2, 0, width - own_width))
     top = int(np.clip(y + h / 2 - own_height / 2, 0, height - own_height))
-    return Window(left, top, own_width, own_height)
+    return Crop(left, top, own_width, own_height)
 
 
-def picture(chip: ChipInput, modality: str, window: Window) -> str | None:
-    """The window as PNG data URI, transparent where there is no data; None where the tile lacks the modality."""
+def picture(chip: ChipInput, modality: str, crop: Crop) -> str | None:
+    """The crop as PNG data URI, transparent where there is no data; None where the tile lacks the modality."""
     if modality not in chip.arrays:
         return None
     pixels = render(chip.arrays[modality], chip.valid[modality])
-    rows, columns = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
+    rows, columns = slice(crop.y, crop.y + crop.height), slice(crop.x, crop.x + crop.width)
     data = io.BytesIO()
     Image.fromarray(pixels[rows, columns]).save(data, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -7,10 +7,8 @@ name it in ``config.FUSIONS``.
 """
 
 from ml_backend.detector.model.fusion.attention import CrossAttention, ResidualCrossAttention
-from ml_backend.detector.model.fusion.base import FUSION_STRATEGIES, Fusion, joins_data
-from ml_backend.detector.model.fusion.channel import Cbam, ChannelAttention
-from ml_backend.detector.model.fusion.convolution import Convolution
-from ml_backend.detector.model.fusion.stack import Stack
+from ml_backend.detector.model.fusion.base import FUSION_STRATEGIES, Fusion, stacks_bands
+from ml_backend.detector.model.fusion.concatenation import Cbam, ChannelAttention, Convolution, Stack
 
 __all__ = [
     "FUSION_STRATEGIES",
@@ -21,5 +19,5 @@ __all__ = [
     "Fusion",
     "ResidualCrossAttention",
     "Stack",
-    "joins_data",
+    "stacks_bands",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ml_backend.detector.model.fusion.base import Fusion
-from ml_backend.detector.model.masked import bar, masked_pool
+from ml_backend.detector.model.masked import logit_mask, masked_pool
 
 
 class CrossAttention(Fusion, name="cross_attention"):
@@ -38,26 +38,26 @@ class CrossAttention(Fusion, name="cross_attention"):
         super().__init__(channels, modalities, anchor)
         self.heads = max(1, channels // head_channels)
         self.pool = pool
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(channels) for name in dict.fromkeys((anchor, *self.asked))})
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(channels) for name in dict.fromkeys((anchor, *self.sources))})
         self.query = nn.Linear(channels, channels)
         self.here_bias = nn.Parameter(torch.full((self.heads, 1, 1), math.log(pool**2)))
-        self.key_value = nn.ModuleDict({name: nn.Linear(channels, 2 * channels) for name in self.asked})
+        self.key_value = nn.ModuleDict({name: nn.Linear(channels, 2 * channels) for name in self.sources})
         self.project = nn.Linear(channels, channels)
-        self.start()
+        self.reset_parameters()
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[str, ...]:
         """The modalities that keys and values come from."""
         return self.modalities
 
     @torch.no_grad()
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Set the weights that say how a new model begins."""
-        self._pass_values(self.anchor)
+        self._init_values_as_identity(self.anchor)
         nn.init.eye_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 
-    def _pass_values(self, name: str) -> None:
+    def _init_values_as_identity(self, name: str) -> None:
         """Gather from a modality just what its map holds."""
         layer = self.key_value[name].get_parameter
         nn.init.eye_(layer("weight")[self.channels :])
@@ -73,7 +73,7 @@ class CrossAttention(Fusion, name="cross_attention"):
         query = self._split(self.query(tokens[self.anchor]))
         query = query * query.shape[3] ** -0.5
         logits, values = [], []
-        for name in self.asked:
+        for name in self.sources:
             valid = validity[name]
             key, value = self._keys_and_values(name, tokens[name])
             here = (query * key).sum(dim=3, keepdim=True) + self.here_bias
@@ -81,7 +81,7 @@ class CrossAttention(Fusion, name="cross_attention"):
             pooled, covered = masked_pool(_as_map(tokens[name], valid), valid, grid)
             pooled_key, pooled_value = self._keys_and_values(name, _as_tokens(pooled))
             there = query @ pooled_key.mT
-            logits += [here + bar(valid, here.dtype).mT, there + bar(covered, there.dtype)]
+            logits += [here + logit_mask(valid, here.dtype).mT, there + logit_mask(covered, there.dtype)]
             values.append((value, pooled_value))
         weights = torch.cat(logits, dim=3).softmax(dim=3)
         parts = torch.split(weights, [x.shape[3] for x in logits], dim=3)
@@ -128,15 +128,15 @@ class ResidualCrossAttention(CrossAttention, name="residual_cross_attention"):
     """
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[str, ...]:
         """The modalities that keys and values come from."""
         return self.others
 
     @torch.no_grad()
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Add nothing at first."""
-        for name in self.asked:
-            self._pass_values(name)
+        for name in self.sources:
+            self._init_values_as_identity(name)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 

@@ -56,6 +56,6 @@ class Fusion(nn.Module):
         raise NotImplementedError
 
 
-def joins_data(strategy: str) -> bool:
+def stacks_bands(strategy: str) -> bool:
     """Whether a strategy, given by name, stacks bands for one backbone, and so has none per modality."""
     return FUSION_STRATEGIES[strategy].level == "data"

@@ -14,15 +14,14 @@ from ml_backend.detector.config import ARCHITECTURE, DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.model.pretrained import load_pretrained
-from ml_backend.detector.training.foresight import require_objects
 from ml_backend.detector.training.parts import check_parts
 from ml_backend.detector.training.team import Team
 from ml_backend.detector.training.warmstart import Init, WarmStart, open_init
-from ml_backend.detector.validation import check_apart, check_dataset
+from ml_backend.detector.validation import check_apart, check_dataset, require_objects
 
 
 @dataclass(frozen=True)
-class Assignment:
+class TrainingSetup:
     """What is to be trained, on what, from what, and where.
 
     Attributes:
@@ -40,7 +39,7 @@ class Assignment:
     device: torch.device
 
     @classmethod
-    def prepare(cls, dataset_dir: Path, config: DetectorConfig, init: Init, device: str, team: Team) -> Assignment:
+    def prepare(cls, dataset_dir: Path, config: DetectorConfig, init: Init, device: str, team: Team) -> TrainingSetup:
         """Read what is needed to tell this training from others.
 
         Raises:
@@ -53,7 +52,7 @@ class Assignment:
         target = team.device(choose_device(device))
         return cls(dataset, dataset.checksum, config, open_init(init, config, dataset), target)
 
-    def checked(self) -> Assignment:
+    def checked(self) -> TrainingSetup:
         """Look at all pixels and annotations, and find out the normalisation.
 
         Raises:
@@ -82,7 +81,7 @@ class Assignment:
         """Ground pixels per network pixel."""
         return self.config.reduction(self.dataset.longest_side)
 
-    def begin(self, model: nn.Module) -> dict[str, Any]:
+    def load_initial_weights(self, model: nn.Module) -> dict[str, Any]:
         """Put published or earlier weights into a fresh model, as asked, and say for its card which these were.
 
         Raises:
@@ -98,7 +97,7 @@ class Assignment:
         """The card of a checkpoint.
 
         Args:
-            init: what :meth:`begin` said.
+            init: what :meth:`load_initial_weights` said.
             metrics: of its weights on the validation split.
             iterations: steps behind its weights.
             training: what the training took.

@@ -1,4 +1,4 @@
-"""Feature-level fusion by weighing channels, and then places, of the concatenated maps."""
+"""Fusion by concatenation: of the bands (data level), or of the feature maps, then convolved or gated and mixed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,41 @@ import torch
 from torch import Tensor, nn
 
 from ml_backend.detector.model.fusion.base import Fusion
-from ml_backend.detector.model.fusion.convolution import pass_anchor
 from ml_backend.detector.model.masked import masked_max, masked_mean
+
+
+class Stack(Fusion, name="stack"):
+    """The bands of all modalities are the channels of one image with one backbone, so there is nothing left to join.
+
+    Fine-tuning starts as the anchor's detector: the first convolution is the anchor's, with zeros for other bands.
+    """
+
+    level = "data"
+
+    def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
+        return features[self.anchor]
+
+
+class Convolution(Fusion, name="conv"):
+    """One 3 x 3 convolution over the concatenated maps and validity maps of all modalities.
+
+    The validity maps are inputs because a convolution cannot otherwise tell a missing modality from an uneventful one.
+
+    It starts as the identity on the anchor's channels and zero on everything else: fine-tuning starts from the
+    anchor's detector, whose neck and heads would make nothing of a random mixture. The weights of the other modalities
+    leave zero at the first step, because their gradient does not depend on their own value.
+    """
+
+    def __init__(self, channels: int, modalities: Sequence[str], anchor: str) -> None:
+        super().__init__(channels, modalities, anchor)
+        inputs = len(self.modalities) * (channels + 1)
+        self.mix = nn.Conv2d(inputs, channels, kernel_size=3, padding=1)
+        copy_channels(self.mix, self.modalities.index(anchor) * channels)
+
+    def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
+        maps = [source[name] for source in (features, validity) for name in self.modalities]
+        mixed: Tensor = self.mix(torch.cat(maps, dim=1))
+        return mixed
 
 
 class ChannelAttention(Fusion, name="channel_attention"):
@@ -28,23 +61,23 @@ class ChannelAttention(Fusion, name="channel_attention"):
         hidden = max(8, count * channels // reduction)
         self.squeeze = nn.Linear(count * (channels + 1), hidden)
         self.excite = nn.Linear(hidden, count * channels)
-        _silence(self.excite)
+        _zero_init(self.excite)
         self.mix = nn.Conv2d(count * channels, channels, 1)
-        pass_anchor(self.mix, self.modalities.index(anchor) * channels)
+        copy_channels(self.mix, self.modalities.index(anchor) * channels)
 
     def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
         shares = torch.cat([validity[name].mean(dim=(2, 3)) for name in self.modalities], dim=1)
-        seen = torch.stack([torch.cat([view, shares], dim=1) for view in self._views(features, validity)])
+        seen = torch.stack([torch.cat([view, shares], dim=1) for view in self._descriptors(features, validity)])
         factors = gate(self.excite(self.squeeze(seen).relu()).sum(dim=0))[:, :, None, None]
         maps = torch.cat([features[name] for name in self.modalities], dim=1)
-        mixed: Tensor = self.mix(self._weigh_places(maps * factors, validity))
+        mixed: Tensor = self.mix(self._weigh_positions(maps * factors, validity))
         return mixed
 
-    def _views(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> list[Tensor]:
+    def _descriptors(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> list[Tensor]:
         """What the gates are computed from: descriptions [B, modalities * C] of a tile."""
         return [torch.cat([masked_mean(features[name], validity[name]) for name in self.modalities], dim=1)]
 
-    def _weigh_places(self, maps: Tensor, validity: Mapping[str, Tensor]) -> Tensor:
+    def _weigh_positions(self, maps: Tensor, validity: Mapping[str, Tensor]) -> Tensor:
         return maps
 
 
@@ -59,16 +92,24 @@ class Cbam(ChannelAttention, name="cbam"):
     def __init__(self, channels: int, modalities: Sequence[str], anchor: str, reduction: int = 16) -> None:
         super().__init__(channels, modalities, anchor, reduction)
         self.place = nn.Conv2d(2 + len(self.modalities), 1, kernel_size=7, padding=3)
-        _silence(self.place)
+        _zero_init(self.place)
 
-    def _views(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> list[Tensor]:
+    def _descriptors(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> list[Tensor]:
         largest = torch.cat([masked_max(features[name], validity[name]) for name in self.modalities], dim=1)
-        return [*super()._views(features, validity), largest]
+        return [*super()._descriptors(features, validity), largest]
 
-    def _weigh_places(self, maps: Tensor, validity: Mapping[str, Tensor]) -> Tensor:
+    def _weigh_positions(self, maps: Tensor, validity: Mapping[str, Tensor]) -> Tensor:
         planes = [validity[name] for name in self.modalities]
         seen = torch.cat([maps.mean(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True), *planes], dim=1)
         return maps * gate(self.place(seen))
+
+
+def copy_channels(convolution: nn.Conv2d, first: int) -> None:
+    """Make a convolution copy as many input channels as it has outputs, from ``first`` on, and ignore the rest."""
+    nn.init.zeros_(convolution.weight)
+    nn.init.dirac_(convolution.weight[:, first : first + convolution.out_channels])
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
 
 
 def gate(logits: Tensor) -> Tensor:
@@ -76,6 +117,6 @@ def gate(logits: Tensor) -> Tensor:
     return 2 * logits.sigmoid()
 
 
-def _silence(layer: nn.Linear | nn.Conv2d) -> None:
+def _zero_init(layer: nn.Linear | nn.Conv2d) -> None:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ml_backend.detector.inference.instances import Instance
+from ml_backend.detector.inference.instances import DetectedInstance
 from ml_backend.detector.inference.windows import Window
 from ml_backend.detector.masks import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class WindowResult:
     """What one window shows.
 
     Attributes:
@@ -28,7 +28,7 @@ class Seen:
     """
 
     window: Window
-    instances: list[Instance]
+    instances: list[DetectedInstance]
     embedding: FloatArray
     weight: int
     seconds: float
@@ -53,7 +53,7 @@ class Seen:
         return stream.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Seen:
+    def from_bytes(cls, data: bytes) -> WindowResult:
         """What :meth:`to_bytes` made.
 
         Raises:
@@ -69,7 +69,7 @@ class Seen:
         bits = np.unpackbits(found["masks"], count=sum(areas)).astype(bool)
         masks = np.split(bits, np.cumsum(areas)[:-1]) if areas else []
         instances = [
-            Instance(
+            DetectedInstance(
                 left=int(found["boxes"][i, 0]),
                 top=int(found["boxes"][i, 1]),
                 mask=mask.reshape(sizes[i]),

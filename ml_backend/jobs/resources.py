@@ -1,17 +1,33 @@
-"""Where the detector computes, and with how many threads."""
+"""What a job gives the detector to work with: the dataset directory, the device and the threads."""
 
 import os
+from pathlib import Path
 
 import structlog
 from django.conf import settings
 
 from thawloop.core.errors import Refused
+from thawloop.core.jobs import JobContext
+from thawloop.releases.services import materialise
+from thawloop.training.errors import RetrainingConflict
+from thawloop.training.models import Retraining
 
 log = structlog.get_logger(__name__)
 
 
 class DeviceRefused(Refused):
     """The device that was asked for is not here."""
+
+
+def dataset_of(job: JobContext, retraining: Retraining) -> Path:
+    """The folder; written again where it is gone.
+
+    Raises:
+        RetrainingConflict: the retraining has no release yet.
+    """
+    if retraining.release is None:
+        raise RetrainingConflict(f"Retraining {retraining.number} has no release to learn from yet.")
+    return materialise(retraining.release, progress=lambda share, text: job.check_cancelled())
 
 
 def ready_device() -> str:
