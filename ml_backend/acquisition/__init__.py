@@ -1,6 +1,6 @@
-"""Which tiles to annotate next: how unsure the model is of each, and how different they are from what is labelled.
+"""Which tiles to annotate next: how uncertain the model is about each, and how different they are from the labelled.
 
-Arrays in, indexes out; knows neither the database nor torch. See :func:`ml_backend.acquisition.select.select`.
+Takes arrays and returns indexes; uses neither the database nor torch. See :func:`ml_backend.acquisition.select.select`.
 """
 
 from ml_backend.acquisition.diversity import k_center

@@ -1,6 +1,6 @@
-"""ThawLoop's detector: a multimodal Cascade Mask R-CNN that knows arrays and directories, and nothing of the platform.
+"""ThawLoop's detector: a multimodal Cascade Mask R-CNN on arrays and directories, independent of the platform.
 
-Importing this package imports no torch; the names below load what they need when first used.
+Importing this package does not import torch; the names below load what they need when first used.
 """
 
 from __future__ import annotations

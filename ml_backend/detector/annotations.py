@@ -1,4 +1,4 @@
-"""COCO files: read into tiles and their objects, or refused in a sentence that names the file and the remedy."""
+"""Reading COCO files into tiles and their annotated objects; errors name the file and the remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_PIXELS = 1 << 26  # of a tile: more would take gigabytes per modality
 
 @dataclass(frozen=True)
 class AnnotatedInstance:
-    """One annotated object: COCO segmentation (polygon list or RLE), 0-based class, whether it is to be ignored."""
+    """One annotated object: COCO segmentation (polygon list or RLE), 0-based class index, whether it is ignored."""
 
     id: int
     segmentation: Any
@@ -29,7 +29,7 @@ class AnnotatedInstance:
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of a split, with the objects on it; ``width`` and ``height`` in pixels."""
+    """One image of a split, with its annotated objects; ``width`` and ``height`` in pixels."""
 
     id: int
     file_name: str
@@ -55,8 +55,8 @@ def read_json(path: Path, what: str, refusal: type[DetectorError] = DatasetError
 
     Args:
         path: the file.
-        what: it should hold, for sentences.
-        refusal: the error to raise.
+        what: what it should hold, for error messages.
+        refusal: the type of error to raise.
 
     Raises:
         DetectorError: it is missing, cannot be read, is not JSON, or names a key twice.
@@ -84,10 +84,11 @@ def read_annotations(source: Path, classes: tuple[str, ...], report: Report = re
     Args:
         source: the file.
         classes: names, by category_id from 1 on.
-        report: told what is wrong with entries; those are left out then.
+        report: called with each problem of an entry, which is then left out; by default it raises.
 
     Raises:
-        DatasetError: it is missing, is not COCO; or, by default, lists an image twice, uses an undeclared class, ...
+        DatasetError: the file is missing or not COCO; by default also if it lists an image twice, uses an undeclared
+            class, ...
     """
     data = read_json(source, "COCO annotations")
     images, annotations = (data.get("images"), data.get("annotations")) if isinstance(data, dict) else (None, None)
@@ -140,7 +141,7 @@ def _tile(image: dict[str, Any], instances: list[AnnotatedInstance]) -> Tile:
 def _sound_entries(
     source: Path, where: str, entries: list[Any], numbers: tuple[str, ...], texts: tuple[str, ...], report: Report
 ) -> list[dict[str, Any]]:
-    """The entries that hold what they must; the others are reported."""
+    """The entries with all required keys and types; the others are reported."""
     sound = []
     for number, entry in enumerate(entries):
         if fault := _entry_fault(entry, numbers, texts):
@@ -152,7 +153,7 @@ def _sound_entries(
 
 def _entry_fault(entry: Any, numbers: tuple[str, ...], texts: tuple[str, ...]) -> str:
     if not isinstance(entry, dict):
-        return "is no COCO entry: write an object"
+        return "is not a COCO entry: write an object"
     if missing := [name for name in (*numbers, *texts) if name not in entry]:
         return f"lacks '{missing[0]}': add it"
     for names, kind, wanted in ((numbers, int, "a whole number"), (texts, str, "text")):
@@ -163,7 +164,7 @@ def _entry_fault(entry: Any, numbers: tuple[str, ...], texts: tuple[str, ...]) -
 
 
 def _sound_images(source: Path, images: list[dict[str, Any]], report: Report) -> list[dict[str, Any]]:
-    """The images that can be tiles; the others are reported."""
+    """The usable images; the others are reported."""
     for twice in _repeated(image["id"] for image in images):
         report(Problem("image id twice", f"{source} lists image id {twice} twice: give each tile its own id.", source))
     sound = []
@@ -196,7 +197,7 @@ def _image_fault(image: dict[str, Any]) -> str:
 
 
 def _check_categories(source: Path, categories: Any, classes: tuple[str, ...], report: Report) -> None:
-    """COCO's own list of classes may be missing; where it is there, it must mean what dataset.json does."""
+    """COCO's own list of classes may be missing; if present, it must agree with that of dataset.json."""
     for entry in categories if isinstance(categories, list) else ():
         number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
         if type(number) is int and 1 <= number <= len(classes) and name not in (None, classes[number - 1]):
@@ -213,6 +214,6 @@ def _repeated(values: Iterable[T]) -> list[T]:
 
 
 def _shown(value: object) -> str:
-    """A value as short text for a sentence."""
+    """A value as short text for an error message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: a lock that ends with its process, however that ends."""
+"""A lock on a folder, released when its process ends for whatever reason."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _held: set[IO[str]] = set()
 
 @contextmanager
 def lock_folder(folder: Path, refusal: str) -> Iterator[None]:
-    """Hold an existing folder.
+    """Hold the lock of an existing folder.
 
     Raises:
-        FolderInUseError: it is held already, by another process or in this one; ``refusal`` is its text.
+        FolderInUseError: it is held already, by another process or by this one; ``refusal`` is its text.
     """
     with (folder / ".lock").open("w") as lock:
         try:
@@ -34,7 +34,7 @@ def lock_folder(folder: Path, refusal: str) -> Iterator[None]:
 
 
 def _release_in_child() -> None:
-    """A fork, such as a worker that reads tiles, shares its parent's lock and would hold it for as long as it lives."""
+    """Close inherited locks: a forked process, such as a data loading worker, would hold its parent's lock."""
     for lock in _held:
         lock.close()
     _held.clear()

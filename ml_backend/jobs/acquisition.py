@@ -23,12 +23,12 @@ COLD_START = "space_filling"
 
 
 class NothingPredicted(Refused):
-    """The champion has not looked at a single candidate."""
+    """The champion has not predicted any candidate."""
 
 
 @dataclass(frozen=True)
 class _CandidatePool:
-    """What there is to choose from, in the order of `candidates`."""
+    """The tiles to choose from, and their predictions, in the order of `candidates`; `labelled` is float32 [L, D]."""
 
     tiles: list[int]
     predictions: list[int | None]
@@ -37,10 +37,13 @@ class _CandidatePool:
 
 
 def acquire(job: JobContext) -> dict[str, Any]:
-    """Choose a batch and record it: args `campaign`; `count`, `strategy`, `seed` in place of the campaign's settings.
+    """Choose a batch and record it.
+
+    Args (in the job): `campaign`; `count`, `strategy` and `seed` override the campaign's settings.
 
     Without a champion the tiles are spread over the map (`space_filling`), away from those labelled or given out. While
-    the champion is predicting, as after a promotion, the choice waits: it would be one among the tiles seen so far.
+    the champion is predicting, as after a promotion, the job is postponed: it could choose only among the tiles
+    predicted so far.
     """
     campaign = Campaign.objects.select_related("grid").get(pk=job.args["campaign"])
     settings = AcquisitionSettings.from_json(campaign.acquisition)
@@ -95,7 +98,7 @@ def _item(pool: _CandidatePool, chosen: Selected) -> BatchItem:
 
 
 def _predicted_pool(campaign: Campaign, model: ModelVersion) -> _CandidatePool:
-    """Candidates that the champion has predicted, by its embeddings."""
+    """The unlabelled tiles that the champion has predicted, with its embeddings."""
     free = unlabelled_tiles(campaign).order_by().values("pk")
     rows = Prediction.objects.filter(model_version=model)
     found = list(
@@ -122,7 +125,7 @@ def _predicted_pool(campaign: Campaign, model: ModelVersion) -> _CandidatePool:
 
 
 def _located_pool(campaign: Campaign) -> _CandidatePool:
-    """Candidates by where they are, in metres of the grid's CRS."""
+    """All unlabelled tiles, with their locations in metres as embeddings [N, 2]."""
     found = list(unlabelled_tiles(campaign).order_by("key").values_list("pk", "key", "col", "row"))
     if not found:
         raise _nothing_left(campaign)
@@ -134,7 +137,7 @@ def _located_pool(campaign: Campaign) -> _CandidatePool:
     tiles, keys, columns, lines = zip(*found, strict=True)
     places = np.column_stack([columns, lines]).astype(np.float64) * step
     there = np.array(list(known.order_by("key").values_list("col", "row").distinct()), dtype=np.float64)
-    # Metres from a corner of the map: float32 holds them exactly enough.
+    # Relative to a corner of the map, so that float32 is precise enough.
     corner = places.min(axis=0)
     return _CandidatePool(
         tiles=list(tiles),

@@ -38,7 +38,7 @@ PROBLEMS_KEPT = 20
 
 @dataclass
 class Tally:
-    """What became of the tiles. `problems` holds the first few sentences, by tile key."""
+    """How many tiles were stored, skipped and failed. `problems` holds the first few error messages, by tile key."""
 
     stored: int = 0
     skipped: int = 0
@@ -52,7 +52,7 @@ class Tally:
             self.problems[key] = why
 
     def to_json(self) -> dict[str, Any]:
-        """What the job's row keeps."""
+        """Plain JSON types, for the job's row."""
         return {"stored": self.stored, "skipped": self.skipped, "failed": self.failed, "problems": self.problems}
 
 
@@ -60,8 +60,8 @@ def predict(job: JobContext) -> dict[str, Any]:
     """Have a model version predict the tiles that it has not predicted yet.
 
     Args (in the job): `campaign`, `model_version`; `tiles` (primary keys), all of the campaign's if absent;
-    `retraining`, whose last step this is, if any. Tiles without imagery of the modality that people draw on are
-    skipped and counted; one whose raster is damaged is recorded and does not stop the others.
+    `retraining`, if this is its last step. Tiles without imagery of the modality that annotators draw on are
+    skipped and counted; a tile whose raster is damaged is recorded and does not stop the others.
     """
     campaign = Campaign.objects.get(pk=job.args["campaign"])
     version = ModelVersion.objects.get(pk=job.args["model_version"])
@@ -88,7 +88,7 @@ def _pending(campaign: Campaign, version: ModelVersion, only: Sequence[int] | No
     if only is not None:
         tiles = tiles.filter(pk__in=only)
     predicted = Prediction.objects.filter(model_version=version).values("tile")
-    # Neighbours in a row share what GDAL has cached.
+    # Neighbours in a row share blocks that GDAL has cached.
     return list(tiles.exclude(pk__in=predicted).order_by("row", "col").values_list("pk", flat=True).distinct())
 
 
@@ -120,7 +120,7 @@ def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> 
 
 @dataclass
 class _Batch:
-    """What became of some tiles: read, then predicted."""
+    """Some tiles: their chips once read, then their predictions."""
 
     tiles: int
     read: list[tuple[Tile, Chip]] = field(default_factory=list)
@@ -130,7 +130,7 @@ class _Batch:
 
 
 def _batches(pending: Sequence[int], reader: ChipReader) -> Iterator[list[Tile]]:
-    """The tiles, a few at a time, and for the reader all that the database knows of them."""
+    """The tiles, a few at a time; prepares the reader, which needs the database for it."""
     for start in range(0, len(pending), TILES_AT_ONCE):
         keys = pending[start : start + TILES_AT_ONCE]
         tiles = list(Tile.objects.filter(pk__in=keys).select_related("grid").order_by("row", "col"))
@@ -141,15 +141,15 @@ def _batches(pending: Sequence[int], reader: ChipReader) -> Iterator[list[Tile]]
 def _predicted(
     detector: "Detector", reader: ChipReader, batches: Iterator[list[Tile]], needed: str
 ) -> Generator[_Batch, None, None]:
-    """Read and predict in two threads of their own, a batch ahead of whoever stores what they found.
+    """Read and predict in two threads, a batch ahead of the caller, who stores the predictions.
 
-    The database belongs to the caller's thread: `batches` is taken from there, and neither thread asks it anything.
+    Only the caller's thread uses the database: it iterates over `batches`.
     """
     waiting: deque[Future[_Batch]] = deque()
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "predict") as predicting:
         try:
             for tiles in batches:
-                # each in a copy of this thread's context: their log lines name the job
+                # in a copy of this thread's context, so that log lines name the job
                 read = reading.submit(copy_context().run, _read, reader, tiles, needed)
                 waiting.append(predicting.submit(copy_context().run, _predict_batch, detector, read))
                 if len(waiting) > BATCHES_AHEAD:
@@ -162,9 +162,9 @@ def _predicted(
 
 
 def _read(reader: ChipReader, tiles: Sequence[Tile], needed: str) -> _Batch:
-    """The tiles that can be predicted, with their pixels."""
+    """Read the chips of the tiles."""
     batch = _Batch(len(tiles))
-    with gdal_environment():  # of this thread
+    with gdal_environment():  # set per thread
         for tile in tiles:
             try:
                 chip = reader.read(tile)
@@ -179,15 +179,15 @@ def _read(reader: ChipReader, tiles: Sequence[Tile], needed: str) -> _Batch:
 
 
 def _predict_batch(detector: "Detector", read: Future[_Batch]) -> _Batch:
-    """Predict the tiles that are being read, and let go of their pixels."""
+    """Predict the tiles once they are read, and release their pixels."""
     from ml_backend.detector import ChipInput
 
     batch = read.result()
     results = detector.predict([ChipInput(chip.arrays, chip.valid) for _, chip in batch.read])
     for (tile, _), result in zip(batch.read, results, strict=True):
-        doubt = uncertainty(result.detections)
+        uncertain = uncertainty(result.detections)
         batch.predictions.append(
-            TilePrediction(tile, result.detections, result.embedding, doubt.value, doubt.parts, result.seconds)
+            TilePrediction(tile, result.detections, result.embedding, uncertain.value, uncertain.parts, result.seconds)
         )
     batch.read = []
     return batch

@@ -1,4 +1,4 @@
-"""What a job gives the detector to work with: the dataset directory, the device and the threads."""
+"""What a job needs before it calls the detector: the dataset directory, the device and the number of threads."""
 
 import os
 from pathlib import Path
@@ -16,11 +16,11 @@ log = structlog.get_logger(__name__)
 
 
 class DeviceRefused(Refused):
-    """The device that was asked for is not here."""
+    """The configured device is not available on this machine."""
 
 
 def dataset_of(job: JobContext, retraining: Retraining) -> Path:
-    """The folder; written again where it is gone.
+    """The dataset directory of a retraining's release, written again if it is missing.
 
     Raises:
         RetrainingConflict: the retraining has no release yet.
@@ -34,10 +34,10 @@ def ready_device() -> str:
     """Set torch's threads and choose the device of THAWLOOP_DEVICE, once per job.
 
     Returns:
-        `cpu` or `cuda` (or `cuda:N`), to be given to the detector. `auto` takes a GPU where there is one.
+        `cpu`, `cuda` or `cuda:N`, to be passed to the detector. `auto` takes a GPU where there is one.
 
     Raises:
-        DeviceRefused: a GPU was asked for by name, and there is none, or not that one.
+        DeviceRefused: THAWLOOP_DEVICE names a GPU that this machine does not have.
     """
     import torch
 
@@ -59,9 +59,9 @@ def ready_device() -> str:
 
 
 def device_name(device: str) -> str:
-    """The device for the record, e.g. `NVIDIA H100 80GB HBM3` or `cpu (8 threads)`."""
+    """The device's name for the training run's row (50 characters), e.g. `NVIDIA H100 80GB HBM3`, `cpu (8 threads)`."""
     import torch
 
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(torch.device(device))[:50]
-    return f"cpu ({torch.get_num_threads()} threads)"
+    from ml_backend.detector import devices
+
+    return devices.device_name(torch.device(device))[:50]

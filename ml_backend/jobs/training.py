@@ -19,7 +19,7 @@ def pretrain(job: JobContext) -> dict[str, Any]:
 
 
 def finetune(job: JobContext) -> dict[str, Any]:
-    """Train the multimodal model from whatever the plan found to start from: args `run`."""
+    """Train the multimodal model from the checkpoints in the run's `init`: args `run`."""
     return _train(job)
 
 
@@ -31,7 +31,7 @@ def _train(job: JobContext) -> dict[str, Any]:
     run = TrainingRun.objects.select_related("retraining__campaign", "retraining__release", "modality").get(
         pk=job.args["run"]
     )
-    if run.path:  # finished by an attempt that died before it could say so
+    if run.path:  # finished by an attempt that died before it advanced the retraining
         advance_retraining(run.retraining)
         return {"checkpoint": run.path}
     from ml_backend.detector import CannotResumeError, DetectorConfig, train
@@ -58,8 +58,8 @@ def _train(job: JobContext) -> dict[str, Any]:
         )
         try:
             result = learn()
-        except CannotResumeError as error:  # a disk's fault, or an upgrade's: what is lost is time, no decision
-            job.log.warning("the training begins again", why=str(error))
+        except CannotResumeError as error:  # a damaged disk or an upgrade: only time is lost
+            job.log.warning("the training starts again", why=str(error))
             result = learn(resume=False)
     path = finish_run(
         run,
@@ -73,9 +73,9 @@ def _train(job: JobContext) -> dict[str, Any]:
 
 
 def _choose_anchor(job: JobContext, run: TrainingRun, dataset: Path, start: dict[str, Path], device: str) -> None:
-    """Let the modality whose own detector finds the most be the one that the others are added to.
+    """Choose the modality whose own detector finds the most as the one that the others are added to.
 
-    What this retraining has pretrained was measured on the same val tiles then.
+    Models that this retraining has pretrained were evaluated on the same val tiles in their training.
     """
     from ml_backend.detector import DetectorConfig, anchor_scores, best_anchor, read_dataset
 

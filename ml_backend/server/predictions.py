@@ -1,4 +1,4 @@
-"""What annotators are shown of tasks, from the database."""
+"""The predictions that annotators are shown, from the database."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,11 +24,11 @@ def model_version(project: int | None) -> str:
 def predict(project: int | None, tasks: Sequence[Any]) -> list[Json]:
     """A prediction for each task, in their order; an empty one for tasks that are not ours or not predicted yet.
 
-    The champion's where it has spoken, else what the task was given before.
+    The champion's prediction if there is one, otherwise the task's earlier one.
 
     Args:
         project: Label Studio's project.
-        tasks: Label Studio's tasks; ours are known by their data's `platform_task_uuid`.
+        tasks: Label Studio's tasks; ours have `platform_task_uuid` in their data.
     """
     campaign = _campaign(project)
     if campaign is None:

@@ -19,21 +19,21 @@ COMPARED = 8
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    written = add_command(
+    parser = add_command(
         commands,
         "export",
         _export,
-        "Write a checkpoint as ONNX graphs for CPU serving, once it is shown that they find the same. "
-        "'predict' and 'evaluate' take the folder like a checkpoint.",
+        "Write a checkpoint as ONNX graphs for CPU serving, after checking that they give the same detections. "
+        "'predict' and 'evaluate' accept the folder like a checkpoint.",
     )
-    add = written.add_argument
+    add = parser.add_argument
     add("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint folder")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write; must not exist")
     add(
         "--size",
         type=_size,
         metavar="WxH",
-        help="pixels of the tiles it will take; larger ones are cut (default: the dataset's or the training's)",
+        help="size in pixels of the tiles it accepts; larger ones are cut (default: the dataset's or the training's)",
     )
     add("--dataset", type=Path, metavar="DIR", help="compare on tiles of this dataset instead of generated ones")
     add("--split", default="test", choices=SPLITS, help="of the dataset (default: test)")
@@ -66,5 +66,5 @@ def _export(arguments: Arguments) -> None:
         json.dumps({"folder": str(arguments.out), **asdict(parity)}, indent=2)
         if arguments.json
         else f"{arguments.out}: {parity.agreement:.1%} of {parity.detections} detections on {parity.tiles} "
-        f"{parity.source} are the checkpoint's; results differ by {worst:.1e} of the largest value at most"
+        f"{parity.source} agree with the checkpoint's; outputs differ by at most {worst:.1e} of the largest value"
     )

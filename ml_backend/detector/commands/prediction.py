@@ -27,10 +27,10 @@ OUTPUTS = ("out", "gpkg", "geojson")
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    found = add_command(commands, "predict", _predict, "Find instances on tiles or rasters of any size.")
-    add = found.add_argument
+    parser = add_command(commands, "predict", _predict, "Find instances on tiles or rasters of any size.")
+    add = parser.add_argument
     add("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint folder, or what 'export' wrote")
-    source = found.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", type=Path, metavar="DIR", help="dataset directory whose tiles to predict")
     source.add_argument(
         "--chip",
@@ -46,27 +46,26 @@ def add(commands: Any) -> None:
         action="append",
         type=_box,
         metavar="X1,Y1,X2,Y2",
-        help="say what is in this box of the tile or raster instead of searching it (pixels; repeatable); "
-        "write --box=-5,... where it begins with a minus",
+        help="segment this box of the tile or raster instead of searching it (pixels; repeatable); "
+        "write --box=-5,... if it starts with a minus",
     )
     add("--out", type=Path, metavar="FILE", help="JSON file to write: outlines in pixels, and a tile's embedding")
     add("--gpkg", type=Path, metavar="FILE", help="GeoPackage to write: outlines in the rasters' own coordinates")
-    add(
-        "--geojson", type=Path, metavar="FILE", help="GeoJSON to write: outlines in the world's coordinates (EPSG:4326)"
-    )
-    add("--score-threshold", type=float, default=0.05, help="leave out less certain ones (default: 0.05)")
-    add("--min-pixels", type=int, default=10, help="leave out smaller ones (default: 10)")
-    add("--tolerance", type=float, default=0.5, help="pixels an outline may be simplified by (default: 0.5)")
-    search_options(found)
+    add("--geojson", type=Path, metavar="FILE", help="GeoJSON to write: outlines in EPSG:4326")
+    add("--score-threshold", type=float, default=0.05, help="leave out instances with a lower score (default: 0.05)")
+    add("--min-pixels", type=int, default=10, help="leave out instances of fewer pixels (default: 10)")
+    add("--tolerance", type=float, default=0.5, help="largest simplification of an outline in pixels (default: 0.5)")
+    search_options(parser)
     add(
         "--max-overlap",
         type=float,
         metavar="SHARE",
-        help="of two finds that share more of the smaller one keep the surer (default: what validation chose)",
+        help="of two detections that share more of the smaller one, keep that with the higher score "
+        "(default: determined on validation)",
     )
-    add("--batch-size", type=int, default=8, help="tiles that go through the network together (default: 8)")
-    add("--no-resume", action="store_true", help="discard what an interrupted prediction has left")
-    common_options(found)
+    add("--batch-size", type=int, default=8, help="tiles per forward pass (default: 8)")
+    add("--no-resume", action="store_true", help="discard the state of an interrupted prediction")
+    common_options(parser)
 
 
 def _box(text: str) -> tuple[float, ...]:
@@ -81,7 +80,7 @@ def _predict(arguments: Arguments) -> None:
     sources = _sources(arguments)
     if arguments.geojson or arguments.gpkg:
         for source in sources:
-            _require_place(source)
+            _require_georeference(source)
     from ml_backend.detector.inference import load
 
     detector = load(arguments.checkpoint, arguments.device)
@@ -89,14 +88,14 @@ def _predict(arguments: Arguments) -> None:
         from ml_backend.detector.evaluation import check_fits
 
         check_fits(detector, read_dataset(arguments.dataset), arguments.checkpoint)
-    found = (_answer_boxes if arguments.box else _search)(detector, sources, arguments)
+    found = (_segment_boxes if arguments.box else _search)(detector, sources, arguments)
     first = next(file for name in OUTPUTS if (file := getattr(arguments, name)))
     summary = {"file": str(first), "tiles": len(sources), "instances": found}
     print(json.dumps(summary) if arguments.json else f"{first}: {found} instances on {len(sources)} tiles")
 
 
 def _check(arguments: Arguments) -> None:
-    """Refuse options that make no sense, alone or together, before anything is read."""
+    """Refuse invalid options and combinations before anything is read."""
     from ml_backend.detector.inference.arguments import check_limits
 
     files = {name: getattr(arguments, name) for name in OUTPUTS}
@@ -115,23 +114,23 @@ def _check(arguments: Arguments) -> None:
     if arguments.box and (arguments.window is not None or arguments.overlap is not None):
         raise ConfigError("--window and --overlap are for searching: leave them out with --box.")
     if arguments.box and arguments.dataset and not arguments.tile:
-        raise PromptError("A box needs to know its tile: name one with --tile, or give a raster with --chip.")
+        raise PromptError("--box needs a tile: name one with --tile, or give a raster with --chip.")
 
 
 def _search(detector: Detector, sources: Sequence[Source], arguments: Arguments) -> int:
-    """Look at all windows, then write what was found; the number of finds."""
+    """Predict all windows, then write the detections; returns their number."""
     from ml_backend.detector.inference.journal import Journal
     from ml_backend.detector.inference.scanning import collect_detections, scan
 
-    looking = {name: getattr(arguments, name) for name in ("window", "overlap", "tta", "batch_size")}
+    settings = {name: getattr(arguments, name) for name in ("window", "overlap", "tta", "batch_size")}
     limits = {name: getattr(arguments, name) for name in ("score_threshold", "min_pixels", "max_overlap", "tolerance")}
-    for source in sources:  # before anything is kept of other windows
+    for source in sources:  # check the options for every source before predicting any
         detector.windows(source.pixels.size, arguments.window, arguments.overlap)
     first = next(file for name in OUTPUTS if (file := getattr(arguments, name)))
     journal_file = first.with_name(first.name + ".unfinished")
     progress = ProgressBar(arguments.json)
-    with Journal(journal_file, _identity(sources, arguments, looking), resume=not arguments.no_resume) as journal:
-        scan(detector, sources, journal, progress=progress, **looking)
+    with Journal(journal_file, _identity(sources, arguments, settings), resume=not arguments.no_resume) as journal:
+        scan(detector, sources, journal, progress=progress, **settings)
         progress.close()
         collect_detections(detector, sources, journal, **limits)
         _write(sources, journal, arguments)
@@ -140,28 +139,28 @@ def _search(detector: Detector, sources: Sequence[Source], arguments: Arguments)
     return found
 
 
-def _identity(sources: Sequence[Source], arguments: Arguments, looking: dict[str, Any]) -> dict[str, Any]:
-    """All that decides what a window shows."""
+def _identity(sources: Sequence[Source], arguments: Arguments, settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the predictions of windows depend on, for resuming."""
     from ml_backend.detector.inference.journal import fingerprint
 
     return {
         "checkpoint": dict(open_checkpoint(arguments.checkpoint).card),
         "tiles": [source.name for source in sources],
         "files": fingerprint([file for source in sources for file in source.files]),
-        **looking,
+        **settings,
     }
 
 
 def _write(sources: Sequence[Source], journal: Journal, arguments: Arguments) -> None:
-    """Every file that was asked for."""
+    """Write the output files."""
     from ml_backend.detector.inference.detector import mean_embedding
     from ml_backend.detector.inference.outputs import GEOGRAPHIC, write_geojson, write_geopackage, write_json
 
     def placed() -> Iterator[LocatedDetection]:
         for tile, source in enumerate(sources):
             if source.georeference is not None:
-                for find in journal.detections(tile):
-                    yield source.name, source.georeference, find
+                for detection in journal.detections(tile):
+                    yield source.name, source.georeference, detection
 
     def tiles() -> Iterator[tuple[dict[str, Any], Iterator[dict[str, Any]]]]:
         for tile, source in enumerate(sources):
@@ -178,26 +177,26 @@ def _write(sources: Sequence[Source], journal: Journal, arguments: Arguments) ->
         write_geopackage(arguments.gpkg, placed(), systems.pop() if len(systems) == 1 else GEOGRAPHIC)
 
 
-def _answer_boxes(detector: Detector, sources: Sequence[Source], arguments: Arguments) -> int:
-    """What is in the boxes of one tile; the number of answers."""
+def _segment_boxes(detector: Detector, sources: Sequence[Source], arguments: Arguments) -> int:
+    """Segment the boxes on one tile and write the detections; returns their number."""
     from ml_backend.detector.inference.outputs import write_geojson, write_geopackage, write_json
 
     (source,) = sources
     detections = detector.segment(source.pixels, arguments.box, tolerance=arguments.tolerance, tta=arguments.tta)
-    finds = [detection.to_json() for detection in detections]
+    found = [detection.to_json() for detection in detections]
     if arguments.out:
-        write_json(arguments.out, [({"file_name": source.name, "boxes": arguments.box}, finds)])
+        write_json(arguments.out, [({"file_name": source.name, "boxes": arguments.box}, found)])
     if source.georeference is not None:
-        placed = [(source.name, source.georeference, find) for find in finds]
+        placed = [(source.name, source.georeference, detection) for detection in found]
         if arguments.geojson:
             write_geojson(arguments.geojson, placed)
         if arguments.gpkg:
             write_geopackage(arguments.gpkg, placed, source.georeference.crs)
-    return len(finds)
+    return len(found)
 
 
 def _sources(arguments: Arguments) -> list[Source]:
-    """What is to be predicted."""
+    """The tiles or rasters to predict."""
     from ml_backend.detector.inference.rasters import RasterStack, read_georeference
     from ml_backend.detector.inference.scanning import Source, TileReader
 
@@ -224,8 +223,8 @@ def _sources(arguments: Arguments) -> list[Source]:
     return [source(tile) for tile in tiles]
 
 
-def _require_place(source: Source) -> None:
+def _require_georeference(source: Source) -> None:
     if source.georeference is None:
         raise DatasetError(
-            f"{source.files[0]} does not say where it lies: leave out --geojson and --gpkg or georeference it."
+            f"{source.files[0]} has no georeference: leave out --geojson and --gpkg, or georeference it."
         )

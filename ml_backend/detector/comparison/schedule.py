@@ -1,4 +1,4 @@
-"""Doing the trainings of a comparison, several at a time, each once."""
+"""Running the trainings of a comparison in worker processes, several at a time."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def cores() -> int:
 
 @dataclass
 class Schedule:
-    """Runs every training that has no result yet; one that fails leaves a sentence and stops nothing but its heirs.
+    """Runs every training without a result; one that fails leaves a message and stops only those that start from it.
 
     Attributes:
         folder: each run has its own folder in it.
         dataset: dataset directory.
         split: what the trained detectors are measured on.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        jobs: trainings at a time.
-        progress: called with the share done of everything (0..1) and a line of text.
+        jobs: number of trainings at the same time.
+        progress: called with the share done of the whole (0..1) and a line of text.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class Schedule:
 
     @property
     def threads(self) -> int:
-        """CPU threads of each training; OMP_NUM_THREADS, where set, wins."""
+        """CPU threads of each training; OMP_NUM_THREADS overrides it."""
         return int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // self.jobs))
 
     def finished(self, name: str) -> bool:
@@ -63,14 +63,14 @@ class Schedule:
         return (self.folder / name / RESULT).is_file()
 
     def run_all(self, runs: Sequence[Run]) -> None:
-        """Do what is left of these; runs that others start from come before them."""
+        """Run those without a result; runs that others start from must come before them."""
         self._shares = {run.name: float(self.finished(run.name)) for run in runs}
         total = sum(run.cost for run in runs)
         self._weights = {run.name: run.cost / total for run in runs}
         ended: dict[str, Future[None]] = {}
         pool = ThreadPoolExecutor(self.jobs)
         try:
-            # a run waits for those it starts from inside its own slot: the pool starts them in this order, so they run
+            # a run waits in its slot for those it starts from; the pool starts in this order, so those are running
             for run in sorted(runs, key=lambda run: run.kind != "pretrain"):
                 if not self.finished(run.name):
                     before = [ended[name] for name in run.init.values() if name in ended]
@@ -81,7 +81,7 @@ class Schedule:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in self._workers:
                 worker.kill()
-                worker.stdin.close()  # at its end the fork stops, too
+                worker.stdin.close()  # at end of file the forked training stops, too
             pool.shutdown()
             for worker in self._workers:
                 with worker:  # closes its pipes and waits for it
@@ -105,7 +105,7 @@ class Schedule:
         self._report(run, 1.0, "done" if self.finished(run.name) else "failed")
 
     def _follow(self, run: Run) -> None:
-        """Have the run trained to its end, passing its progress on."""
+        """Have a worker do the run, and pass on its progress."""
         folder = self.folder / run.name
         with self._worker() as worker:
             worker.stdin.write(f"{folder.resolve()}\n")
@@ -158,11 +158,11 @@ class Schedule:
 
 
 def _why_it_ended(code: int, log: Path) -> str:
-    """Why a process that left no sentence ended."""
+    """Why a process ended that left no message."""
     if code < 0:
         return (
-            f"Its process was ended by signal {-code} (9 mostly means that memory ran out): the same command "
+            f"Its process was ended by signal {-code} (9 usually means that memory ran out): the same command "
             "continues it; run fewer at a time or take a smaller batch size."
         )
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return f"Its process ended with code {code} ({lines[-1] if lines else 'it said nothing'}): see {log}."
+    return f"Its process ended with code {code} ({lines[-1] if lines else 'without output'}): see {log}."

@@ -1,4 +1,4 @@
-"""What a detector says about every tile of a split, beside the truth: what metrics and pictures are made of."""
+"""The detections of a detector on every tile of a split, with the ground truth: the input of metrics and reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ml_backend.detector.progress import Progress
 
 @dataclass(frozen=True)
 class Search:
-    """How tiles are looked at; :meth:`ml_backend.detector.Detector.predict` says what each means."""
+    """Settings of prediction; see :meth:`ml_backend.detector.Detector.predict`."""
 
     window: int | None = None
     overlap: int | None = None
@@ -27,18 +27,18 @@ AS_TRAINED = Search()
 
 @dataclass(frozen=True)
 class Findings:
-    """Tiles of a split, in the order of the annotation file.
+    """Detections and ground truth of the tiles of a split, in the order of the annotation file.
 
     Attributes:
         dataset: with the detector's modalities.
         split: its name.
-        tiles: those that have a chip.
+        tiles: those with a chip.
         detections: of each tile, best first; only of the dataset's classes.
-        modalities: those that each tile has.
-        max_detections: most that were asked for per tile.
+        modalities: available on each tile.
+        max_detections: limit per tile.
         truth: COCO dataset.
         predictions: COCO results with masks; all tiles' detections, in order.
-        search: how they were looked for.
+        search: settings of the prediction.
     """
 
     dataset: DatasetSpec

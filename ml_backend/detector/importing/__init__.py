@@ -1,4 +1,4 @@
-"""Others' labelled data as a dataset directory: COCO, LabelMe and VIA JSON beside images, and numpy archives."""
+"""Importing labelled data into a dataset directory: COCO, LabelMe and VIA JSON beside images, and numpy archives."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ FORMATS = ("coco", "labelme", "via", "npz")
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """How a source is read.
+    """Options for reading a source.
 
     Attributes:
-        format: one of :data:`FORMATS`; empty finds out by the files' content.
-        images: folder of the images, where it is not the source's.
-        modality: that images become.
+        format: one of :data:`FORMATS`; empty detects it from the files' content.
+        images: folder of the images, if not that of the source.
+        modality: of the images.
         arrays: key of the array of each modality, in archives.
         labels: key of the array of labels, in archives.
         semantic: whether numbers of labels in archives are classes, not objects.
         classes: names of the classes in archives.
-        class_attribute: attribute of VIA's regions that is their class.
-        val, test: shares of the tiles, where the source has no splits.
-        seed: of that choice.
+        class_attribute: attribute of VIA's regions that holds their class.
+        val: share of the tiles for the validation split, if the source has no splits.
+        test: share of the tiles for the test split, likewise.
+        seed: of the random split.
     """
 
     format: str = ""
@@ -49,7 +50,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class Imported:
-    """What came in: the format, how many tiles and objects, and what was left out and why."""
+    """The result: the format, the numbers of tiles and objects, the classes, and what was left out and why."""
 
     format: str
     tiles: int
@@ -61,15 +62,15 @@ class Imported:
 def import_dataset(source: Path, out: Path, options: ImportOptions) -> Imported:
     """Write a dataset directory from a file or folder of labels.
 
-    A tile of which something cannot be read is left out, since it would make a statement that nobody made.
+    A tile of which any label cannot be read is left out, since the missing object would be taken for background.
 
     Args:
         source: a JSON file, an archive, or a folder of them.
         out: a new directory.
-        options: how.
+        options: how to read it.
 
     Raises:
-        ConfigError: ``out`` exists, or a setting makes no sense.
+        ConfigError: ``out`` exists, or an option is invalid.
         DatasetError: nothing could be read.
     """
     if out.exists():
@@ -78,7 +79,7 @@ def import_dataset(source: Path, out: Path, options: ImportOptions) -> Imported:
         if not MODALITY_NAME.fullmatch(name):
             raise ConfigError(f"The modality name '{name}' is unusable: use lower-case letters, digits, '_' and '-'.")
     if not (0 <= options.val < 1 and 0 <= options.test < 1 and options.val + options.test < 1):
-        raise ConfigError("The shares of val and test make no sense: give shares of together less than 1.")
+        raise ConfigError("The shares of val and test are invalid: give shares whose sum is less than 1.")
     if not source.exists():
         raise DatasetError(f"{source} does not exist: check the path.")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ def _tiles(source: Path, options: ImportOptions, left: list[str]) -> Iterator[tu
 
 
 def _kind(data: Any) -> str:
-    """The format of a JSON file of labels; empty where it is none that is known."""
+    """The format of a JSON file of labels; empty if it is unknown."""
     if not isinstance(data, dict):
         return ""
     if isinstance(data.get("images"), list) and isinstance(data.get("annotations"), list):

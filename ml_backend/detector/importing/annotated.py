@@ -17,11 +17,11 @@ from ml_backend.detector.importing.draft import LabelledTile
 MOST_FILES = 1_000_000
 CIRCLE = 64  # corners of a circle's outline
 SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-Left = list[str]
+Left = list[str]  # reasons why tiles or objects were left out
 
 
 class Images:
-    """The image files of a source, by name; nothing outside of it is ever taken."""
+    """The image files of a source, by name; files outside its folders are never used."""
 
     def __init__(self, roots: Iterable[Path]) -> None:
         self._by_name: dict[str, list[Path]] = {}
@@ -31,7 +31,7 @@ class Images:
             self._by_name.setdefault(path.name, []).append(path)
 
     def find(self, name: str, split: str = "") -> Path | None:
-        """The file of that name: of several, the one whose folders agree with it or with the split."""
+        """The file of that name; of several, the one whose folders match the name or the split; None if ambiguous."""
         wanted = PurePosixPath(name.replace("\\", "/"))
         found = list(dict.fromkeys(self._by_name.get(wanted.name, [])))
         for rule in (lambda p: p.as_posix().endswith(f"/{wanted}"), lambda p: split_of(p.parent) == split):
@@ -41,7 +41,7 @@ class Images:
 
 
 def split_of(path: Path) -> str:
-    """The split that a name speaks of; empty where none."""
+    """The split that is part of a file name; empty if there is none."""
     words = path.stem.lower().replace("-", "_").replace("2017", "").replace(".", "_").split("_")
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
 
@@ -57,9 +57,9 @@ def coco(file: Path, data: Any, images: Images, left: Left) -> Iterator[Labelled
     for entry in data["annotations"]:
         number = str(entry.get("image_id")) if isinstance(entry, dict) else ""
         of_image.setdefault(number, []).append(entry)
-    if strays := [number for number in of_image if number not in count]:
-        lost = sum(len(of_image[number]) for number in strays)
-        left.append(f"{file.name}: {lost} objects are of images that are not listed (first: image_id {strays[0]})")
+    if orphans := [number for number in of_image if number not in count]:
+        lost = sum(len(of_image[number]) for number in orphans)
+        left.append(f"{file.name}: {lost} objects are of images that are not listed (first: image_id {orphans[0]})")
     for image in listed:
         number, name = str(image.get("id")), image.get("file_name")
         path = images.find(name, split) if isinstance(name, str) else None
@@ -84,7 +84,7 @@ def _size(height: Any, width: Any) -> tuple[int, int] | None:
 
 
 def _coco_object(entry: dict[str, Any], names: dict[str, str]) -> tuple[str, Any, bool]:
-    """An object; one with a box alone is ignored ground, since nobody has said where in the box it is."""
+    """(class, segmentation, ignored) of an entry; an object with only a box is an ignored region."""
     outline, box = entry.get("segmentation"), entry.get("bbox")
     ignored = bool(entry.get("iscrowd") or entry.get("ignore"))
     is_box = isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
@@ -94,7 +94,7 @@ def _coco_object(entry: dict[str, Any], names: dict[str, str]) -> tuple[str, Any
 
 
 def labelme(file: Path, data: Any, images: Images, left: Left) -> Iterator[LabelledTile]:
-    """The tile of a LabelMe file; shapes of one label and group are parts of one object."""
+    """The tile of a LabelMe file; shapes with the same label and group are parts of one object."""
     name = str(data.get("imagePath"))
     path = images.find(name)
     shapes = [shape if isinstance(shape, dict) else {} for shape in data["shapes"]]
@@ -103,7 +103,7 @@ def labelme(file: Path, data: Any, images: Images, left: Left) -> Iterator[Label
         left.append(f"{file.name}: image {name!r} was not found, or several of that name")
     elif None in rings:
         kind = shapes[rings.index(None)].get("shape_type")
-        left.append(f"{file.name}: a shape of type {kind!r} has no area that could be read")
+        left.append(f"{file.name}: a shape of type {kind!r} cannot be read as an area")
     else:
         groups: dict[Any, list[Any]] = {}
         for number, (shape, ring) in enumerate(zip(shapes, rings, strict=True)):

@@ -1,8 +1,8 @@
-"""One batch through the network, in one or several symmetries.
+"""Running the network on a batch, in one or several symmetries.
 
-With several (test-time augmentation), as in mmdet's ``aug_test``: the proposals of all views are pooled; every view's
-cascade judges every proposal, and logits and boxes of each stage are averaged over the views; so are the probabilities
-of the masks. What is averaged is the same set of views for a turned tile, so the answer turns with the tile.
+With several (test-time augmentation), as in mmdet's ``aug_test``: the proposals of all views are pooled; the cascade of
+every view classifies and refines every proposal, and logits and boxes of each stage are averaged over the views, as are
+the probabilities of the masks. With all symmetries the result is equivariant: it turns with the tile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Prepared = tuple[Tensor, Size]  # float32 [C + M, h, w], and the tile's own (H, 
 
 @dataclass(frozen=True)
 class _View:
-    """A batch seen in one symmetry: FPN maps, mmdet's metainfo per tile, proposals [p, 5] with score, embeddings."""
+    """A batch in one symmetry: FPN maps, mmdet's metainfo per tile, proposals [p, 5] with score, embeddings [B, D]."""
 
     symmetry: Symmetry
     pyramid: tuple[Tensor, ...]
@@ -36,7 +36,7 @@ class _View:
 
 @torch.inference_mode()
 def detect(model: Any, tiles: Sequence[Prepared], symmetries: Sequence[Symmetry]) -> tuple[list[Any], FloatArray]:
-    """Find instances on tiles of one size.
+    """Detect instances on tiles of one size.
 
     Returns:
         mmdet's InstanceData per tile on the CPU, in tile pixels and with masks [n, H, W], and embeddings [B, D].
@@ -60,14 +60,14 @@ def segment_boxes(
     labels: Sequence[Tensor | None],
     symmetries: Sequence[Symmetry],
 ) -> list[Any]:
-    """Say what is in given boxes: nothing is suppressed, and the masks are those of the boxes as given.
+    """Classify and segment given boxes: nothing is suppressed, and the masks are those of the boxes as given.
 
     Args:
         model: the detector.
         tiles: of one size.
         boxes: per tile [n, 4] xyxy in tile pixels.
         labels: per tile the classes [n], or None for the most probable ones.
-        symmetries: symmetries.
+        symmetries: to average over.
 
     Returns:
         As :func:`detect`, one instance per box, in order.
@@ -87,7 +87,7 @@ def segment_boxes(
 
 
 def _network_size(tiles: Sequence[Prepared]) -> Size:
-    """(h, w) of the tiles as the network gets them, before padding."""
+    """(h, w) of the tiles in network pixels, before padding."""
     return (tiles[0][0].shape[1], tiles[0][0].shape[2])
 
 
@@ -118,9 +118,9 @@ def _run_view(model: Any, tiles: Sequence[Prepared], symmetry: Symmetry) -> _Vie
 
 
 def _pooled(proposals: Sequence[Tensor], cfg: Any) -> Tensor:
-    """The best proposals [p, 4] of all views' [p, 5]: as many as one view gives, and no two alike."""
+    """The best proposals [p, 4] of all views' [p, 5]: as many as one view has, without duplicates."""
     every = torch.cat(list(proposals))
-    # one class and a background column, as multiclass_nms wants it
+    # one class and a background column, as multiclass_nms expects
     scores = torch.stack([every[:, 4], torch.zeros_like(every[:, 4])], dim=1)
     kept, _ = multiclass_nms(every[:, :4], scores, -1.0, cfg.nms, cfg.max_per_img)
     best: Tensor = kept[:, :4]

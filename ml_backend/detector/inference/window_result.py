@@ -1,4 +1,4 @@
-"""What the network shows in one window of a tile, in memory and as bytes that hold no code."""
+"""The prediction of one window of a tile, and its serialisation as numpy arrays without pickle."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ml_backend.detector.masks import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class WindowResult:
-    """What one window shows.
+    """The prediction of one window.
 
     Attributes:
         window: of the tile.
-        instances: best first, in the tile's pixels.
+        instances: by decreasing score, in the tile's pixels.
         embedding: float32 [D].
-        weight: how much the embedding counts: the window's pixels with data.
-        seconds: what it cost.
+        weight: of the embedding: the number of the window's pixels with data.
+        seconds: its share of the computing time.
     """
 
     window: Window
@@ -34,7 +34,7 @@ class WindowResult:
     seconds: float
 
     def to_bytes(self) -> bytes:
-        """All of it, as compressed arrays; masks have a bit per pixel."""
+        """Compressed arrays; masks have one bit per pixel."""
         found = self.instances
         scores = [(i.score, i.mask_entropy, i.class_entropy) for i in found]
         arrays: dict[str, Any] = {
@@ -54,16 +54,16 @@ class WindowResult:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> WindowResult:
-        """What :meth:`to_bytes` made.
+        """The inverse of :meth:`to_bytes`.
 
         Raises:
-            ValueError: the bytes are no such thing.
+            ValueError: the bytes are damaged.
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in arrays.files}
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise ValueError(f"what was seen in a window is damaged ({error})") from error
+            raise ValueError(f"the result of a window is damaged ({error})") from error
         sizes = [(bottom - top, right - left) for left, top, right, bottom in found["boxes"].tolist()]
         areas = [height * width for height, width in sizes]
         bits = np.unpackbits(found["masks"], count=sum(areas)).astype(bool)

@@ -1,4 +1,4 @@
-"""Training, in one stage or several, from scratch or from earlier models."""
+"""Training in one or several stages, from scratch or from earlier models."""
 
 from ml_backend.detector.training.anchor import anchor_scores, best_anchor
 from ml_backend.detector.training.optimizer import learning_rate

@@ -1,4 +1,4 @@
-"""The steps of one training, from its first or its last saved one to the published checkpoint."""
+"""The training loop: from the first step, or the last saved one, to the published checkpoint."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Training:
         self._started = time.perf_counter()
 
     def run(self) -> None:
-        """Do the remaining steps, evaluate, publish."""
+        """Do the remaining steps, evaluate, and publish the checkpoint."""
         self.team.first(self._open_log)
         try:
             self._run()
@@ -89,9 +89,9 @@ class Training:
 
     @property
     def _published_model(self) -> nn.Module:
-        """What is evaluated and published: the averaged weights, where they are averaged."""
-        judged: nn.Module = self.average.module if self.average else self.model
-        return judged
+        """The model that is evaluated and published: with averaged weights, if they are averaged."""
+        published: nn.Module = self.average.module if self.average else self.model
+        return published
 
     @property
     def _out_of_patience(self) -> bool:
@@ -116,27 +116,27 @@ class Training:
         losses = self.gradient(self.step, batch, self._report)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         names = (*losses, "gradient_norm")
-        told: dict[str, float] = dict(zip(names, torch.stack([*losses.values(), norm]).tolist(), strict=True))
-        self._note(told, time.perf_counter() - began)
-        if not (math.isfinite(told["loss"]) and math.isfinite(told["gradient_norm"])):
+        values: dict[str, float] = dict(zip(names, torch.stack([*losses.values(), norm]).tolist(), strict=True))
+        self._log_step(values, time.perf_counter() - began)
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             self.team.first(lambda: self._diverge("The loss or its gradient", self.step + 1))
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
-        return told["loss"]
+        return values["loss"]
 
     def _open_log(self) -> None:
         self.log = TrainingLog(self.folder.path, self.step)
 
-    def _note(self, told: Mapping[str, float], seconds: float) -> None:
-        """Log the step that is being done."""
+    def _log_step(self, values: Mapping[str, float], seconds: float) -> None:
+        """Log the current step."""
         if self.log:
             rate, memory = learning_rate(self.step, self.config), peak_memory_mb(self.setup.device)
             so_far = {"seconds": self._elapsed(), "step_seconds": seconds, "learning_rate": rate, "memory_mb": memory}
-            self.log.add("training", self.step + 1, **so_far, **told)
+            self.log.add("training", self.step + 1, **so_far, **values)
 
     def _after_step(self) -> bool:
-        """Evaluate, save and stop where it is time to; says whether the training is done."""
+        """Evaluate, save and stop if due; returns whether the training is done."""
         last = self.step == self.config.iterations
         if self.config.eval_interval and (last or self.step % self.config.eval_interval == 0) and self.evaluates:
             self.team.first(self._select)
@@ -148,14 +148,14 @@ class Training:
             self.team.first(self._stop)
         return done
 
-    def _require_numbers(self) -> None:
-        """A step may spoil the weights although its loss was fine: they must be neither kept nor published."""
+    def _require_finite_weights(self) -> None:
+        """A step may make weights NaN although its loss is finite: they must be neither saved nor published."""
         for weights in (self.model.state_dict(), self._published_model.state_dict()):
             if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
                 self._diverge("A weight", self.step)
 
     def _select(self) -> None:
-        self._require_numbers()
+        self._require_finite_weights()
         self.selection = self.selection.after(self._evaluate(), self.step, self._published_model.state_dict())
 
     def _stop(self) -> None:
@@ -176,11 +176,11 @@ class Training:
             (side, side),
             reduction=self.setup.reduction,
         )
-        told = evaluate_detector(detector, dataset, "val", progress=lambda share, text: self._report(text, share))
+        evaluation = evaluate_detector(detector, dataset, "val", progress=lambda share, text: self._report(text, share))
         if self.log:
-            figures = {name: getattr(told, name) for name in METRICS}
+            figures = {name: getattr(evaluation, name) for name in METRICS}
             self.log.add("validation", self.step, seconds=self._elapsed(), **figures)
-        return told.summary()
+        return evaluation.summary()
 
     def _report(self, text: str, evaluated: float = 0.0) -> None:
         share = TRAINING_SHARE * self.step / self.config.iterations
@@ -195,7 +195,7 @@ class Training:
         return max(self.peak, peak_memory_mb(self.setup.device))
 
     def _save(self) -> None:
-        self._require_numbers()
+        self._require_finite_weights()
         if self.log:
             self.log.sync()
         self.folder.save_state(
@@ -212,7 +212,7 @@ class Training:
         )
 
     def restore(self) -> None:
-        """Go on from the folder's resume state, if it has one.
+        """Load the folder's resume state, if there is one.
 
         Raises:
             CannotResumeError: it is damaged, or of another model.
@@ -229,12 +229,12 @@ class Training:
             if self.average:
                 self.average.load_state_dict(state["average"])
         except torch.OutOfMemoryError:
-            raise  # a RuntimeError, too
-        except (KeyError, TypeError, ValueError, RuntimeError):  # what torch says of a state that is none of this model
+            raise  # a subclass of RuntimeError
+        except (KeyError, TypeError, ValueError, RuntimeError):  # raised by torch for a state of another model
             raise self.folder.not_of_this_model() from None
 
     def _diverge(self, what: str, step: int) -> NoReturn:
-        """Keep the best or else the last weights as a checkpoint, and refuse to go on."""
+        """Write the best or else the last saved weights as a checkpoint, and raise."""
         best, state = self.selection, self.folder.load_state()
         kept = "no checkpoint had been saved yet"
         if best.weights:
@@ -276,7 +276,7 @@ class Training:
 
 
 def _good_weights(state: dict[str, Any]) -> dict[str, Tensor]:
-    """What a resume state would have published."""
+    """The weights of a resume state that would be published."""
     average: dict[str, Tensor] | None = state["average"]
     if average is None:
         return dict(state["model"])

@@ -21,7 +21,7 @@ class Selection:
         metrics: of the best weights; empty before the first evaluation.
         step: of the best weights.
         weights: the best ones, on the CPU.
-        stale: evaluations since mask AP50 last rose.
+        stale: number of evaluations since mask AP50 last increased.
     """
 
     metrics: Mapping[str, Any]
@@ -31,11 +31,11 @@ class Selection:
 
     @classmethod
     def none(cls) -> Selection:
-        """Before the first evaluation."""
+        """The selection before the first evaluation."""
         return cls({}, 0, {}, 0)
 
     def after(self, metrics: Mapping[str, Any], step: int, weights: Mapping[str, Tensor]) -> Selection:
-        """The selection after one more evaluation; of equals, the later weights are taken."""
+        """The selection after one more evaluation; of equal ones, the later is taken."""
         best = self.metrics.get(MEASURE, -1.0)
         stale = 0 if metrics[MEASURE] > best else self.stale + 1
         if metrics[MEASURE] < best:
@@ -46,10 +46,10 @@ class Selection:
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of the model that follows it by ``update_parameters``.
+    """A copy of the model that is averaged by ``update_parameters``.
 
-    The decay is at most (1 + n) / (10 + n) after n steps (as in TensorFlow's ExponentialMovingAverage), so that short
-    trainings are not averages of their first steps.
+    The decay is at most (1 + n) / (10 + n) after n steps (as in TensorFlow's ExponentialMovingAverage), so that the
+    first steps do not dominate the average in short trainings.
     """
 
     @torch.no_grad()

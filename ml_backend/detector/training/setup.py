@@ -1,4 +1,4 @@
-"""What a training works on, found out and checked before it starts; and what it says of that in its card."""
+"""The inputs of a training, read and checked before it starts, and the card of its checkpoint."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ml_backend.detector.validation import check_apart, check_dataset, require_o
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What is to be trained, on what, from what, and where.
+    """Dataset, configuration, initial weights and device of a training.
 
     Attributes:
-        dataset: what is learnt from; after :meth:`checked`, only the used modalities, with their normalisation.
+        dataset: to train on; after :meth:`checked`, with only the used modalities and their normalisation.
         checksum: of the dataset.
         config: resolved configuration.
-        start: earlier models to begin with.
-        device: this process's.
+        start: earlier models to start from.
+        device: of this process.
     """
 
     dataset: DatasetSpec
@@ -40,7 +40,7 @@ class TrainingSetup:
 
     @classmethod
     def prepare(cls, dataset_dir: Path, config: DetectorConfig, init: Init, device: str, team: Team) -> TrainingSetup:
-        """Read what is needed to tell this training from others.
+        """Read everything that identifies the training.
 
         Raises:
             DetectorError: bad dataset, configuration, checkpoint or device.
@@ -53,10 +53,10 @@ class TrainingSetup:
         return cls(dataset, dataset.checksum, config, open_init(init, config, dataset), target)
 
     def checked(self) -> TrainingSetup:
-        """Look at all pixels and annotations, and find out the normalisation.
+        """Check all chips and annotations, and compute the normalisation.
 
         Raises:
-            DatasetError: something is wrong with one of them.
+            DatasetError: one of them is invalid.
         """
         check_apart(self.dataset, self.dataset.splits)
         splits = ["train", *(["val"] if self.dataset.has_split("val") or self.config.eval_interval else [])]
@@ -68,7 +68,7 @@ class TrainingSetup:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells this training from others, as JSON."""
+        """What distinguishes this training from others, as JSON."""
         return {
             "architecture": ARCHITECTURE,
             "config": self.config.to_json(),
@@ -82,7 +82,7 @@ class TrainingSetup:
         return self.config.reduction(self.dataset.longest_side)
 
     def load_initial_weights(self, model: nn.Module) -> dict[str, Any]:
-        """Put published or earlier weights into a fresh model, as asked, and say for its card which these were.
+        """Load published or earlier weights into a new model; returns their identification for the card.
 
         Raises:
             CheckpointError: they cannot be read or do not fit.
@@ -97,10 +97,10 @@ class TrainingSetup:
         """The card of a checkpoint.
 
         Args:
-            init: what :meth:`load_initial_weights` said.
+            init: returned by :meth:`load_initial_weights`.
             metrics: of its weights on the validation split.
-            iterations: steps behind its weights.
-            training: what the training took.
+            iterations: number of steps of its weights.
+            training: time, memory and device of the training.
         """
         return {
             "architecture": ARCHITECTURE,

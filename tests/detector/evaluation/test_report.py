@@ -143,10 +143,10 @@ def test_the_gallery_sorts_hits_misses_and_false_alarms(dataset: DatasetSpec) ->
     assert hits.total == sum(len(tile.instances) - 1 for tile in with_truth)
     assert alarms.entries[0].tile == tiles[-1].file_name
     assert "nothing is there" in alarms.entries[0].text
-    areas = [int(re.search(r"([\d,]+) px", card.text)[1].replace(",", "")) for card in misses.entries]
+    areas = [int(re.search(r"([\d,]+) px", entry.text)[1].replace(",", "")) for entry in misses.entries]
     assert areas == sorted(areas, reverse=True)
     for entry, kind in ((alarms.entries[0], "prediction"), (misses.entries[0], "truth")):
-        assert {outline.kind for outline in card.outlines if outline.subject} == {kind}
+        assert {outline.kind for outline in entry.outlines if outline.subject} == {kind}
     assert {outline.kind for outline in hits.entries[0].outlines if outline.subject} == {"truth", "prediction"}
 
 

@@ -46,7 +46,7 @@ def test_the_best_single_detector_becomes_the_anchor(
     arguments = ["stages", "--dataset", str(dataset_dir), "--out", str(tmp_path), "--device", "cpu", "--choose-anchor"]
     arguments += ["--batch-size", "2", "--iterations", "1", "--fusion", fusion]
     assert main([*arguments, "--from", f"relative_elevation={elevation.checkpoint}"]) == 0
-    assert "anchor: relative_elevation (found of val, each alone: rgb 0.000, relative_el" in capsys.readouterr().out
+    assert "anchor: relative_elevation (share of val found by each alone: rgb 0.000" in capsys.readouterr().out
     summary = json.loads((tmp_path / "stages.json").read_text())
     assert summary["anchor"] == "relative_elevation"
     assert json.loads((tmp_path / "anchor.json").read_text())["scores"] == summary["anchor_scores"]

@@ -133,7 +133,7 @@ def test_out_of_memory_falls_back_to_smaller_passes(
     config = replace(quick, batch_size=4)
     result = train(dataset_dir, tmp_path / "short", config, device="cpu", progress=lambda _, text: told.append(text))
     assert tried == [4, 2, *[1] * 8], "the first step is tried again with less, the second needs no trial"
-    assert any("out of memory: goes on with 1 tiles at once, 4 times per step" in text for text in told)
+    assert any("out of memory: continues with 1 tiles at once, 4 times per step" in text for text in told)
     assert inspect(result.checkpoint)["training"]["tiles_at_once"] == 1
     asked = train(
         dataset_dir, tmp_path / "asked", replace(config, batch_size=1, accumulate=4, iterations=2), device="cpu"

@@ -1,4 +1,4 @@
-"""Hits, misses and false alarms as pictures: a piece of the tile in two modalities, with both outlines on it."""
+"""Hits, misses and false alarms as pictures: a crop of the tile in two modalities, with both outlines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MORE = 500  # outlines of crowded tiles that are drawn at most
 
 @dataclass(frozen=True)
 class Outline:
-    """An SVG path in tile pixels; ``kind`` is truth, prediction or ignored; the subject is what the card is about."""
+    """An SVG path in tile pixels; ``kind`` is truth, prediction or ignored, ``subject`` marks the entry's instance."""
 
     path: str
     kind: str
@@ -45,7 +45,7 @@ class GalleryEntry:
 
 @dataclass(frozen=True)
 class Section:
-    """``total`` is how many there are, ``order`` how the shown ones were chosen."""
+    """``total`` is the number of all, ``order`` the order by which the shown ones were chosen."""
 
     title: str
     order: str
@@ -54,12 +54,12 @@ class Section:
 
 
 def gallery(findings: Findings, matches: Matches, pairs: Pairs, threshold: float) -> list[Section]:
-    """The three sections, at the threshold; in each the most interesting :data:`EACH`."""
+    """The three sections at a score threshold, with at most :data:`EACH` entries each."""
     return _Gallery(findings, matches, pairs, threshold).sections()
 
 
 class _Gallery:
-    """Knows which predictions and annotations lie on which tile."""
+    """Indexes predictions and annotations by tile."""
 
     def __init__(self, findings: Findings, matches: Matches, pairs: Pairs, threshold: float) -> None:
         self.findings, self.pairs = findings, pairs
@@ -95,9 +95,9 @@ class _Gallery:
         ]
         missed.sort(key=lambda pair: -pair[1]["area"])
         return [
-            Section("False alarms", "the surest first", len(alarms), [self._alarm(d) for d in alarms[:EACH]]),
-            Section("Misses", "the largest first", len(missed), [self._miss(*pair) for pair in missed[:EACH]]),
-            Section("Hits", "the worst outlines first", len(hits), [self._hit(d) for d in hits[:EACH]]),
+            Section("False alarms", "highest scores first", len(alarms), [self._alarm(d) for d in alarms[:EACH]]),
+            Section("Misses", "largest first", len(missed), [self._miss(*pair) for pair in missed[:EACH]]),
+            Section("Hits", "lowest IoU first", len(hits), [self._hit(d) for d in hits[:EACH]]),
         ]
 
     def _hit(self, d: int) -> GalleryEntry:
@@ -108,7 +108,7 @@ class _Gallery:
         nearest, _ = self._nearest(prediction["segmentation"], self.truths[self.tile_of[self.pairs.prediction[d]]])
         text = f"overlaps an instance with IoU {nearest:.2f}" if nearest else "nothing is there"
         if nearest >= MATCH_IOU:
-            text = f"a second or wrongly named answer for an instance, IoU {nearest:.2f}"
+            text = f"a duplicate or a wrong class for an instance, IoU {nearest:.2f}"
         return self._of_detection(d, text)
 
     def _of_detection(self, d: int, text: str, partner: int = 0) -> GalleryEntry:
@@ -125,7 +125,9 @@ class _Gallery:
         nearest, best = self._nearest(annotation["segmentation"], on_tile)
         name = self.findings.dataset.classes[annotation["category_id"] - 1]
         text = f"{name}, {annotation['area']:,.0f} px; "
-        text += f"nearest answer: IoU {nearest:.2f}, score {on_tile[best]['score']:.2f}" if nearest else "no answer"
+        text += (
+            f"nearest detection: IoU {nearest:.2f}, score {on_tile[best]['score']:.2f}" if nearest else "no detection"
+        )
         return self._entry(tile, text, annotation["bbox"], truth=annotation["id"])
 
     def _nearest(self, segmentation: Any, others: Sequence[dict[str, Any]]) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""Pieces of tiles as small PNGs that people can read."""
+"""Crops of tiles as small PNGs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from PIL import Image
 from ml_backend.detector.chips import ChipInput
 from ml_backend.detector.masks import BoolArray, FloatArray
 
-SMALLEST = 48  # pixels of surroundings that are shown at least
+SMALLEST = 48  # smallest side of a crop, in pixels
 STRETCH = (2, 98)  # percentiles of the tile's valid pixels that become black and white
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A piece of a tile in pixels."""
+    """A rectangle of a tile, in pixels."""
 
     x: int
     y: int
@@ -52,12 +52,12 @@ def picture(chip: ChipInput, modality: str, crop: Crop) -> str | None:
 def render(array: FloatArray, valid: BoolArray) -> npt.NDArray[np.uint8]:
     """Bands [C, H, W] as RGBA [H, W, 4]: the first three as red, green and blue, or the first as grey.
 
-    The stretch is common to the bands, so that colours stay what they are.
+    All bands are stretched alike, so that colours are kept.
     """
     bands = array[:3] if len(array) >= 3 else array[[0, 0, 0]]
     valid = valid & np.isfinite(bands).all(axis=0)
-    seen = bands[:, valid]
-    low, high = np.percentile(seen, STRETCH) if seen.size else (0.0, 1.0)
+    known = bands[:, valid]
+    low, high = np.percentile(known, STRETCH) if known.size else (0.0, 1.0)
     shown = np.clip((np.where(valid, bands, low) - low) / max(high - low, 1e-6), 0, 1)
     pixels: npt.NDArray[np.uint8] = np.round(255 * np.concatenate([shown, valid[None]])).astype(np.uint8)
     return pixels.transpose(1, 2, 0)

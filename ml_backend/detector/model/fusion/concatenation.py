@@ -12,7 +12,7 @@ from ml_backend.detector.model.masked import masked_max, masked_mean
 
 
 class Stack(Fusion, name="stack"):
-    """The bands of all modalities are the channels of one image with one backbone, so there is nothing left to join.
+    """Data-level fusion: the bands of all modalities are the channels of one image for one backbone.
 
     Fine-tuning starts as the anchor's detector: the first convolution is the anchor's, with zeros for other bands.
     """
@@ -26,11 +26,11 @@ class Stack(Fusion, name="stack"):
 class Convolution(Fusion, name="conv"):
     """One 3 x 3 convolution over the concatenated maps and validity maps of all modalities.
 
-    The validity maps are inputs because a convolution cannot otherwise tell a missing modality from an uneventful one.
+    The validity maps are inputs, so that the convolution can distinguish missing data from features of value zero.
 
-    It starts as the identity on the anchor's channels and zero on everything else: fine-tuning starts from the
-    anchor's detector, whose neck and heads would make nothing of a random mixture. The weights of the other modalities
-    leave zero at the first step, because their gradient does not depend on their own value.
+    It starts as the identity on the anchor's channels and zero on everything else, so fine-tuning starts as the
+    anchor's detector. The weights of the other modalities leave zero at the first step, because their gradient does not
+    depend on their own value.
     """
 
     def __init__(self, channels: int, modalities: Sequence[str], anchor: str) -> None:
@@ -48,11 +48,11 @@ class Convolution(Fusion, name="conv"):
 class ChannelAttention(Fusion, name="channel_attention"):
     """Squeeze and excitation (arXiv 1709.01507) over the concatenated channels of all modalities, then a 1 x 1 mixture.
 
-    What a tile is like (each channel's mean over valid places, and how much of each modality is valid) decides by how
-    much each channel counts there, so a modality can be turned down on tiles where it says little.
+    The gates of the channels are computed from each channel's mean over valid positions and the valid share of each
+    modality, so a modality can be attenuated on tiles where it is not informative.
 
-    Gates are 2 * sigmoid, and the layer before them and the mixture start as zero and as the identity on the anchor's
-    channels: the gates start at exactly 1, and fine-tuning starts as the anchor's detector.
+    Gates are 2 * sigmoid. The layer before them starts at zero, so they start at exactly 1; the mixture starts as the
+    identity on the anchor's channels. So fine-tuning starts as the anchor's detector.
     """
 
     def __init__(self, channels: int, modalities: Sequence[str], anchor: str, reduction: int = 16) -> None:
@@ -67,14 +67,16 @@ class ChannelAttention(Fusion, name="channel_attention"):
 
     def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
         shares = torch.cat([validity[name].mean(dim=(2, 3)) for name in self.modalities], dim=1)
-        seen = torch.stack([torch.cat([view, shares], dim=1) for view in self._descriptors(features, validity)])
-        factors = gate(self.excite(self.squeeze(seen).relu()).sum(dim=0))[:, :, None, None]
+        described = torch.stack(
+            [torch.cat([descriptor, shares], dim=1) for descriptor in self._descriptors(features, validity)]
+        )
+        factors = gate(self.excite(self.squeeze(described).relu()).sum(dim=0))[:, :, None, None]
         maps = torch.cat([features[name] for name in self.modalities], dim=1)
         mixed: Tensor = self.mix(self._weigh_positions(maps * factors, validity))
         return mixed
 
     def _descriptors(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> list[Tensor]:
-        """What the gates are computed from: descriptions [B, modalities * C] of a tile."""
+        """Descriptors [B, modalities * C] of a tile, from which the gates are computed."""
         return [torch.cat([masked_mean(features[name], validity[name]) for name in self.modalities], dim=1)]
 
     def _weigh_positions(self, maps: Tensor, validity: Mapping[str, Tensor]) -> Tensor:
@@ -82,11 +84,11 @@ class ChannelAttention(Fusion, name="channel_attention"):
 
 
 class Cbam(ChannelAttention, name="cbam"):
-    """Convolutional block attention (arXiv 1807.06521) over the concatenated maps: channels first, then places.
+    """Convolutional block attention (arXiv 1807.06521) over the concatenated maps: channels first, then positions.
 
-    Channel gates come from means and maxima of valid places through the same layers. A 7 x 7 convolution over the mean
-    and the maximum of all channels, and the validity maps, then says how much each place counts. Its weights start at
-    zero, so this too starts as the anchor's detector (see :class:`ChannelAttention`).
+    Channel gates are computed from means and maxima over valid positions by shared layers. The gates of positions are a
+    7 x 7 convolution of the mean and the maximum over all channels, and the validity maps. Its weights start at zero,
+    so this, too, starts as the anchor's detector (see :class:`ChannelAttention`).
     """
 
     def __init__(self, channels: int, modalities: Sequence[str], anchor: str, reduction: int = 16) -> None:
@@ -100,12 +102,12 @@ class Cbam(ChannelAttention, name="cbam"):
 
     def _weigh_positions(self, maps: Tensor, validity: Mapping[str, Tensor]) -> Tensor:
         planes = [validity[name] for name in self.modalities]
-        seen = torch.cat([maps.mean(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True), *planes], dim=1)
-        return maps * gate(self.place(seen))
+        pooled = torch.cat([maps.mean(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True), *planes], dim=1)
+        return maps * gate(self.place(pooled))
 
 
 def copy_channels(convolution: nn.Conv2d, first: int) -> None:
-    """Make a convolution copy as many input channels as it has outputs, from ``first`` on, and ignore the rest."""
+    """Initialise a convolution to copy its outputs from the input channels that begin at ``first``."""
     nn.init.zeros_(convolution.weight)
     nn.init.dirac_(convolution.weight[:, first : first + convolution.out_channels])
     if convolution.bias is not None:
@@ -113,7 +115,7 @@ def copy_channels(convolution: nn.Conv2d, first: int) -> None:
 
 
 def gate(logits: Tensor) -> Tensor:
-    """Factors of 0..2; 1 where the logit is zero."""
+    """Factors in 0..2; 1 where the logit is zero."""
     return 2 * logits.sigmoid()
 
 
