@@ -94,9 +94,9 @@ def read_annotations(source: Path, classes: tuple[str, ...], report: Report = re
     images, annotations = (data.get("images"), data.get("annotations")) if isinstance(data, dict) else (None, None)
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise DatasetError(f"{source} is not COCO: it needs the lists 'images' and 'annotations'.")
-    images = _sound_entries(source, "images", images, ("id", "width", "height"), ("file_name",), report)
-    annotations = _sound_entries(source, "annotations", annotations, ("id", "image_id", "category_id"), (), report)
-    images = _sound_images(source, images, report)
+    images = _valid_entries(source, "images", images, ("id", "width", "height"), ("file_name",), report)
+    annotations = _valid_entries(source, "annotations", annotations, ("id", "image_id", "category_id"), (), report)
+    images = _valid_images(source, images, report)
     _check_categories(source, data.get("categories"), classes, report)
     instances: dict[int, list[AnnotatedInstance]] = {image["id"]: [] for image in images}
     listed = {image.get("id") for image in data["images"] if isinstance(image, dict)}
@@ -138,17 +138,17 @@ def _tile(image: dict[str, Any], instances: list[AnnotatedInstance]) -> Tile:
     )
 
 
-def _sound_entries(
+def _valid_entries(
     source: Path, where: str, entries: list[Any], numbers: tuple[str, ...], texts: tuple[str, ...], report: Report
 ) -> list[dict[str, Any]]:
     """The entries with all required keys and types; the others are reported."""
-    sound = []
+    valid = []
     for number, entry in enumerate(entries):
         if fault := _entry_fault(entry, numbers, texts):
             report(Problem(f"broken entry in {where}", f"{source}: {where}[{number}] {fault}.", source))
         else:
-            sound.append(entry)
-    return sound
+            valid.append(entry)
+    return valid
 
 
 def _entry_fault(entry: Any, numbers: tuple[str, ...], texts: tuple[str, ...]) -> str:
@@ -163,21 +163,21 @@ def _entry_fault(entry: Any, numbers: tuple[str, ...], texts: tuple[str, ...]) -
     return ""
 
 
-def _sound_images(source: Path, images: list[dict[str, Any]], report: Report) -> list[dict[str, Any]]:
+def _valid_images(source: Path, images: list[dict[str, Any]], report: Report) -> list[dict[str, Any]]:
     """The usable images; the others are reported."""
     for twice in _repeated(image["id"] for image in images):
         report(Problem("image id twice", f"{source} lists image id {twice} twice: give each tile its own id.", source))
-    sound = []
+    valid = []
     for image in images:
         if fault := _image_fault(image):
             report(Problem("unusable image", f"{source}: {fault}.", source, image["file_name"]))
         else:
-            sound.append(image)
-    for twice in _repeated(chip_stem(image["file_name"]) for image in sound):
-        name = next(image["file_name"] for image in sound if chip_stem(image["file_name"]) == twice)
+            valid.append(image)
+    for twice in _repeated(chip_stem(image["file_name"]) for image in valid):
+        name = next(image["file_name"] for image in valid if chip_stem(image["file_name"]) == twice)
         report(Problem("tile twice", f"{source} lists image '{name}' twice: keep one entry per tile.", source, name))
     unique: dict[str, dict[str, Any]] = {}
-    for image in sound:
+    for image in valid:
         unique.setdefault(chip_stem(image["file_name"]), image)
     return list({image["id"]: image for image in reversed(unique.values())}.values())[::-1]
 

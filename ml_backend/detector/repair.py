@@ -67,14 +67,14 @@ def repair(dataset_dir: Path, out: Path) -> list[Change]:
         for file in (draft / "annotations" / f"{split}.json" for split in SPLITS):
             if file.is_file():
                 data = read_json(file, "COCO annotations")
-                changes += mend(data, classes, f"annotations/{file.name}")
+                changes += repair_annotations(data, classes, f"annotations/{file.name}")
                 file.write_text(json.dumps(data), encoding="utf-8")
         (draft / REPORT).write_text(json.dumps([vars(change) for change in changes], indent=2), encoding="utf-8")
         draft.rename(out)
     return changes
 
 
-def mend(data: Any, classes: Sequence[str], file: str) -> list[Change]:
+def repair_annotations(data: Any, classes: Sequence[str], file: str) -> list[Change]:
     """Repair COCO annotations in place.
 
     Args:
@@ -118,11 +118,11 @@ def mend(data: Any, classes: Sequence[str], file: str) -> list[Change]:
             changed(entry["id"], f"gave the second annotation of this id the id {largest}")
             entry = {**entry, "id": largest}
         seen[entry["id"]] = entry
-        text, mended = _mended(entry, images[entry["image_id"]])
+        text, repaired = _repaired(entry, images[entry["image_id"]])
         if text:
             changed(entry["id"], text)
-        if mended is not None:
-            kept.append(mended)
+        if repaired is not None:
+            kept.append(repaired)
     data["annotations"] = kept
     return changes
 
@@ -148,7 +148,7 @@ def _renumber_classes(data: dict[str, Any], classes: Sequence[str], changed: Any
     changed(None, f"numbered the categories as dataset.json does: {mapping}")
 
 
-def _mended(entry: dict[str, Any], image: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+def _repaired(entry: dict[str, Any], image: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
     """What was done to an annotation ('' for nothing), and the repaired annotation; None if it is removed."""
     height, width = image.get("height"), image.get("width")
     if type(height) is not int or type(width) is not int or min(height, width) < 1 or height * width > MAX_PIXELS:

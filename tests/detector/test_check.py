@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from ml_backend.detector.commands import main
 from ml_backend.detector.masks import polygons_mask, segmentation_mask
 from ml_backend.detector.outlines import winding
-from ml_backend.detector.repair import mend
+from ml_backend.detector.repair import repair_annotations
 from ml_backend.detector.validation import find_problems
 from tests.detector.files import edit_json
 
@@ -35,7 +35,7 @@ def coco(*outlines: Any, **of_all: Any) -> dict[str, Any]:
 
 def mended(data: dict[str, Any], classes: tuple[str, ...] = ("RTS",)) -> tuple[dict[str, Any], list[str]]:
     changed = copy.deepcopy(data)
-    return changed, [change.text for change in mend(changed, classes, "train.json")]
+    return changed, [change.text for change in repair_annotations(changed, classes, "train.json")]
 
 
 def test_everything_that_is_wrong_is_listed_at_once(own_dataset_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

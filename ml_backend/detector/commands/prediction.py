@@ -165,7 +165,7 @@ def _write(sources: Sequence[Source], journal: Journal, arguments: Arguments) ->
     def tiles() -> Iterator[tuple[dict[str, Any], Iterator[dict[str, Any]]]]:
         for tile, source in enumerate(sources):
             embedding = mean_embedding(journal.window_results(tile)).tolist()
-            seconds = sum(seen.seconds for seen in journal.window_results(tile))
+            seconds = sum(result.seconds for result in journal.window_results(tile))
             yield {"file_name": source.name, "embedding": embedding, "seconds": seconds}, journal.detections(tile)
 
     if arguments.out:

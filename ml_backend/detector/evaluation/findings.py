@@ -52,7 +52,7 @@ class Findings:
     search: Search = AS_TRAINED
 
 
-def find(
+def predict_split(
     detector: Detector,
     dataset: DatasetSpec,
     split: str,

@@ -16,7 +16,7 @@ from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.evaluation.breakdown import break_down
 from ml_backend.detector.evaluation.coco import MATCH_IOU, Floats, average_precision, box_predictions, challenge
-from ml_backend.detector.evaluation.findings import AS_TRAINED, Findings, Search, find
+from ml_backend.detector.evaluation.findings import AS_TRAINED, Findings, Search, predict_split
 from ml_backend.detector.evaluation.matching import Matches, Pairs, match
 from ml_backend.detector.evaluation.operating import best_threshold, counts_at
 from ml_backend.detector.evaluation.overlaps import best_max_overlap, suppressed
@@ -72,7 +72,7 @@ def evaluate(
     check_dataset(dataset.with_modalities(tuple(own.get(m.name, m) for m in dataset.modalities)), list(own), [split])
     dataset = dataset.with_modalities(detector.modalities)
     log = read_log(open_checkpoint(checkpoint).path) if report is not None else {}
-    findings = find(detector, dataset, split, progress=progress, max_detections=max_detections, search=search)
+    findings = predict_split(detector, dataset, split, progress=progress, max_detections=max_detections, search=search)
     matches, pairs = match(findings.truth, findings.predictions, max_detections)
     result = measure(findings, matches, pairs, detector.calibration, resamples=resamples, seed=seed)
     if report is not None:
@@ -120,7 +120,7 @@ def evaluate_detector(
     Determines the largest overlap of detections (``best_max_overlap``), with which all metrics are computed.
     """
     started = time.perf_counter()
-    findings = find(
+    findings = predict_split(
         detector,
         dataset,
         split,

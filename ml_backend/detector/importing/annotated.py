@@ -133,13 +133,13 @@ def via(file: Path, data: Any, images: Images, left: Left, attribute: str) -> It
         name, regions = str(entry["filename"]), entry.get("regions") or []
         members = regions.values() if isinstance(regions, dict) else regions
         path, read = images.find(name), [_via_region(region, attribute) for region in members]
-        sound = [region for region in read if region]
+        valid = [region for region in read if region]
         if path is None:
             left.append(f"{file.name}: image {name!r} was not found, or several of that name")
-        elif len(sound) < len(read):
+        elif len(valid) < len(read):
             left.append(f"{file.name}: a region of {name} has no area, or no one class (--class-attribute)")
         else:
-            yield LabelledTile(path.name, sound, path)
+            yield LabelledTile(path.name, valid, path)
 
 
 def _via_region(region: Any, attribute: str) -> tuple[str, Any, bool] | None:

@@ -125,26 +125,26 @@ class Detector:
         parts = [part for plan in plans for part in plan]
         tile_of = [tile for tile, plan in enumerate(plans) for _ in plan]
         by_tile: list[list[WindowResult]] = [[] for _ in chips]
-        for done, (index, seen) in enumerate(self.predict_windows(parts, batch_size=batch_size, tta=tta), start=1):
-            by_tile[tile_of[index]].append(seen)
+        for done, (index, result) in enumerate(self.predict_windows(parts, batch_size=batch_size, tta=tta), start=1):
+            by_tile[tile_of[index]].append(result)
             if progress:
                 progress(done / len(parts), f"window {done}/{len(parts)}")
 
-        def outlined(seen: list[WindowResult], size: tuple[int, int]) -> TileResult:
+        def tile_result(windows: list[WindowResult], size: tuple[int, int]) -> TileResult:
             started = time.perf_counter()
             kept = tile_instances(
-                seen,
+                windows,
                 size,
                 score_threshold=score_threshold,
                 min_pixels=min_pixels,
                 max_overlap=self.max_overlap(max_overlap),
             )
-            best = sorted(kept, key=lambda instance: -instance.score)[: max_detections * len(seen)]
+            best = sorted(kept, key=lambda instance: -instance.score)[: max_detections * len(windows)]
             detections = tuple(self.outline(instance, tolerance) for instance in best)
-            seconds = sum(one.seconds for one in seen) + time.perf_counter() - started
-            return TileResult(detections, mean_embedding(seen), seconds)
+            seconds = sum(one.seconds for one in windows) + time.perf_counter() - started
+            return TileResult(detections, mean_embedding(windows), seconds)
 
-        return [outlined(seen, size) for seen, size in zip(by_tile, sizes, strict=True)]
+        return [tile_result(windows, size) for windows, size in zip(by_tile, sizes, strict=True)]
 
     def windows(self, size: tuple[int, int], window: int | None = None, overlap: int | None = None) -> list[Window]:
         """The windows into which a tile of ``size`` (height, width) is cut, row by row.
@@ -317,13 +317,13 @@ def _by_size(sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int]
     yield from groups.items()
 
 
-def mean_embedding(seen: Iterable[WindowResult]) -> FloatArray:
+def mean_embedding(results: Iterable[WindowResult]) -> FloatArray:
     """Mean embedding [D] of windows, weighted by their pixels with data; unweighted if none has any."""
     first: FloatArray | None = None
     total: Any = 0.0
     plain: Any = 0.0
     weight = number = 0
-    for one in seen:
+    for one in results:
         first = one.embedding if first is None else first
         exact = one.embedding.astype(np.float64)
         total, weight = total + one.weight * exact, weight + one.weight

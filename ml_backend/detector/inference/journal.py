@@ -113,15 +113,17 @@ class Journal:
         """Store the (tile, detection) pairs of all tiles, replacing earlier ones."""
         with self._transaction():
             self._rows.execute("DELETE FROM finds")
-            for tile, find in found:
-                self._rows.execute("INSERT INTO finds VALUES (?, ?, ?)", [tile, find.score, json.dumps(find.to_json())])
+            for tile, detection in found:
+                self._rows.execute(
+                    "INSERT INTO finds VALUES (?, ?, ?)", [tile, detection.score, json.dumps(detection.to_json())]
+                )
 
     def detections(self, tile: int) -> Iterator[dict[str, Any]]:
         """A tile's detections by decreasing score, as :meth:`.Detection.to_json` returns them."""
         with self._converted_errors():
             rows = self._rows.execute("SELECT find FROM finds WHERE tile = ? ORDER BY score DESC, rowid", [tile])
-            for (find,) in rows:
-                yield json.loads(find)
+            for (detection,) in rows:
+                yield json.loads(detection)
 
     def count(self) -> int:
         """Number of detections."""

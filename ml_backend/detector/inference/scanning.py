@@ -106,7 +106,7 @@ def scan(
 
     def predict(number: int, views: Sequence[tuple[_PlannedWindow, WindowChip]]) -> None:
         found = detector.predict_windows([part for _, part in views], batch_size=batch_size, tta=tta)
-        journal.add_batch(number, [(views[index][0].tile, views[index][0].number, seen) for index, seen in found])
+        journal.add_batch(number, [(views[index][0].tile, views[index][0].number, result) for index, result in found])
 
     with ThreadPoolExecutor(1, "read") as reading:
         ahead = reading.submit(read, pending[0]) if pending else None

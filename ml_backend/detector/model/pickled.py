@@ -76,8 +76,8 @@ class _Array:
 
 def _values(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
     raw = _bytes_of(data) if isinstance(data, str) else data  # text: bytes written by Python 2
-    sound = isinstance(raw, bytes | bytearray) and isinstance(dtype, _Dtype) and isinstance(shape, tuple)
-    if not sound or not all(type(side) is int and side >= 0 for side in shape) or order not in ("C", "F"):
+    valid = isinstance(raw, bytes | bytearray) and isinstance(dtype, _Dtype) and isinstance(shape, tuple)
+    if not valid or not all(type(side) is int and side >= 0 for side in shape) or order not in ("C", "F"):
         raise pickle.UnpicklingError("an array of values other than numbers")
     if math.prod(shape) * dtype.dtype.itemsize != len(raw):
         raise pickle.UnpicklingError(f"an array of shape {shape} in {len(raw)} bytes")

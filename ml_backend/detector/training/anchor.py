@@ -42,11 +42,11 @@ def require_choice(dataset: DatasetSpec, config: DetectorConfig, sources: Mappin
     for name, source in sources.items():
         if len(source.config.modalities) > 1:
             raise ConfigError(
-                f"{source.path} sees {', '.join(source.config.modalities)} together, which does not tell how much "
-                f"'{name}' shows alone: name the anchor instead of having it chosen, or give a detector of '{name}'."
+                f"{source.path} was trained on {', '.join(source.config.modalities)} together, so it gives no score of "
+                f"'{name}' alone: name the anchor, or give a detector of '{name}' alone."
             )
-    seen = dataset.seen_by(config.resolve(dataset).modalities)
-    if not dataset.has_split(SPLIT) or not holds_objects(seen, SPLIT):
+    used = dataset.seen_by(config.resolve(dataset).modalities)
+    if not dataset.has_split(SPLIT) or not holds_objects(used, SPLIT):
         raise DatasetError(
             f"{dataset.annotation_file(SPLIT)} is missing or holds no objects, so no anchor can be chosen by it: label "
             "at least one there, or name the anchor."

@@ -157,8 +157,8 @@ def _check_none_is_forgotten(sources: Mapping[str, Checkpoint], config: Detector
         knows = next((source for source in sources.values() if name in source.config.modalities), None)
         if name not in sources and knows is not None:
             raise CheckpointError(
-                f"{knows.path} knows '{name}', too, whose backbone would be initialised at random: give a checkpoint for "
-                f"it as well (--from {name}={knows.path})."
+                f"{knows.path} knows '{name}', too, whose backbone would be initialised at random: give a checkpoint "
+                f"for it as well (--from {name}={knows.path})."
             )
 
 

@@ -16,7 +16,7 @@ from ml_backend.detector import Detection, Evaluation, read_dataset
 from ml_backend.detector.calibration import Calibration
 from ml_backend.detector.chips import ChipInput
 from ml_backend.detector.dataset import DatasetSpec
-from ml_backend.detector.evaluation.findings import Findings, find
+from ml_backend.detector.evaluation.findings import Findings, predict_split
 from ml_backend.detector.evaluation.matching import match
 from ml_backend.detector.evaluation.measure import measure
 from ml_backend.detector.evaluation.report import write_report
@@ -56,7 +56,7 @@ class Page(HTMLParser):
 
 
 def findings_of(dataset: DatasetSpec, answers: Answers) -> Findings:
-    return find(Oracle(dataset, answers), dataset, "train")  # type: ignore[arg-type]
+    return predict_split(Oracle(dataset, answers), dataset, "train")  # type: ignore[arg-type]
 
 
 def report(findings: Findings, file: Path, checkpoint: str = "checkpoint") -> tuple[Evaluation, Page]:
@@ -165,7 +165,7 @@ def test_nothing_annotated_and_nothing_found_makes_a_page_too(own_dataset_dir: P
     file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
     dataset = read_dataset(own_dataset_dir)
     _, page = report(findings_of(dataset, [[] for _ in dataset.tiles("train")]), tmp_path / "report.html")
-    assert "Nothing is annotated" in page.text
+    assert "These tiles have no annotations" in page.text
     assert "nan" not in page.text.lower()
 
 

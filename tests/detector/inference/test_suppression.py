@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_backend.detector import ChipInput, ConfigError, Detector, TrainResult, inspect, read_dataset
-from ml_backend.detector.evaluation.findings import Search, find
+from ml_backend.detector.evaluation.findings import Search, predict_split
 from ml_backend.detector.evaluation.overlaps import CANDIDATES, best_max_overlap, pairs_sharing, suppressed
 from ml_backend.detector.inference.instances import DetectedInstance
 from ml_backend.detector.inference.merging import merge, tile_instances
@@ -135,7 +135,7 @@ def test_validation_chooses_and_the_card_keeps_it_for_prediction(
     assert detector.max_overlap() == chosen
     assert detector.max_overlap(0.7) == 0.7
     dataset = read_dataset(dataset_dir).with_modalities(detector.modalities)
-    findings = find(detector, dataset, "val", search=Search(max_overlap=1.0))
+    findings = predict_split(detector, dataset, "val", search=Search(max_overlap=1.0))
     assert pairs_sharing(findings, 0.5), "the detector knows so little that it must find things twice"
     assert best_max_overlap(findings) == chosen
     left = suppressed(findings, 0.5)

@@ -93,7 +93,7 @@ def test_given_detectors_are_measured(dataset_dir: Path, elevation: TrainResult)
     ("change", "message"),
     [
         ({"config": {"anchor": "rgb"}}, "The anchor 'rgb' is named, and is to be chosen by measurement"),
-        ({"sources": "trained"}, "sees rgb, relative_elevation together, which does not tell how much 'rgb' shows"),
+        ({"sources": "trained"}, "was trained on rgb, relative_elevation together, so it gives no score of 'rgb'"),
     ],
 )
 def test_what_leaves_nothing_to_choose_is_refused(
