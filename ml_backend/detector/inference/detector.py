@@ -171,7 +171,7 @@ class Detector:
         """
         views = symmetries(tta)
 
-        def see(indices: Sequence[int]) -> list[tuple[int, WindowResult]]:
+        def predict_batch(indices: Sequence[int]) -> list[tuple[int, WindowResult]]:
             started = time.perf_counter()
             batch = [parts[index] for index in indices]
             found, embeddings = network.detect(self.model, [self._prepare(part.chip) for part in batch], views)
@@ -184,7 +184,7 @@ class Detector:
                 for index, part, instances, embedding in zip(indices, batch, found, embeddings, strict=True)
             ]
 
-        yield from self._each_batch([part.window.size for part in parts], batch_size, see)
+        yield from self._each_batch([part.window.size for part in parts], batch_size, predict_batch)
 
     def _tile_instances(self, part: WindowChip, found: Any) -> list[DetectedInstance]:
         """A window's instances in the tile's pixels, with ``on_data`` set."""
@@ -234,7 +234,7 @@ class Detector:
             by_window.setdefault(window_around(box, pixels.size, self.window), []).append(index)
         windows = list(by_window)
 
-        def judge(numbers: Sequence[int]) -> list[tuple[int, Detection]]:
+        def segment_batch(numbers: Sequence[int]) -> list[tuple[int, Detection]]:
             answers = []
             for part in (windows[number] for number in numbers):
                 indices = by_window[part]
@@ -248,7 +248,7 @@ class Detector:
                     answers.append((index, self.outline(instance.moved(part.left, part.top), tolerance)))
             return answers
 
-        answers = dict(self._each_batch([part.size for part in windows], 1, judge))
+        answers = dict(self._each_batch([part.size for part in windows], 1, segment_batch))
         return [answers[index] for index in range(len(boxes))]
 
     def outline(self, instance: DetectedInstance, tolerance: float) -> Detection:
