@@ -6,7 +6,6 @@ Importing this package does not import torch; the names below load what they nee
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
         train,
         train_in_stages,
     )
-
-# OpenMP reads this when torch loads it. By default its threads spin while they wait for each other, and when other
-# processes want the same cores they mostly wait: on 2 busy cores a training step took over 14 s instead of 2 s.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {
     "CannotResumeError": "errors",

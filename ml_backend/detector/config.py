@@ -55,7 +55,7 @@ class DetectorConfig:
             does not resample.
         freeze: parts whose weights are not trained: modality names (their backbone), ``neck``, ``rpn``, ``roi_head``.
         slow: parts with a lower learning rate, each with its factor; in JSON ``{"rgb": 0.1}``.
-        fusion_rate: factor of the fusion's learning rate where it is initialised at random among pretrained parts,
+        fusion_rate: factor of the fusion's learning rate where it is newly initialised among pretrained parts,
             since it has only the fine-tuning to learn in. From scratch, or when a whole model is continued, all parts
             have the same learning rate.
         precision: ``bfloat16`` is mixed precision, ``float32`` full precision; ``auto`` chooses the first on GPUs that

@@ -52,6 +52,6 @@ def _started(pretrained: dict[str, Any]) -> str:
     names = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
     return (
         f"from {pretrained['source']} (layout: {layout}): {pretrained['tensors']} tensors set"
-        + (f"; initialised at random: {fresh}" if fresh else "")
+        + (f"; newly initialised: {fresh}" if fresh else "")
         + (f"; unused tensors of the file: {len(unused)} ({names})" if unused else "")
     )

@@ -29,7 +29,7 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Earlier models that a training starts from; without any, weights are initialised at random.
+    """Earlier models that a training starts from; without any, weights are newly initialised.
 
     Attributes:
         whole: a checkpoint of the same architecture.
@@ -41,7 +41,7 @@ class WarmStart:
 
     @property
     def fusion_is_fresh(self) -> bool:
-        """Whether the fusion is initialised at random while neck, heads and given backbones are pretrained."""
+        """Whether the fusion is newly initialised while neck, heads and given backbones are pretrained."""
         return bool(self.by_modality)
 
     def normalise(self, modality: ModalitySpec) -> ModalitySpec:
@@ -150,14 +150,14 @@ def open_sources(
 
 
 def _check_none_is_forgotten(sources: Mapping[str, Checkpoint], config: DetectorConfig) -> None:
-    """Check that no backbone is initialised at random whose weights are in a checkpoint given for another modality."""
+    """Check that no backbone is newly initialised whose weights are in a checkpoint given for another modality."""
     if stacks_bands(config.fusion):
         return
     for name in config.modalities:
         knows = next((source for source in sources.values() if name in source.config.modalities), None)
         if name not in sources and knows is not None:
             raise CheckpointError(
-                f"{knows.path} knows '{name}', too, whose backbone would be initialised at random: give a checkpoint "
+                f"{knows.path} knows '{name}', too, whose backbone would be newly initialised: give a checkpoint "
                 f"for it as well (--from {name}={knows.path})."
             )
 
