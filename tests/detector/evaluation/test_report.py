@@ -76,7 +76,7 @@ def test_the_page_holds_figures_pictures_and_nothing_from_elsewhere(
         "mask AP50",
         "By region",
         "region-2",
-        "By modalities",
+        "By available modalities",
         "12 experts",
         "0.76",
         "Best mask AP50 0.250 at step 2",
