@@ -126,7 +126,7 @@ def test_an_outline_that_may_mean_two_things_stays_as_it_is() -> None:
         ([SQUARE, [90, 90, 99, 90, 99, 99]], {}, [SQUARE], "left out 1 of its parts"),
         ([[90, 90, 99, 90, 99, 99]], {}, None, "removed it: it lies outside"),
         ({"size": [64, 64], "counts": [64 * 64]}, {}, None, "removed it: it covers no pixel"),
-        ([], {"bbox": [4, 4, 8, 8]}, [[4, 4, 12, 4, 12, 12, 4, 12]], "ignored ground"),
+        ([], {"bbox": [4, 4, 8, 8]}, [[4, 4, 12, 4, 12, 12, 4, 12]], "ignored region"),
         ([[1, 2]], {"bbox": [4, 4, 0, 8]}, [[1, 2]], ""),
         ([[1, 2]], {}, [[1, 2]], ""),
         ([[1, 2, 3, 4, 5, 6, 7]], {"bbox": [4, 4, 8, 8]}, [[1, 2, 3, 4, 5, 6, 7]], ""),
