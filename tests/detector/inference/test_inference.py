@@ -263,7 +263,7 @@ def test_a_batch_too_large_for_the_gpu_is_halved_and_that_remembered(
     results = detector.predict(chips[:5], batch_size=5)
     assert len(results) == 5
     assert memory.tried == [5, 2, 2, 1]
-    assert "does not hold 5 tiles of 64 x 64 pixels at once: going on with a batch size of 2" in caplog.text
+    assert "does not hold 5 tiles of 64 x 64 pixels at once: continuing with a batch size of 2" in caplog.text
     memory.tried.clear()
     detector.predict(chips[:4], batch_size=5)
     assert memory.tried == [2, 2]
