@@ -1,8 +1,8 @@
-"""What leaving out nested and doubled finds does: finds, pairs and accuracy by how much two finds may share.
+"""The effect of suppressing nested and duplicate detections: detections, pairs and accuracy by the largest share.
 
     python -m benchmarks.detector_overlaps --dataset DIR --checkpoint DIR [--splits val test]
 
-A pair is two finds of a class on a tile of which both cover more than half of the smaller one.
+A pair is two detections of a class on a tile that both cover more than half of the smaller one.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import numpy as np
 
 from ml_backend.detector import Search, load, read_dataset
 from ml_backend.detector.evaluation.coco import average_precision
-from ml_backend.detector.evaluation.findings import find
+from ml_backend.detector.evaluation.findings import predict_split
 from ml_backend.detector.evaluation.overlaps import CANDIDATES, best_f1, pairs_sharing, suppressed
 
 
@@ -26,10 +26,10 @@ def main() -> None:
     options = parser.parse_args()
     detector = load(options.checkpoint, options.device)
     dataset = read_dataset(options.dataset).with_modalities(detector.modalities)
-    print("| split | largest share | finds | pairs | AP | AP50 | AP30 | F1 |")
+    print("| split | largest share | detections | pairs | AP | AP50 | AP30 | F1 |")
     print("|" + "---|" * 8)
     for split in options.splits:
-        everything = find(detector, dataset, split, search=Search(max_overlap=1.0))
+        everything = predict_split(detector, dataset, split, search=Search(max_overlap=1.0))
         for share in sorted(CANDIDATES, reverse=True):
             left = suppressed(everything, share)
             ap, _ = average_precision(left.truth, left.predictions, left.max_detections)

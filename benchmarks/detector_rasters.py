@@ -45,7 +45,7 @@ def make_raster(file: Path, side: int) -> int:
     return len(centres) ** 2
 
 
-def quick_network(model: Any, tiles: Any, seen_as: Any) -> Any:
+def quick_network(model: Any, tiles: Any, symmetries: Any) -> Any:
     """Finds every number in a window, whole, at once."""
     import numpy as np
     import torch
@@ -79,25 +79,29 @@ def predict(file: Path, out: Path) -> dict[str, Any]:
     from ml_backend.detector.inference.journal import Journal
     from ml_backend.detector.inference.outputs import write_geojson, write_geopackage
     from ml_backend.detector.inference.rasters import RasterStack
-    from ml_backend.detector.inference.scanning import Source, conclude, scan
+    from ml_backend.detector.inference.scanning import Source, collect_detections, scan
 
-    network.find = quick_network  # type: ignore[assignment]
+    network.detect = quick_network  # type: ignore[assignment]
     ids = ModalitySpec("ids", ("id",), mean=(0.0,), std=(1.0,))
     detector = Detector(nn.Identity(), DetectorConfig(), ("disc",), (ids,), torch.device("cpu"))
     started = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     stack = RasterStack({"ids": file}, [ids])
-    sources = [Source(file.name, (file,), stack, stack.place)]
-    assert stack.place is not None
+    sources = [Source(file.name, (file,), stack, stack.georeference)]
+    assert stack.georeference is not None
     with Journal(out / "journal", {}) as journal:
         scan(detector, sources, journal, window=512, overlap=128, progress=lambda share, text: None)
         scanned = time.perf_counter() - started
-        conclude(detector, sources, journal, score_threshold=0.05, min_pixels=10, max_overlap=None, tolerance=0.5)
+        collect_detections(
+            detector, sources, journal, score_threshold=0.05, min_pixels=10, max_overlap=None, tolerance=0.5
+        )
         kept = (out / "journal").stat().st_size
         write_geopackage(
-            out / "out.gpkg", ((file.name, stack.place, find) for find in journal.finds(0)), stack.place.crs
+            out / "out.gpkg",
+            ((file.name, stack.georeference, find) for find in journal.detections(0)),
+            stack.georeference.crs,
         )
-        write_geojson(out / "out.geojson", ((file.name, stack.place, find) for find in journal.finds(0)))
+        write_geojson(out / "out.geojson", ((file.name, stack.georeference, find) for find in journal.detections(0)))
         found = journal.count()
     return {
         "found": found,

@@ -68,8 +68,8 @@ def make_network(campaign: Any, checkpoint: Path | None, doubt: float) -> Any:
 def predict_alone(version: Any, chips: list[Any]) -> int:
     """What the model does without the platform; the number of instances."""
     from ml_backend.detector import load
-    from ml_backend.jobs.devices import ready_device
     from ml_backend.jobs.prediction import TILES_AT_ONCE
+    from ml_backend.jobs.resources import ready_device
     from thawloop.core.storage import artifact
 
     detector = load(artifact(version.path), ready_device())

@@ -1,18 +1,18 @@
-"""Which tiles to annotate next: how unsure the model is of each, and how different they are from what is labelled.
+"""Which tiles to annotate next: how uncertain the model is about each, and how different they are from the labelled.
 
-Arrays in, indexes out; knows neither the database nor torch. See :func:`ml_backend.acquisition.select.select`.
+Takes arrays and returns indexes; uses neither the database nor torch. See :func:`ml_backend.acquisition.select.select`.
 """
 
 from ml_backend.acquisition.diversity import k_center
 from ml_backend.acquisition.errors import AcquisitionError
-from ml_backend.acquisition.scores import Instance, Uncertainty, uncertainty
+from ml_backend.acquisition.scores import ScoredInstance, Uncertainty, uncertainty
 from ml_backend.acquisition.select import STRATEGIES, Candidates, Selected, select
 
 __all__ = [
     "STRATEGIES",
     "AcquisitionError",
     "Candidates",
-    "Instance",
+    "ScoredInstance",
     "Selected",
     "Uncertainty",
     "k_center",

@@ -1,8 +1,8 @@
-"""Covering the variety of tiles: k-center greedy (farthest first).
+"""Diversity of the chosen tiles: k-center greedy (farthest-first traversal).
 
-Each pick is the candidate farthest from everything that is labelled or picked already; the result covers the
-candidates with balls at most twice as large as the best possible choice would need (Gonzalez 1985; as a core-set for
-active learning: Sener and Savarese, ICLR 2018).
+Each pick is the candidate farthest from everything that is labelled or already picked. The largest distance from a
+candidate to its nearest pick is at most twice that of the best possible choice (Gonzalez 1985; as a core-set for active
+learning: Sener and Savarese, ICLR 2018).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Picks:
     Attributes:
         indexes: int64 [count].
         distances: float64 [count], how far each was from everything labelled or picked before it; infinite for a
-            first pick with nothing to be far from.
+            first pick without labelled tiles.
     """
 
     indexes: npt.NDArray[np.int64]
@@ -44,12 +44,12 @@ def k_center(
     Args:
         embeddings: [N, D] of the candidates.
         count: how many to pick; all of them if there are fewer.
-        labelled: [L, D] of the tiles that need no covering any more.
+        labelled: [L, D] of the tiles that are covered already.
         first: picked first, whatever its distance. Without it and without labelled tiles, the candidate farthest
             from the candidates' mean starts. Equal distances go to the lower index.
 
     Raises:
-        AcquisitionError: dimensions differ, a value is not finite, or ``first`` is no candidate.
+        AcquisitionError: dimensions differ, a value is not finite, or ``first`` is not the index of a candidate.
     """
     points = _matrix("candidates", embeddings)
     known = _matrix("labelled tiles", labelled) if labelled is not None else np.empty((0, points.shape[1]), np.float32)
@@ -63,7 +63,7 @@ def k_center(
         return Picks(np.empty(0, np.int64), np.empty(0, np.float64))
     if first is not None and not 0 <= first < len(points):
         raise AcquisitionError(f"The first pick {first} is none of the {len(points)} candidates.")
-    # Distances come from |x|^2 + |c|^2 - 2 x.c, which cancels badly far from the origin: move the origin inside.
+    # Distances are |x|^2 + |c|^2 - 2 x.c, which loses precision far from the origin: centre the points.
     origin = points.mean(axis=0, dtype=np.float64).astype(np.float32)
     points, known = points - origin, known - origin
     norms = np.einsum("nd,nd->n", points, points)
@@ -86,13 +86,13 @@ def _farthest_first(
         buffer += norms[pick]
         np.maximum(buffer, 0.0, out=buffer)
         np.minimum(nearest, buffer, out=nearest)
-        nearest[pick] = -1.0  # never again, even among duplicates
+        nearest[pick] = -1.0  # never picked again, even among duplicates
         pick = int(np.argmax(nearest))
     return Picks(indexes, np.sqrt(np.maximum(squared, 0.0)))
 
 
 def _nearest(points: Embeddings, norms: Embeddings, known: Embeddings) -> npt.NDArray[np.float32]:
-    """Squared distance of each point to the nearest known one [N], by blocks; infinite without any."""
+    """Squared distance [N] of each point to the nearest known one, computed in blocks; infinite without any."""
     nearest = np.full(len(points), np.inf, np.float32)
     if not len(known):
         return nearest

@@ -1,5 +1,5 @@
-"""What can go wrong for a user of acquisition."""
+"""The error of this package."""
 
 
 class AcquisitionError(Exception):
-    """The question makes no sense; its text is one sentence a user can act on."""
+    """The arguments are contradictory or unusable; its text is one sentence a user can act on."""

@@ -1,21 +1,21 @@
-"""How unsure a cascade detector is about a tile, from what it says about each instance.
+"""How uncertain a cascade detector is about a tile, from its detections.
 
-Three doubts per instance, each 0 (none) to 1:
+Three uncertainties per instance, each 0 (certain) to 1:
 
 - *where is its outline?* ``mask_entropy``: mean binary entropy of the mask probabilities (bits);
 - *what is it, if anything?* ``class_entropy``: entropy of the class distribution with background, over its maximum;
 - *do the stages agree?* ``stage_disagreement``: the mean of how far the stages' scores spread (largest minus smallest)
   and of how little their boxes overlap (1 - mean IoU of every pair of stages). Stages of a cascade are trained for
-  rising IoU thresholds and agree on familiar objects, so they serve as a committee that costs nothing extra.
+  rising IoU thresholds and agree on familiar objects, so they serve as a committee at no extra cost.
 
-An instance's doubt is their mean, times its *relevance*: ``min(1, 2 * score)``, so that anything at least as likely as
-not counts in full and a faint candidate only as far as it may be real. A tile's uncertainty is the noisy-or of its
-three most doubtful instances, ``1 - (1 - d1)(1 - d2)(1 - d3)``: a further doubtful instance raises it, a certain one
-never lowers it, and a hundred faint candidates cannot outvote one real doubt.
+An instance's uncertainty is their mean, times its *relevance*: ``min(1, 2 * score)``, so that an instance with a score
+of at least one half counts in full and a weaker candidate in proportion to its score. A tile's uncertainty is the
+noisy-or of its three most uncertain instances, ``1 - (1 - u1)(1 - u2)(1 - u3)``: another uncertain instance raises it,
+a certain one never lowers it, and a hundred weak candidates cannot outweigh one relevant instance.
 
-A tile without an instance above the campaign's threshold is judged the same way by the candidates below it (the
-detector hands over everything above its own, much lower, floor); one without any candidate at all is 0: the model is
-sure that there is nothing. What such tiles hide is for the random arm and for diversity to find.
+A tile without an instance above the campaign's threshold is scored the same way by the candidates below it (the
+detector returns everything above its own, much lower, threshold). A tile without any candidate has uncertainty 0: the
+model is certain that there is nothing. What the model misses on such tiles, the random arm and diversity have to find.
 
 Entropy of masks and classes: Settles, Active Learning Literature Survey (2009), 3.1. Disagreement as a committee: 3.2.
 """
@@ -33,12 +33,12 @@ from ml_backend.acquisition.errors import AcquisitionError
 
 FloatArray = npt.NDArray[np.float64]
 
-MOST_DOUBTFUL = 3
+MOST_UNCERTAIN = 3
 PARTS = ("mask_entropy", "class_entropy", "stage_disagreement")
 
 
-class Instance(Protocol):
-    """What is read of one detected instance; the detector's ``Detection`` fits."""
+class ScoredInstance(Protocol):
+    """The scores of one detected instance; the detector's ``Detection`` satisfies it."""
 
     @property
     def score(self) -> float:
@@ -63,17 +63,17 @@ class Instance(Protocol):
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """How unsure the model is about a tile: ``value`` 0 to 1, and why.
+    """How uncertain the model is about a tile: ``value`` from 0 to 1, and its parts.
 
-    ``parts`` holds, of the tile's most doubtful instances, the relevance-weighted mean of each doubt, and the number
-    of all instances (``instances``) and the highest score (``max_score``).
+    ``parts`` holds the relevance-weighted mean of each of :data:`PARTS` over the tile's most uncertain instances, the
+    number of all instances (``instances``) and the highest score (``max_score``).
     """
 
     value: float
     parts: dict[str, float]
 
 
-def uncertainty(instances: Sequence[Instance]) -> Uncertainty:
+def uncertainty(instances: Sequence[ScoredInstance]) -> Uncertainty:
     """Score one tile.
 
     Args:
@@ -85,7 +85,7 @@ def uncertainty(instances: Sequence[Instance]) -> Uncertainty:
     if not instances:
         return Uncertainty(0.0, {**dict.fromkeys(PARTS, 0.0), "instances": 0.0, "max_score": 0.0})
     scores = _fractions("score", [i.score for i in instances])
-    doubts = np.stack(
+    uncertainties = np.stack(
         [
             _fractions("mask_entropy", [i.mask_entropy for i in instances]),
             _fractions("class_entropy", [i.class_entropy for i in instances]),
@@ -94,12 +94,12 @@ def uncertainty(instances: Sequence[Instance]) -> Uncertainty:
         axis=1,
     )  # [N, 3]
     relevance = np.minimum(1.0, 2.0 * scores)
-    weighted = relevance * doubts.mean(axis=1)
-    most = np.argsort(-weighted, kind="stable")[:MOST_DOUBTFUL]
+    weighted = relevance * uncertainties.mean(axis=1)
+    most = np.argsort(-weighted, kind="stable")[:MOST_UNCERTAIN]
     value = 1.0 - float(np.prod(1.0 - np.sort(weighted[most])))
     weights = relevance[most]
     total = float(weights.sum())
-    means = doubts[most].T @ weights / total if total > 0 else np.zeros(len(PARTS))
+    means = uncertainties[most].T @ weights / total if total > 0 else np.zeros(len(PARTS))
     parts = {name: float(mean) for name, mean in zip(PARTS, means, strict=True)}
     return Uncertainty(
         min(1.0, max(0.0, value)), {**parts, "instances": float(len(instances)), "max_score": float(scores.max())}
@@ -120,7 +120,7 @@ def stage_disagreement(scores: Any, boxes: Any) -> float:
     score = np.asarray(scores, dtype=np.float64)
     if score.ndim != 1 or box.shape != (len(score), 4) or not (np.isfinite(score).all() and np.isfinite(box).all()):
         raise AcquisitionError(
-            f"Stage scores of shape {score.shape} and boxes of shape {box.shape} do not belong together or are not "
+            f"Stage scores of shape {score.shape} and boxes of shape {box.shape} do not match or are not "
             "finite: give [S] scores and [S, 4] boxes from the same instance."
         )
     if len(score) < 2:
@@ -132,7 +132,7 @@ def stage_disagreement(scores: Any, boxes: Any) -> float:
 
 
 def _pairwise_iou(boxes: FloatArray) -> FloatArray:
-    """IoU of every pair [S, S]; two boxes without area are the same thing if they are at the same place."""
+    """IoU of every pair [S, S]; two boxes without area have IoU 1 if they are equal, else 0."""
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     intersection = np.clip(high - low, 0.0, None).prod(axis=2)

@@ -1,4 +1,4 @@
-"""Choosing a batch: by strategy, plus a random control arm that tells whether the strategy is worth anything."""
+"""Choosing a batch: by a strategy, plus a random control arm against which the strategy is measured."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ class Selected:
         index: its place in the candidates as given.
         arm: chosen by the strategy, or by chance as a control.
         score: its uncertainty, or 0 where there is no model yet.
-        rank: order of annotation in the batch, 0 first; both arms are mixed so that annotators work blind.
-        parts: why: ``distance`` to everything labelled or picked before (k-center), ``uncertainty_rank`` (0 = highest).
+        rank: order of annotation in the batch, 0 first; both arms are mixed, so that annotators cannot tell them apart.
+        parts: why it was chosen: ``distance`` to the nearest tile labelled or picked before (k-center), and
+            ``uncertainty_rank`` (0 = highest).
     """
 
     index: int
@@ -75,12 +76,12 @@ def select(
     Args:
         candidates: what may be chosen.
         count: size of the batch, both arms together; fewer if there are fewer candidates.
-        random_count: of these, the control arm's.
-        strategy: one of :data:`STRATEGIES`. Without uncertainty only ``kcenter`` and ``random`` can be told apart:
-            the others then cover the embeddings (a cold start passes locations as such).
-        labelled: float32 [L, D] embeddings of what is annotated or waits to be.
-        pool_factor: ``entropy_disagreement_kcenter`` thins the ``pool_factor * count`` most uncertain.
-        seed: of every draw.
+        random_count: how many of these belong to the control arm.
+        strategy: one of :data:`STRATEGIES`. Without uncertainty, all but ``random`` act as ``kcenter`` (a cold start
+            passes locations as embeddings).
+        labelled: float32 [L, D] embeddings of tiles that are labelled or given to annotators.
+        pool_factor: ``entropy_disagreement_kcenter`` chooses among the ``pool_factor * count`` most uncertain tiles.
+        seed: of all random choices.
 
     Raises:
         AcquisitionError: unknown strategy, contradictory counts, repeated keys, or arrays that do not match.
@@ -130,15 +131,15 @@ def _acquire(
         picks = generator.permutation(len(embeddings))[:count]
         return [int(p) for p in picks], [{} for _ in picks]
     if uncertainty is None or strategy == "kcenter":
-        # A space-filling cold start should not always begin in the same corner.
+        # A space-filling cold start should not always begin at the same tile.
         start = None if labelled is not None and len(labelled) else int(generator.integers(max(1, len(embeddings))))
         cover = k_center(embeddings, count, labelled=labelled, first=start if len(embeddings) else None)
         return [int(p) for p in cover.indexes], [_distance(d) for d in cover.distances]
-    by_doubt = np.argsort(-uncertainty, kind="stable")
+    by_uncertainty = np.argsort(-uncertainty, kind="stable")
     if strategy == "uncertainty":
-        picks = by_doubt[:count]
+        picks = by_uncertainty[:count]
         return [int(p) for p in picks], [{"uncertainty_rank": float(r)} for r in range(len(picks))]
-    pool = by_doubt[: math.ceil(pool_factor * count)]
+    pool = by_uncertainty[: math.ceil(pool_factor * count)]
     cover = k_center(embeddings[pool], count, labelled=labelled, first=0 if len(pool) and count else None)
     return (
         [int(pool[p]) for p in cover.indexes],
@@ -147,12 +148,12 @@ def _acquire(
 
 
 def _distance(distance: float) -> dict[str, float]:
-    """JSON has no infinity: a first pick with nothing to be far from has no distance."""
+    """JSON has no infinity: a first pick without labelled tiles has no distance."""
     return {"distance": float(distance)} if math.isfinite(distance) else {}
 
 
 def _mixed_ranks(acquired: int, control: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Ranks of the acquired (ascending, best first) followed by those of the control arm, at random places."""
+    """Ranks [acquired + control]: of the acquired (best first), then of the control arm, at random places."""
     total = acquired + control
     random_places = np.sort(generator.permutation(total)[:control])
     others = np.setdiff1d(np.arange(total), random_places, assume_unique=True)
@@ -163,17 +164,17 @@ def _mixed_ranks(acquired: int, control: int, generator: np.random.Generator) ->
 def _unit_scale(
     candidates: Candidates, labelled: npt.NDArray[np.float32] | None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Embeddings of a model are compared by direction (their length is mostly contrast); locations as they are."""
+    """Embeddings of a model as unit vectors (their length is mostly image contrast); locations as they are."""
     embeddings = np.asarray(candidates.embeddings, dtype=np.float32)
     if candidates.uncertainty is None:
         return embeddings, labelled
-    return _directions(embeddings), None if labelled is None else _directions(np.asarray(labelled, np.float32))
+    return _unit_vectors(embeddings), None if labelled is None else _unit_vectors(np.asarray(labelled, np.float32))
 
 
-def _directions(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _unit_vectors(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    directions: npt.NDArray[np.float32] = embeddings / np.where(length > 0, length, np.float32(1))
-    return directions
+    vectors: npt.NDArray[np.float32] = embeddings / np.where(length > 0, length, np.float32(1))
+    return vectors
 
 
 def _check(candidates: Candidates, count: int, random_count: int, strategy: str, pool_factor: float) -> None:

@@ -1,12 +1,11 @@
-"""ThawLoop's detector: a multimodal Cascade Mask R-CNN that knows arrays and directories, and nothing of the platform.
+"""ThawLoop's detector: a multimodal Cascade Mask R-CNN on arrays and directories, independent of the platform.
 
-Importing this package imports no torch; the names below load what they need when first used.
+Importing this package does not import torch; the names below load what they need when first used.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
         train,
         train_in_stages,
     )
-
-# OpenMP reads this when torch loads it. By default its threads spin while they wait for each other, and when other
-# processes want the same cores they mostly wait: on 2 busy cores a training step took over 14 s instead of 2 s.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {
     "CannotResumeError": "errors",

@@ -1,4 +1,4 @@
-"""COCO files: read into tiles and their objects, or refused in a sentence that names the file and the remedy."""
+"""Reading COCO files into tiles and their annotated objects; errors name the file and the remedy."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAX_PIXELS = 1 << 26  # of a tile: more would take gigabytes per modality
 
 
 @dataclass(frozen=True)
-class Instance:
-    """One annotated object: COCO segmentation (polygon list or RLE), 0-based class, whether it is to be ignored."""
+class AnnotatedInstance:
+    """One annotated object: COCO segmentation (polygon list or RLE), 0-based class index, whether it is ignored."""
 
     id: int
     segmentation: Any
@@ -29,14 +29,14 @@ class Instance:
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of a split, with the objects on it; ``width`` and ``height`` in pixels."""
+    """One image of a split, with its annotated objects; ``width`` and ``height`` in pixels."""
 
     id: int
     file_name: str
     width: int
     height: int
     region: str | None
-    instances: tuple[Instance, ...]
+    instances: tuple[AnnotatedInstance, ...]
 
     @property
     def stem(self) -> str:
@@ -55,8 +55,8 @@ def read_json(path: Path, what: str, refusal: type[DetectorError] = DatasetError
 
     Args:
         path: the file.
-        what: it should hold, for sentences.
-        refusal: the error to raise.
+        what: what it should hold, for error messages.
+        refusal: the type of error to raise.
 
     Raises:
         DetectorError: it is missing, cannot be read, is not JSON, or names a key twice.
@@ -84,20 +84,21 @@ def read_annotations(source: Path, classes: tuple[str, ...], report: Report = re
     Args:
         source: the file.
         classes: names, by category_id from 1 on.
-        report: told what is wrong with entries; those are left out then.
+        report: called with each problem of an entry, which is then left out; by default it raises.
 
     Raises:
-        DatasetError: it is missing, is not COCO; or, by default, lists an image twice, uses an undeclared class, ...
+        DatasetError: the file is missing or not COCO; by default also if it lists an image twice, uses an undeclared
+            class, ...
     """
     data = read_json(source, "COCO annotations")
     images, annotations = (data.get("images"), data.get("annotations")) if isinstance(data, dict) else (None, None)
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise DatasetError(f"{source} is not COCO: it needs the lists 'images' and 'annotations'.")
-    images = _sound_entries(source, "images", images, ("id", "width", "height"), ("file_name",), report)
-    annotations = _sound_entries(source, "annotations", annotations, ("id", "image_id", "category_id"), (), report)
-    images = _sound_images(source, images, report)
+    images = _valid_entries(source, "images", images, ("id", "width", "height"), ("file_name",), report)
+    annotations = _valid_entries(source, "annotations", annotations, ("id", "image_id", "category_id"), (), report)
+    images = _valid_images(source, images, report)
     _check_categories(source, data.get("categories"), classes, report)
-    instances: dict[int, list[Instance]] = {image["id"]: [] for image in images}
+    instances: dict[int, list[AnnotatedInstance]] = {image["id"]: [] for image in images}
     listed = {image.get("id") for image in data["images"] if isinstance(image, dict)}
     for twice in _repeated(entry["id"] for entry in annotations):
         text = f"{source} lists annotation id {twice} twice: give each annotation its own id."
@@ -120,12 +121,12 @@ def read_annotations(source: Path, classes: tuple[str, ...], report: Report = re
         else:
             ignored = bool(entry.get("iscrowd") or entry.get("ignore"))
             instances[entry["image_id"]].append(
-                Instance(number, entry.get("segmentation"), entry["category_id"] - 1, ignored)
+                AnnotatedInstance(number, entry.get("segmentation"), entry["category_id"] - 1, ignored)
             )
     return tuple(_tile(image, instances[image["id"]]) for image in images)
 
 
-def _tile(image: dict[str, Any], instances: list[Instance]) -> Tile:
+def _tile(image: dict[str, Any], instances: list[AnnotatedInstance]) -> Tile:
     region = image.get("region")
     return Tile(
         image["id"],
@@ -137,22 +138,22 @@ def _tile(image: dict[str, Any], instances: list[Instance]) -> Tile:
     )
 
 
-def _sound_entries(
+def _valid_entries(
     source: Path, where: str, entries: list[Any], numbers: tuple[str, ...], texts: tuple[str, ...], report: Report
 ) -> list[dict[str, Any]]:
-    """The entries that hold what they must; the others are reported."""
-    sound = []
+    """The entries with all required keys and types; the others are reported."""
+    valid = []
     for number, entry in enumerate(entries):
         if fault := _entry_fault(entry, numbers, texts):
             report(Problem(f"broken entry in {where}", f"{source}: {where}[{number}] {fault}.", source))
         else:
-            sound.append(entry)
-    return sound
+            valid.append(entry)
+    return valid
 
 
 def _entry_fault(entry: Any, numbers: tuple[str, ...], texts: tuple[str, ...]) -> str:
     if not isinstance(entry, dict):
-        return "is no COCO entry: write an object"
+        return "is not a COCO entry: write an object"
     if missing := [name for name in (*numbers, *texts) if name not in entry]:
         return f"lacks '{missing[0]}': add it"
     for names, kind, wanted in ((numbers, int, "a whole number"), (texts, str, "text")):
@@ -162,21 +163,21 @@ def _entry_fault(entry: Any, numbers: tuple[str, ...], texts: tuple[str, ...]) -
     return ""
 
 
-def _sound_images(source: Path, images: list[dict[str, Any]], report: Report) -> list[dict[str, Any]]:
-    """The images that can be tiles; the others are reported."""
+def _valid_images(source: Path, images: list[dict[str, Any]], report: Report) -> list[dict[str, Any]]:
+    """The usable images; the others are reported."""
     for twice in _repeated(image["id"] for image in images):
         report(Problem("image id twice", f"{source} lists image id {twice} twice: give each tile its own id.", source))
-    sound = []
+    valid = []
     for image in images:
         if fault := _image_fault(image):
             report(Problem("unusable image", f"{source}: {fault}.", source, image["file_name"]))
         else:
-            sound.append(image)
-    for twice in _repeated(chip_stem(image["file_name"]) for image in sound):
-        name = next(image["file_name"] for image in sound if chip_stem(image["file_name"]) == twice)
+            valid.append(image)
+    for twice in _repeated(chip_stem(image["file_name"]) for image in valid):
+        name = next(image["file_name"] for image in valid if chip_stem(image["file_name"]) == twice)
         report(Problem("tile twice", f"{source} lists image '{name}' twice: keep one entry per tile.", source, name))
     unique: dict[str, dict[str, Any]] = {}
-    for image in sound:
+    for image in valid:
         unique.setdefault(chip_stem(image["file_name"]), image)
     return list({image["id"]: image for image in reversed(unique.values())}.values())[::-1]
 
@@ -196,7 +197,7 @@ def _image_fault(image: dict[str, Any]) -> str:
 
 
 def _check_categories(source: Path, categories: Any, classes: tuple[str, ...], report: Report) -> None:
-    """COCO's own list of classes may be missing; where it is there, it must mean what dataset.json does."""
+    """COCO's own list of classes may be missing; if present, it must agree with that of dataset.json."""
     for entry in categories if isinstance(categories, list) else ():
         number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
         if type(number) is int and 1 <= number <= len(classes) and name not in (None, classes[number - 1]):
@@ -213,6 +214,6 @@ def _repeated(values: Iterable[T]) -> list[T]:
 
 
 def _shown(value: object) -> str:
-    """A value as short text for a sentence."""
+    """A value as short text for an error message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""What validation taught about a checkpoint's scores: from which one on to believe it, and how much to believe it."""
+"""Calibration of a checkpoint's scores on the validation split: score threshold, temperature, largest overlap."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MARGIN = 1e-6  # keeps logits of 0 and 1 finite
 
 @dataclass(frozen=True)
 class Calibration:
-    """Read from the metrics of the validation split in a checkpoint's card; None where validation could not tell.
+    """Read from the metrics of the validation split in a checkpoint's card; None where they could not be determined.
 
     Attributes:
         temperature: the probability that an instance of score s is right (IoU .5) is sigmoid(logit(s) / temperature);
-            above 1 the detector is too sure of itself. Guo et al. 2017, for one class against the rest.
-        score_threshold: the score from which on instances are kept: it gave the best F1 (IoU .5) on validation.
-        max_overlap: the share of the smaller of two instances of a class that both may cover; where they share more,
-            the surer is kept. See :mod:`.inference.suppression`.
+            above 1 the detector is overconfident. Guo et al. 2017, for one class against the rest.
+        score_threshold: instances with at least this score are kept; it gave the best F1 (IoU .5) on validation.
+        max_overlap: the largest share of the smaller of two instances of a class that both may cover; if they share
+            more, only the one with the higher score is kept. See :mod:`.inference.suppression`.
     """
 
     temperature: float | None = None
@@ -31,7 +31,7 @@ class Calibration:
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any]) -> Calibration:
-        """What a checkpoint's card says under ``metrics``; a threshold of 0 means that nothing was found right."""
+        """Read ``metrics`` of a checkpoint's card; a threshold of 0 means that there were no correct detections."""
         names = ("best_temperature", "best_score_threshold", "best_max_overlap")
         return cls(*(metrics.get(name) or None for name in names))
 

@@ -1,4 +1,4 @@
-"""The card of a checkpoint, looked at once when it is opened: what is built from it must not fail halfway."""
+"""Reading the card of a checkpoint, with all checks, so that building the model from it cannot fail later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_card(file: Path) -> dict[str, Any]:
     """Read a card.
 
     Raises:
-        CheckpointError: it is missing or damaged, of another format, or of a newer version.
+        CheckpointError: it is missing, damaged, of another format or of a newer version.
     """
     try:
         card = json.loads(file.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def read_card(file: Path) -> dict[str, Any]:
 
 
 def _problem(card: Mapping[str, Any]) -> str:
-    """What is wrong with an entry of a card; empty when nothing is."""
+    """What is wrong with an entry of a card; empty if nothing is."""
     classes, modalities, weights = (card[name] for name in ("classes", "modalities", "weights"))
     metrics, exported = card.get("metrics"), card.get("export")
     if not _is_list(classes, str) or len(set(classes)) != len(classes):
@@ -72,7 +72,7 @@ def _problem(card: Mapping[str, Any]) -> str:
 
 
 def _misfit(file: Path, card: Mapping[str, Any]) -> str:
-    """What does not fit between the configuration and the modalities; empty when all does.
+    """How the configuration and the modalities disagree; empty if they agree.
 
     Raises:
         CheckpointError: the configuration is of a newer version, or damaged.

@@ -1,7 +1,7 @@
 """Checkpoints: a folder with ``model.safetensors`` and ``model.json`` (the card). Nothing is ever unpickled.
 
 The card says what the weights are: configuration, classes, modalities with their normalisation, metrics, the dataset
-they were trained on, the code that did it, and the SHA-256 of the weights, so that a damaged file is refused.
+they were trained on, the version of the code, and the SHA-256 of the weights, so that a damaged file is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Checkpoint:
 
     @property
     def config(self) -> DetectorConfig:
-        """How it was trained."""
+        """The configuration it was trained with."""
         return DetectorConfig.from_json(self.card["config"])
 
     @property
@@ -45,33 +45,33 @@ class Checkpoint:
 
     @property
     def modalities(self) -> tuple[ModalitySpec, ...]:
-        """The modalities it takes, in input order, with their normalisation."""
+        """Its input modalities, in order, with their normalisation."""
         return tuple(ModalitySpec.from_json(entry, self.path / CARD) for entry in self.card["modalities"])
 
     @property
     def calibration(self) -> Calibration:
-        """The score threshold and temperature that validation gave."""
+        """The score threshold, temperature and overlap determined on validation."""
         return Calibration.from_metrics(self.card.get("metrics") or {})
 
     @property
     def longest_side(self) -> int:
-        """Pixels of the longest side of a training tile; :data:`DEFAULT_SIDE` in cards too old to say."""
+        """Longest side of a training tile in pixels; :data:`DEFAULT_SIDE` if the card is too old to hold it."""
         return int(self.card.get("tile_size", DEFAULT_SIDE))
 
     @property
     def reduction(self) -> float:
         """Ground pixels per network pixel.
 
-        Cards without the figure are of trainings that squashed every tile to a square of ``image_size``: for square
-        tiles of one size that was the same as what is taken here, the longest side over ``image_size``.
+        Cards without it are from versions that resized every tile to a square of ``image_size``. For square tiles of
+        one size that equals the value used here: the longest side divided by ``image_size``.
         """
         return float(self.card.get("ground_pixels_per_network_pixel", self.config.reduction(self.longest_side)))
 
     def require_same_network(self) -> Self:
-        """Itself, if its configuration builds the network here that it was trained as.
+        """Return itself if its configuration builds the same network in this version of the code.
 
         Raises:
-            CheckpointError: it is of another version of the network, to which its weights mean something else.
+            CheckpointError: it was trained with another version of the network, for which its weights are not valid.
         """
         version = self.card.get("architecture", 1)
         if version != ARCHITECTURE:
@@ -108,7 +108,7 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     """Read the card of a checkpoint, given its folder or either of its files.
 
     Raises:
-        CheckpointError: there is no sound card of a known format.
+        CheckpointError: there is no valid card of a known format.
     """
     folder = Path(path)
     if folder.name in (WEIGHTS, CARD):
@@ -122,10 +122,10 @@ def inspect(path: Path | str) -> dict[str, Any]:
 
 
 def write_checkpoint(folder: Path, weights: Mapping[str, Any], card: Mapping[str, Any]) -> Checkpoint:
-    """Write weights and card; the card comes last, so an interrupted write leaves no checkpoint that looks whole.
+    """Write weights and card; the card comes last, so an interrupted write never leaves an apparently complete one.
 
     Args:
-        folder: where to; an older checkpoint there is replaced.
+        folder: to write to; an older checkpoint in it is replaced.
         weights: tensors by name.
         card: everything but ``format``, ``code_version`` and ``weights``, which are added.
     """
@@ -150,7 +150,7 @@ def write_checkpoint(folder: Path, weights: Mapping[str, Any], card: Mapping[str
 
 
 def replace_file(file: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old or the new one."""
+    """Write a file atomically: after a crash it is either the old or the new one."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     with temporary.open("wb") as stream:
         stream.write(data)

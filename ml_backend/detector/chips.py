@@ -1,4 +1,4 @@
-"""Chips: reading them, and turning the modalities of a tile into the one tensor the network takes.
+"""Chips: reading them, and building the network's input tensor from the modalities of a tile.
 
 The network input is float32 [C + M, H, W]: the normalised bands of all modalities in order, then one validity plane
 per modality (1 where it has data). Invalid pixels are 0, the mean: a missing modality is one that is invalid
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
-from rasterio.windows import Window as WindowOfRaster
+from rasterio.windows import Window as RasterWindow
 
 from contracts.pixels import (
     declared_valid,
@@ -39,7 +39,7 @@ from ml_backend.detector.dataset import DatasetSpec, ModalitySpec, Tile
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.masks import BoolArray, FloatArray
 
-# What a chip may be, whatever its name: GDAL would follow a virtual raster anywhere, to the network too.
+# Accepted formats by first bytes, not by name: a virtual raster could make GDAL open any file or URL.
 SIGNATURES = {
     b"II*\0": "GTiff",
     b"MM\0*": "GTiff",
@@ -50,7 +50,7 @@ SIGNATURES = {
 }
 
 
-SAMPLE = 1024  # pixels per side that are looked at to tell what an alpha band of a large raster is
+SAMPLE = 1024  # pixels per side of the sample that decides what an alpha band of a large raster means
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class ChipInput:
     """The pixels of a tile.
 
     Attributes:
-        arrays: per modality float32 [C, H, W] in the modality's own units; an absent modality is missing.
-        valid: per modality bool [H, W]; where absent, the pixels finite in all bands are valid.
+        arrays: per modality float32 [C, H, W] in the modality's own units; a missing modality has no entry.
+        valid: per modality bool [H, W]; without an entry, the pixels that are finite in all bands are valid.
     """
 
     arrays: Mapping[str, FloatArray]
@@ -67,15 +67,15 @@ class ChipInput:
 
 
 def read_chip(file: Path, modality: ModalitySpec, size: tuple[int, int] | None = None) -> tuple[FloatArray, BoolArray]:
-    """Read one chip, by the rule of :mod:`contracts.pixels`: nodata, mask, alpha, scale and orientation.
+    """Read one chip by the rules of :mod:`contracts.pixels` for nodata, mask, alpha, scale and orientation.
 
     Args:
         file: GeoTIFF, PNG or JPEG.
-        modality: what it should hold; its nodata replaces what the file says.
-        size: (H, W) that it should have as people see it; None takes any of at most :data:`MAX_PIXELS` pixels.
+        modality: what it should hold; its nodata value overrides that of the file.
+        size: expected (H, W), after applying the orientation; None accepts at most :data:`MAX_PIXELS` pixels.
 
     Returns:
-        float32 [C, H, W] and its validity [H, W].
+        float32 [C, H, W] and its validity, bool [H, W].
 
     Raises:
         DatasetError: the file cannot be read, or has another size or number of bands.
@@ -89,31 +89,32 @@ def read_chip(file: Path, modality: ModalitySpec, size: tuple[int, int] | None =
 
 @contextmanager
 def chip_environment(**settings: Any) -> Iterator[None]:
-    """How GDAL reads chips in this thread, with more of its settings."""
+    """Set GDAL's options for reading chips in this thread; ``settings`` are further options."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # PNG and JPEG have no place on Earth
-        # without its shortcut for whole images, which gives a truncated PNG whatever was in the memory
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # as PNG and JPEG are
+        # GDAL's shortcut for whole images fills the rest of a truncated PNG with uninitialised memory
         with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO", **settings):
             yield
 
 
 class OpenChip:
-    """The file of a chip, open: what its pixels mean is decided once, whichever part of it is read.
+    """An open chip file; the meaning of its pixels is decided once, whichever part of it is read.
 
-    To be opened and read in :func:`chip_environment`.
+    Open and read it within :func:`chip_environment`.
 
     Attributes:
-        raster: the file; ``size``: (H, W) as people see it.
+        raster: the file.
+        size: (H, W), after applying the orientation.
     """
 
     def __init__(
         self, file: Path, modality: ModalitySpec, size: tuple[int, int] | None = None, most: int = MAX_PIXELS
     ) -> None:
-        """Open it and look at all but its pixels; see :func:`read_chip`.
+        """Open the file and check its bands, size and type; see :func:`read_chip`.
 
         Args:
             file: see :func:`read_chip`, as ``modality`` and ``size``.
-            most: how many pixels it may have.
+            most: largest number of pixels.
 
         Raises:
             DatasetError: see :func:`read_chip`.
@@ -137,7 +138,7 @@ class OpenChip:
         self.raster.close()
 
     def read(self, rows: slice | None = None, columns: slice | None = None) -> tuple[FloatArray, BoolArray]:
-        """All of it or a window, as :func:`read_chip` gives it.
+        """Read all of it or a window; returns what :func:`read_chip` does.
 
         Raises:
             RasterioError, OSError, MemoryError: it cannot be read.
@@ -145,7 +146,7 @@ class OpenChip:
         window = None if rows is None or columns is None else self._stored(rows, columns)
         raw = self.raster.read(self._bands, window=window)
         if self._own_mask is None:
-            self._own_mask = self._believes_its_mask(raw if window is None else None)
+            self._own_mask = self._trusts_own_mask(raw if window is None else None)
         own = declared_valid(
             self.raster, self._bands, raw, nodata=self._modality.nodata, own_mask=self._own_mask, window=window
         )
@@ -155,8 +156,8 @@ class OpenChip:
         valid: BoolArray = np.logical_and.reduce([own, *(finite for _, finite in pairs)])
         return oriented(array, self._turned), oriented(valid, self._turned)
 
-    def _believes_its_mask(self, raw: NDArray[Any] | None) -> bool:
-        """Whether what the file says by alpha is validity; seen on all its pixels, or on a sample of them."""
+    def _trusts_own_mask(self, raw: NDArray[Any] | None) -> bool:
+        """Whether the file's mask or alpha band means validity, decided on all its pixels or on a sample of them."""
         masked = self._modality.nodata is None and has_own_mask(self.raster, self._bands)
         if not masked or not has_alpha(self.raster, self._bands):
             return True
@@ -165,14 +166,14 @@ class OpenChip:
             raw = self.raster.read(self._bands, out_shape=(len(self._bands), *shape))
         return not hides_imagery(raw, declared_valid(self.raster, self._bands, raw))
 
-    def _stored(self, rows: slice, columns: slice) -> WindowOfRaster:
-        """Where the file has what people see in some rows and columns."""
+    def _stored(self, rows: slice, columns: slice) -> RasterWindow:
+        """The window of the stored raster that holds these rows and columns of the oriented image."""
         height, width = self.size
         if self._turned in (3, 4, 7, 8):
             rows = slice(height - rows.stop, height - rows.start)
         if self._turned in (2, 3, 6, 7):
             columns = slice(width - columns.stop, width - columns.start)
-        return WindowOfRaster.from_slices(*((rows, columns) if self._turned < 5 else (columns, rows)))
+        return RasterWindow.from_slices(*((rows, columns) if self._turned < 5 else (columns, rows)))
 
 
 def _check_shape(
@@ -185,7 +186,7 @@ def _check_shape(
     turned: int,
     most: int,
 ) -> None:
-    """Before any pixel is read: a small file may claim to be huge."""
+    """Check bands, size and type before any pixel is read: a small file may claim to be huge."""
     if len(bands) != len(modality.bands):
         raise DatasetError(
             f"{file} has {len(bands)} bands, but modality '{modality.name}' declares {len(modality.bands)} "
@@ -225,7 +226,7 @@ def read_tile(dataset: DatasetSpec, modalities: Sequence[ModalitySpec], tile: Ti
 
 
 def chip_size(chip: ChipInput, modalities: Sequence[ModalitySpec]) -> tuple[int, int]:
-    """(height, width) of a tile, once it is clear that all it has of the modalities agrees on it.
+    """(height, width) of a tile, after checking that all its modalities agree on it.
 
     Raises:
         DatasetError: it has none of the modalities, or one has the wrong shape.
@@ -254,7 +255,7 @@ def chip_size(chip: ChipInput, modalities: Sequence[ModalitySpec]) -> tuple[int,
 
 
 def unreadable(file: Path, error: Exception) -> DatasetError:
-    """What to say of a raster that cannot be read."""
+    """The error for a raster that cannot be read."""
     if not os.path.lexists(file) and os.access(file.parent, os.X_OK):
         return DatasetError(f"{file} does not exist: check the path.")
     reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
@@ -264,12 +265,12 @@ def unreadable(file: Path, error: Exception) -> DatasetError:
 def network_input(
     chip: ChipInput, modalities: Sequence[ModalitySpec], reduction: float = 1.0
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Normalise a tile for the network.
+    """Normalise and resample a tile for the network.
 
     Args:
         chip: the tile; at least one of the modalities must be there.
         modalities: those of the model, in its order, with mean and std.
-        reduction: tile pixels per network pixel; other than 1 resamples (see :func:`resample`) and keeps the shape.
+        reduction: tile pixels per network pixel; other than 1, resample to it (:func:`resample`).
 
     Returns:
         float32 [C + M, h, w], and the tile's own (H, W).
@@ -295,7 +296,7 @@ def network_input(
 
 
 def network_size(size: tuple[int, int], reduction: float) -> tuple[int, int]:
-    """What a tile or window of a size (H, W) becomes at so many ground pixels per network pixel: (h, w), at least 1."""
+    """The size (h, w) in network pixels, at least 1, of a tile of ``size`` (H, W) in ground pixels."""
     height, width = (max(1, round(side / reduction)) for side in size)
     return height, width
 
@@ -303,8 +304,7 @@ def network_size(size: tuple[int, int], reduction: float) -> tuple[int, int]:
 def resample(tensor: torch.Tensor, modalities: Sequence[ModalitySpec], size: tuple[int, int]) -> torch.Tensor:
     """Resample a network input [C + M, H, W] to a size (h, w).
 
-    Bands are averaged or interpolated (bilinear, antialiased) over their valid pixels alone; validity is that of the
-    nearest pixel.
+    Bands are interpolated (bilinear, antialiased) over their valid pixels only; validity is that of the nearest pixel.
     """
     if tuple(tensor.shape[1:]) == size:
         return tensor
@@ -320,14 +320,14 @@ def resample(tensor: torch.Tensor, modalities: Sequence[ModalitySpec], size: tup
 
 
 def chip_driver(file: Path) -> str:
-    """GDAL's driver for a chip, told by its first bytes.
+    """GDAL's driver for a chip, by its first bytes.
 
     Raises:
-        DatasetError: it is none of :data:`SIGNATURES`.
+        DatasetError: it has none of the :data:`SIGNATURES`.
     """
     with file.open("rb") as stream:
         head = stream.read(4)
     for signature, driver in SIGNATURES.items():
         if head.startswith(signature):
             return driver
-    raise DatasetError(f"{file} cannot be read (it is no GeoTIFF, PNG or JPEG): export the chip again.")
+    raise DatasetError(f"{file} cannot be read (it is not a GeoTIFF, PNG or JPEG): export the chip again.")

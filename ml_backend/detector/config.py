@@ -1,4 +1,4 @@
-"""What a training is asked to do, as plain data that travels in JSON."""
+"""The configuration of a training, as plain data that is stored as JSON."""
 
 from __future__ import annotations
 
@@ -51,32 +51,32 @@ class DetectorConfig:
         grad_clip: largest gradient norm.
         seed: of weights, data order, augmentation and RoI sampling.
         image_size: network pixels of the longest side of the largest training tile. All tiles, windows and rasters are
-            resampled by that one factor (:meth:`reduction`), so they keep their shape and scale; None keeps them as
-            they are.
-        freeze: parts whose weights stay: modality names (their backbone), ``neck``, ``rpn``, ``roi_head``.
-        slow: parts that learn slower, each with the factor of its learning rate; in JSON ``{"rgb": 0.1}``.
-        fusion_rate: factor of the fusion's learning rate where it begins anew among pretrained parts: they know their
-            modality, and it has a short schedule to catch up in. From scratch, or in going on from a whole model, all
-            parts learn alike.
-        precision: ``bfloat16`` computes in mixed precision, ``float32`` in full; ``auto`` is the first on GPUs that
-            have it and the second elsewhere.
-        ema: decay of the weights' moving average, which is what is evaluated and published then; 0 is none.
-        modality_dropout: chance that a modality other than the anchor is hidden from a training tile.
+            resampled by the same factor (:meth:`reduction`), which keeps their aspect ratio and relative scale; None
+            does not resample.
+        freeze: parts whose weights are not trained: modality names (their backbone), ``neck``, ``rpn``, ``roi_head``.
+        slow: parts with a lower learning rate, each with its factor; in JSON ``{"rgb": 0.1}``.
+        fusion_rate: factor of the fusion's learning rate where it is newly initialised among pretrained parts,
+            since it has only the fine-tuning to learn in. From scratch, or when a whole model is continued, all parts
+            have the same learning rate.
+        precision: ``bfloat16`` is mixed precision, ``float32`` full precision; ``auto`` chooses the first on GPUs that
+            support it and the second elsewhere.
+        ema: decay of the weights' moving average, which is then evaluated and published; 0 turns it off.
+        modality_dropout: probability that a modality other than the anchor is hidden in a training tile.
         radiometric_jitter: standard deviation of random gain and offset, in units of the modality's own std.
-        jitter_exempt: modalities whose values are left as they are, because they mean something in themselves.
+        jitter_exempt: modalities without this jitter, because their absolute values carry meaning.
         scale_jitter: smallest and largest factor by which training tiles are resized before they are cropped or padded
-            to their size again (Ghiasi et al. 2021 take 0.1 to 2 for long schedules); 1, 1 leaves them.
-        copy_paste: chance that objects of another training tile are pasted onto a training tile.
-        min_instance_pixels: objects of fewer network pixels are ignored: neither learnt nor background.
+            to their original size (Ghiasi et al. 2021 use 0.1 to 2 for long schedules); 1, 1 turns it off.
+        copy_paste: probability that objects of another training tile are pasted onto a training tile.
+        min_instance_pixels: smaller objects, in network pixels, are ignored: they are neither positive nor negative.
         empty_share: share of training tiles drawn from those without objects, where there are any.
-        eval_interval: steps between evaluations on ``val``; 0 evaluates once at the end. With more than one, the best
-            weights are published.
-        patience: evaluations in a row without a better mask AP50 that end the training; 0 is never.
-        save_interval: steps between private resume states.
+        eval_interval: steps between evaluations on ``val``; 0 evaluates once at the end. With several evaluations,
+            the best weights are published.
+        patience: end the training after so many evaluations without a better mask AP50; 0 turns this off.
+        save_interval: steps between saved resume states.
         pretrained: MViTv2 weights that every backbone starts from: a file or ``hf://owner/repository/file`` (see
-            :mod:`ml_backend.detector.model.pretrained`); empty starts from random ones.
-        activation_checkpointing: compute the backbones' activations again in the backward pass instead of keeping
-            them: less memory, about a third more time.
+            :mod:`ml_backend.detector.model.pretrained`); empty means random initialisation.
+        activation_checkpointing: recompute the backbones' activations in the backward pass instead of storing them:
+            less memory, about a third more time.
     """
 
     size: str = "nano"
@@ -152,7 +152,7 @@ class DetectorConfig:
 
     @property
     def step_tiles(self) -> int:
-        """Tiles that one optimizer step learns from."""
+        """Number of tiles per optimizer step."""
         return self.batch_size * self.accumulate
 
     def reduction(self, longest_side: int) -> float:
@@ -164,10 +164,10 @@ class DetectorConfig:
         return longest_side / self.image_size if self.image_size else 1.0
 
     def resolve(self, dataset: DatasetSpec) -> DetectorConfig:
-        """Fill in the dataset's modalities and anchor where none were named.
+        """Fill in the dataset's modalities and anchor where none are given.
 
         Raises:
-            ConfigError: a named modality or frozen part does not exist, or a modality is named like another part.
+            ConfigError: a named modality or frozen part does not exist, or a modality has the name of another part.
         """
         known = tuple(m.name for m in dataset.modalities)
         modalities = self.modalities or known
@@ -225,7 +225,7 @@ def _kinds() -> dict[str, Any]:
 
 
 def _fits(value: object, kind: Any) -> bool:
-    """Whether a value is of a setting's type; NaN and infinity are no numbers, true and false neither."""
+    """Whether a value has a setting's type; NaN, infinity and booleans do not count as numbers."""
     if isinstance(kind, UnionType):
         return any(_fits(value, choice) for choice in get_args(kind))
     if get_origin(kind) is tuple:
@@ -239,14 +239,14 @@ def _fits(value: object, kind: Any) -> bool:
 
 
 def _is_taken(name: str) -> bool:
-    """Whether a modality of that name would be mistaken for another part, or cannot be a key of a ModuleDict."""
+    """Whether the name is that of another part of the network, or cannot be a key of a ModuleDict."""
     from torch import nn  # here: who only reads and writes settings needs no torch
 
     return name in (*PARTS, STACKED) or hasattr(nn.ModuleDict(), name)
 
 
 def _factors(slow: Any) -> Any:
-    """Parts with their factors, from a JSON object or from pairs; anything else is left to be refused."""
+    """Parts with their factors, from a JSON object or from pairs; anything else is returned as is, for validation."""
     given = list(slow.items()) if isinstance(slow, Mapping) else slow
     if isinstance(given, list | tuple):
         given = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in given)

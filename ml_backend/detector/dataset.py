@@ -1,13 +1,13 @@
-"""The dataset directory contract: what a Release writes, what anybody can bring, and what is refused.
+"""The dataset directory: its layout, as written by releases or by users, and its description ``dataset.json``.
 
 ::
 
     dataset.json                        name, version, classes, modalities, grid, provenance
     annotations/{train,val,test}.json   COCO
     chips/<modality>/<tile>.tif         [C, H, W] in the modality's own units; nodata is NaN or the declared value;
-                                        PNG and JPEG too; a missing file means that the tile lacks the modality
+                                        PNG and JPEG, too; if the file is missing, the tile lacks the modality
 
-Reading is cheap and touches no pixels; :mod:`ml_backend.detector.validation` checks the rest before training starts.
+Reading is fast and does not read pixels; :mod:`ml_backend.detector.validation` checks the rest before training.
 """
 
 from __future__ import annotations
@@ -20,11 +20,20 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ml_backend.detector.annotations import CHIP_SUFFIXES, Instance, Tile, read_annotations, read_json
+from ml_backend.detector.annotations import CHIP_SUFFIXES, AnnotatedInstance, Tile, read_annotations, read_json
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.problems import Report, attempt, refuse
 
-__all__ = ["SPLITS", "DatasetSpec", "Instance", "ModalitySpec", "Tile", "read_annotations", "read_dataset", "read_json"]
+__all__ = [
+    "SPLITS",
+    "AnnotatedInstance",
+    "DatasetSpec",
+    "ModalitySpec",
+    "Tile",
+    "read_annotations",
+    "read_dataset",
+    "read_json",
+]
 
 SPLITS = ("train", "val", "test")  # in the order in which a detector gets to see them
 _ON_DISK = (*CHIP_SUFFIXES, *(suffix.upper() for suffix in CHIP_SUFFIXES))
@@ -36,7 +45,7 @@ class ModalitySpec:
     """A modality as declared in ``dataset.json``.
 
     ``mean`` and ``std`` are per band, in the modality's own units, over valid training pixels; empty until computed.
-    A modality measured in metres is a height: what matters is how it differs from its surroundings.
+    A modality with the unit metre is a height: relative differences matter, not absolute values.
     """
 
     name: str
@@ -116,7 +125,7 @@ class DatasetSpec:
         return {m.name: m for m in self.modalities}[name]
 
     def annotation_file(self, split: str) -> Path:
-        """Where the annotations of a split lie."""
+        """Path of the annotation file of a split."""
         return self.path / "annotations" / f"{split}.json"
 
     def has_split(self, split: str) -> bool:
@@ -125,11 +134,11 @@ class DatasetSpec:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that there are, in the order of :data:`SPLITS`."""
+        """The splits with an annotation file, in the order of :data:`SPLITS`."""
         return tuple(split for split in SPLITS if self.has_split(split))
 
     def tiles(self, split: str, report: Report = refuse) -> tuple[Tile, ...]:
-        """Read the tiles of a split; what is wrong is reported (see :func:`read_annotations`).
+        """Read the tiles of a split; problems are passed to ``report`` (see :func:`read_annotations`).
 
         Raises:
             DatasetError: the file is missing, is not COCO, lists an image twice or uses an undeclared class.
@@ -138,7 +147,7 @@ class DatasetSpec:
 
     @cached_property
     def longest_side(self) -> int:
-        """Pixels of the longest side of a training tile: what a detector looks at in one piece.
+        """Longest side of all training tiles in pixels: detectors cut larger tiles into windows.
 
         Raises:
             DatasetError: see :meth:`tiles`; or there are no tiles.
@@ -149,9 +158,9 @@ class DatasetSpec:
         return max(max(tile.width, tile.height) for tile in tiles)
 
     def usable_tiles(self, split: str) -> tuple[Tile, ...]:
-        """The tiles of a split that have a chip in at least one of the modalities: the others are left out.
+        """The tiles of a split that have a chip of at least one of the modalities.
 
-        Tiles without a DEM cannot teach a detector that sees nothing else; to the multimodal one they stay.
+        Tiles without a DEM are of no use to a detector of DEMs alone, but a multimodal detector uses them.
 
         Raises:
             DatasetError: see :meth:`tiles`.
@@ -174,11 +183,11 @@ class DatasetSpec:
         return None
 
     def with_modalities(self, modalities: tuple[ModalitySpec, ...]) -> DatasetSpec:
-        """The same dataset with (for example, normalised) modalities in place of its own."""
+        """A copy with other modalities, for example normalised ones."""
         return replace(self, modalities=modalities)
 
     def seen_by(self, names: Iterable[str]) -> DatasetSpec:
-        """The same dataset as a detector of some of its modalities, in their order, sees it."""
+        """A copy with only some of its modalities, in the given order."""
         return self.with_modalities(tuple(map(self.modality, names)))
 
     @cached_property
@@ -203,7 +212,7 @@ def read_dataset(path: Path | str, report: Report = refuse) -> DatasetSpec:
 
     Args:
         path: the directory.
-        report: told which modalities are unusable; those are left out then.
+        report: called with each unusable modality, which is then left out; by default it raises.
 
     Raises:
         DatasetError: it is missing or breaks the contract.
@@ -237,13 +246,13 @@ def read_dataset(path: Path | str, report: Report = refuse) -> DatasetSpec:
 
 
 def _texts(values: Any) -> tuple[str, ...]:
-    """A list of names as it stands in JSON; empty if that is not what it is."""
+    """A list of names from JSON; empty if it is anything else."""
     is_list = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
     return tuple(values) if is_list else ()
 
 
 def _numbers(values: Any) -> tuple[float, ...] | None:
-    """Finite numbers as they stand in JSON; None if that is not what they are."""
+    """A list of finite numbers from JSON; None if it is anything else."""
     if not isinstance(values, list | tuple):
         return None
     kinds = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)

@@ -1,4 +1,4 @@
-"""Choosing where to compute, and saying what it cost."""
+"""Choosing the device, and measuring its memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def choose_device(name: str) -> torch.device:
     """``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        DeviceError: there is no such device here.
+        DeviceError: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -34,10 +34,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Most memory used so far.
+    """Peak memory in MiB.
 
-    Of a GPU it is torch's, since :func:`start_measuring_memory`. Otherwise it is this process's largest resident set
-    since it began, whatever it was that needed it.
+    On a GPU: the most that torch has allocated since :func:`start_measuring_memory`. On a CPU: the largest resident
+    set of this process since it started, whatever it was used for.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
@@ -46,13 +46,13 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def start_measuring_memory(device: torch.device) -> None:
-    """Let :func:`peak_memory_mb` count from here on, where that is possible: on a GPU."""
+    """Reset what :func:`peak_memory_mb` measures; possible on a GPU only."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def device_name(device: torch.device) -> str:
-    """For the record: ``NVIDIA H100 80GB HBM3``, or ``cpu (8 threads)``."""
+    """A readable name, such as ``NVIDIA H100 80GB HBM3`` or ``cpu (8 threads)``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({torch.get_num_threads()} threads)"

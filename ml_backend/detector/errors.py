@@ -1,4 +1,4 @@
-"""What can go wrong for a user of the detector, as sentences that name the file and the remedy."""
+"""The detector's errors; their texts are sentences that name the file and the remedy."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from contracts.sentences import one_sentence
 
 
 class DetectorError(Exception):
-    """Base of every refusal of the detector; its text is one sentence a user can act on."""
+    """Base of all errors that a user can act on; its text is one sentence."""
 
     def __str__(self) -> str:
-        """One line, whatever the sentence quotes."""
+        """The text as one line, whatever it quotes."""
         return one_sentence(super().__str__())
 
 
 class DatasetError(DetectorError):
-    """A dataset directory does not keep its contract."""
+    """A dataset directory is incomplete, damaged or inconsistent."""
 
 
 class ConfigError(DetectorError):
@@ -22,11 +22,11 @@ class ConfigError(DetectorError):
 
 
 class FolderInUseError(ConfigError):
-    """Another process works in the folder, which is free again when that one ends."""
+    """Another process works in the folder, which is free again when that process ends."""
 
 
 class CannotResumeError(DetectorError):
-    """What a folder holds of an earlier training is damaged, or of another one; it can only be discarded."""
+    """A folder's resume state is damaged, or belongs to other work; it can only be discarded."""
 
 
 class CheckpointError(DetectorError):
@@ -38,11 +38,11 @@ class DeviceError(DetectorError):
 
 
 class ExportError(DetectorError):
-    """A checkpoint cannot be exported, or what was exported computes something else."""
+    """A checkpoint cannot be exported, or the exported model computes something else."""
 
 
 class PromptError(DetectorError):
-    """A box that somebody drew is no box on the tile, or its class is unknown."""
+    """A box prompt is not a box on the tile, or its class is unknown."""
 
 
 class TrainingDivergedError(DetectorError):
@@ -54,4 +54,4 @@ class TrainingStoppedError(DetectorError):
 
 
 class AnotherProcessFailedError(DetectorError):
-    """In a training of several processes, another one has told the user what went wrong."""
+    """In a training of several processes, another one has reported the error to the user."""

@@ -1,4 +1,4 @@
-"""The log that a training leaves (:mod:`ml_backend.detector.training.log`), read again."""
+"""Reading the log of a training (written by :mod:`ml_backend.detector.training.log`)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ml_backend.detector.errors import CheckpointError
 
 FOLDER = "log"
 TABLES = ("training", "validation")
-LARGEST_FILE = 1 << 28  # bytes; a million steps take less
+LARGEST_FILE = 1 << 28  # bytes; more than a million steps need
 Row = dict[str, str]
 Table = dict[str, list[float]]
 
 
 def read_rows(file: Path, *, strict: bool = True) -> list[Row]:
-    """The whole rows of a log's table, by rising step; none where there is no file.
+    """The complete rows of a log's table, by increasing step; none if there is no file.
 
     Args:
-        file: of the table.
-        strict: whether to refuse a damaged one; otherwise it is read as far as it is sound.
+        file: CSV file of the table.
+        strict: whether to refuse a damaged file; otherwise it is read up to the damage.
 
     Raises:
-        CheckpointError: the file is no such table.
+        CheckpointError: the file is not such a table.
     """
     rows: list[Row] = []
     try:
@@ -41,18 +41,18 @@ def read_rows(file: Path, *, strict: bool = True) -> list[Row]:
                     float(value)
             datetime.fromisoformat(row["time"])
             if int(row["step"]) <= (int(rows[-1]["step"]) if rows else 0):
-                raise ValueError("steps do not rise")
+                raise ValueError("steps do not increase")
             rows.append(row)
     except (csv.Error, OSError, KeyError, TypeError, ValueError):
         if strict:
             raise CheckpointError(
-                f"{file} is no sound log of a training: remove it to go on without what it holds, or copy it again."
+                f"{file} is not a valid training log: remove it to continue without its contents, or copy it again."
             ) from None
     return rows
 
 
 def read_log(folder: Path) -> dict[str, Table]:
-    """The log in the folder of a training or checkpoint: per table its columns, NaN where a row has no value.
+    """The log in the folder of a training or checkpoint: per table and column its values, NaN where a row has none.
 
     Raises:
         CheckpointError: see :func:`read_rows`.

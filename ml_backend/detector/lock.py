@@ -1,4 +1,4 @@
-"""One process at a time in a folder: a lock that ends with its process, however that ends."""
+"""A lock on a folder, released when its process ends for whatever reason."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _held: set[IO[str]] = set()
 
 
 @contextmanager
-def alone_in(folder: Path, refusal: str) -> Iterator[None]:
-    """Hold an existing folder.
+def lock_folder(folder: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock of an existing folder.
 
     Raises:
-        FolderInUseError: it is held already, by another process or in this one; ``refusal`` is its text.
+        FolderInUseError: it is held already, by another process or by this one; ``refusal`` is its text.
     """
     with (folder / ".lock").open("w") as lock:
         try:
@@ -33,11 +33,11 @@ def alone_in(folder: Path, refusal: str) -> Iterator[None]:
             _held.discard(lock)
 
 
-def _let_go() -> None:
-    """A fork, such as a worker that reads tiles, shares its parent's lock and would hold it for as long as it lives."""
+def _release_in_child() -> None:
+    """Close inherited locks: a forked process, such as a data loading worker, would hold its parent's lock."""
     for lock in _held:
         lock.close()
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_release_in_child)

@@ -1,4 +1,4 @@
-"""What is wrong with the outline of an object, and which pixels an outline that crosses itself means."""
+"""Validation of outlines, and the pixels covered by an outline that crosses itself."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import shapely
 
 from ml_backend.detector.masks import rle_counts, segmentation_polygons
 
-FARTHEST = 1e7  # pixels from a tile's corner that an outline may reach
-MOST_POINTS = 50_000  # of a ring: whether a larger one is valid may take minutes to find out
-MOST_CROSSINGS = 1 << 26  # of edges and rows of pixels: more would take gigabytes
+FARTHEST = 1e7  # largest absolute coordinate in pixels
+MOST_POINTS = 50_000  # of a ring: checking a larger one may take minutes
+MOST_CROSSINGS = 1 << 26  # of edges with rows of pixels: more would take gigabytes
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with an outline: its kind, and the end of a sentence about it."""
+    """What is wrong with an outline: its kind, and text to end an error message with."""
 
     kind: str
     text: str
@@ -31,7 +31,7 @@ COORDINATES, RLE, MANY_POINTS = "unusable coordinates", "unusable RLE", "too man
 
 
 def segmentation_fault(size: Size, segmentation: Any) -> Fault | None:
-    """What is wrong with a COCO segmentation on a tile of a size (H, W); None when nothing is."""
+    """What is wrong with a COCO segmentation on a tile of ``size`` (H, W); None if nothing is."""
     if isinstance(segmentation, dict):
         return _rle_fault(size, segmentation)
     if not isinstance(segmentation, list) or not segmentation:
@@ -73,13 +73,13 @@ def _rle_fault(size: Size, rle: dict[str, Any]) -> Fault | None:
 
 
 def winding(ring: Sequence[float], size: Size) -> npt.NDArray[np.int32]:
-    """How often a closed ring (x, y, x, y, ...) goes around the centre of each pixel [H, W].
+    """Winding number of a closed ring (x, y, x, y, ...) around the centre of each pixel, int32 [H, W].
 
-    Odd is inside by the even-odd rule, other than zero by the winding rule: of a ring that does not cross itself, both
-    mean the same pixels. Time and memory grow with the rows that the edges pass, however often they cross each other.
+    Odd means inside by the even-odd rule, non-zero inside by the winding rule; for a ring that does not cross itself
+    both agree. Time and memory grow with the rows that the edges cross, not with how often they cross each other.
 
     Raises:
-        ValueError: they pass more than :data:`MOST_CROSSINGS`.
+        ValueError: the edges cross more than :data:`MOST_CROSSINGS` rows.
     """
     start = np.asarray(ring, dtype=float).reshape(-1, 2)
     end = np.roll(start, -1, axis=0)
@@ -88,7 +88,7 @@ def winding(ring: Sequence[float], size: Size) -> npt.NDArray[np.int32]:
     first, last = (np.clip(np.ceil(side - 0.5), 0, height).astype(int) for side in (low, high))
     counts = last - first
     if counts.sum() > MOST_CROSSINGS:
-        raise ValueError("the outline passes too many rows of pixels")
+        raise ValueError("the outline crosses too many rows of pixels")
     edge = np.repeat(np.arange(len(start)), counts)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     step = end[edge] - start[edge]

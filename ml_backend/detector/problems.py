@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, told to whoever asked: a training stops at the first, ``check`` collects them all."""
+"""Problems of a dataset, passed to a callback: a training stops at the first, ``check`` collects them all."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem of a dataset.
 
     Attributes:
-        kind: what sort of thing, in a few words; the same for all of a sort.
+        kind: a short name, the same for all problems of one kind.
         text: a sentence that names the file and the remedy.
-        file: where it stands.
-        tile: its file_name, where it is about one.
-        annotation: its id, where it is about one.
+        file: where the problem is.
+        tile: file_name of the tile, if it concerns one.
+        annotation: id of the annotation, if it concerns one.
     """
 
     kind: str
@@ -44,7 +44,7 @@ Report = Callable[[Problem], None]
 
 
 def refuse(problem: Problem) -> None:
-    """The report of who cannot go on.
+    """Raise on the first problem: for work that cannot continue after it.
 
     Raises:
         DatasetError: always.
@@ -53,7 +53,7 @@ def refuse(problem: Problem) -> None:
 
 
 def attempt(report: Report, kind: str, file: Path, work: Callable[[], T], tile: str = "") -> T | None:
-    """Do something that may refuse; None, once that is reported, when it does."""
+    """Call ``work``; if it raises a DatasetError, report that and return None."""
     try:
         return work()
     except DatasetError as error:
@@ -62,7 +62,7 @@ def attempt(report: Report, kind: str, file: Path, work: Callable[[], T], tile: 
 
 
 def table(problems: Iterable[Problem], shown: int) -> str:
-    """Problems for people: how many of each kind, and the first of them as sentences."""
+    """Problems as text: how many there are of each kind, and the first ``shown`` as sentences."""
     by_kind: dict[str, list[Problem]] = {}
     for problem in problems:
         by_kind.setdefault(problem.kind, []).append(problem)
@@ -76,5 +76,5 @@ def table(problems: Iterable[Problem], shown: int) -> str:
 
 
 def counted(problems: Iterable[Problem]) -> Mapping[str, int]:
-    """How many there are of each kind, most first."""
+    """The number of problems of each kind, largest first."""
     return dict(Counter(problem.kind for problem in problems).most_common())

@@ -1,14 +1,14 @@
-"""Mending what is unambiguous in a dataset's annotations, into a new directory.
+"""Repairing unambiguous problems of a dataset's annotations, into a new directory.
 
-An object is never turned into background: what cannot be mended stays as it is, and is told. Mended are
+An object never becomes background: what cannot be repaired stays as it is and is reported. Repaired are
 
-- outlines that cross themselves, where the even-odd and the winding rule mean the same pixels (but for
-  :data:`UNCLEAR` of them): they become the RLE of those pixels;
-- parts without three points or outside of the tile, of objects that have other parts; objects that lie outside of their
-  tile or cover no pixel; annotations of images that are not listed;
-- objects without any outline but with a box: their box is ignored ground then, neither object nor background;
-- ids and sizes written as 7.0, doubled annotation ids, and categories that are numbered otherwise than dataset.json
-  lists the classes, where their names tell which is which.
+- outlines that cross themselves, where the even-odd and the winding rule cover the same pixels (except for a
+  share of :data:`UNCLEAR`): they become the RLE of those pixels;
+- parts with fewer than three points or outside the tile, of objects that have other parts; objects that lie outside
+  their tile or cover no pixel; annotations of images that are not listed: these are removed;
+- objects with a box but no outline: the box becomes an ignored region, neither object nor background;
+- ids and sizes written as 7.0, duplicate annotation ids, and categories numbered differently from the classes in
+  dataset.json, if their names identify them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ml_backend.detector.errors import ConfigError, DatasetError
 from ml_backend.detector.masks import BoolArray, encode_rle
 from ml_backend.detector.outlines import CROSSED, EMPTY, FEW_POINTS, OUTSIDE, Size, segmentation_fault, winding
 
-UNCLEAR = 0.01  # share of an outline's pixels on which both rules may differ
+UNCLEAR = 0.01  # share of an outline's pixels on which the two rules may differ
 REPORT = "repairs.json"
 WHOLE = ("id", "image_id", "category_id", "width", "height")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that was mended: in which file (relative to the dataset), of which annotation, and how."""
+    """One repair: the file (relative to the dataset), the annotation (if it concerns one), and what was done."""
 
     file: str
     annotation: int | None
@@ -44,15 +44,15 @@ class Change:
 
 
 def repair(dataset_dir: Path, out: Path) -> list[Change]:
-    """Write the dataset anew with what is unambiguous mended; ``repairs.json`` beside it has every change.
+    """Write a repaired copy of the dataset; ``repairs.json`` in it lists every change.
 
     Args:
-        dataset_dir: stays as it is.
+        dataset_dir: the dataset, which is not changed.
         out: a new directory.
 
     Raises:
         ConfigError: ``out`` exists, or lies within the dataset.
-        DatasetError: dataset.json is unusable, or an annotation file is no COCO.
+        DatasetError: dataset.json is unusable, or an annotation file is not COCO.
     """
     if out.exists():
         raise ConfigError(f"{out} exists: give the name of a new folder.")
@@ -67,23 +67,23 @@ def repair(dataset_dir: Path, out: Path) -> list[Change]:
         for file in (draft / "annotations" / f"{split}.json" for split in SPLITS):
             if file.is_file():
                 data = read_json(file, "COCO annotations")
-                changes += mend(data, classes, f"annotations/{file.name}")
+                changes += repair_annotations(data, classes, f"annotations/{file.name}")
                 file.write_text(json.dumps(data), encoding="utf-8")
         (draft / REPORT).write_text(json.dumps([vars(change) for change in changes], indent=2), encoding="utf-8")
         draft.rename(out)
     return changes
 
 
-def mend(data: Any, classes: Sequence[str], file: str) -> list[Change]:
-    """Mend COCO annotations in place.
+def repair_annotations(data: Any, classes: Sequence[str], file: str) -> list[Change]:
+    """Repair COCO annotations in place.
 
     Args:
         data: as read from the file.
         classes: of dataset.json, in its order.
-        file: for the changes.
+        file: name of the file in the changes.
 
     Raises:
-        DatasetError: it is no COCO.
+        DatasetError: it is not COCO.
     """
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations")):
         raise DatasetError(f"{file} is not COCO: it needs the lists 'images' and 'annotations'.")
@@ -118,17 +118,17 @@ def mend(data: Any, classes: Sequence[str], file: str) -> list[Change]:
             changed(entry["id"], f"gave the second annotation of this id the id {largest}")
             entry = {**entry, "id": largest}
         seen[entry["id"]] = entry
-        text, mended = _mended(entry, images[entry["image_id"]])
+        text, repaired = _repaired(entry, images[entry["image_id"]])
         if text:
             changed(entry["id"], text)
-        if mended is not None:
-            kept.append(mended)
+        if repaired is not None:
+            kept.append(repaired)
     data["annotations"] = kept
     return changes
 
 
 def _renumber_classes(data: dict[str, Any], classes: Sequence[str], changed: Any) -> None:
-    """Give categories the numbers of the classes of their names, where all names are known."""
+    """Renumber categories to the classes with their names, if all names are known."""
     categories = data.get("categories")
     entries = categories if isinstance(categories, list) else []
     if not entries or not all(isinstance(c, dict) and type(c.get("id")) is int for c in entries):
@@ -144,12 +144,12 @@ def _renumber_classes(data: dict[str, Any], classes: Sequence[str], changed: Any
     for entry in data["annotations"]:
         if isinstance(entry, dict) and entry.get("category_id") in number:
             entry["category_id"] = number[entry["category_id"]]
-    told = ", ".join(f"{old} is {new} ({classes[new - 1]})" for old, new in number.items())
-    changed(None, f"numbered the categories as dataset.json does: {told}")
+    mapping = ", ".join(f"{old} is {new} ({classes[new - 1]})" for old, new in number.items())
+    changed(None, f"numbered the categories as dataset.json does: {mapping}")
 
 
-def _mended(entry: dict[str, Any], image: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
-    """What was done to an annotation ('' for nothing), and the annotation; None where it goes."""
+def _repaired(entry: dict[str, Any], image: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+    """What was done to an annotation ('' for nothing), and the repaired annotation; None if it is removed."""
     height, width = image.get("height"), image.get("width")
     if type(height) is not int or type(width) is not int or min(height, width) < 1 or height * width > MAX_PIXELS:
         return "", entry
@@ -175,7 +175,7 @@ def _mended(entry: dict[str, Any], image: dict[str, Any]) -> tuple[str, dict[str
 
 
 def _boxed(entry: dict[str, Any], size: Size) -> tuple[str, dict[str, Any]]:
-    """An object without any outline: where it has a box, that is ignored ground."""
+    """Make the box of an object without an outline an ignored region."""
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or any(type(value) not in (int, float) for value in box):
         return "", entry
@@ -183,11 +183,11 @@ def _boxed(entry: dict[str, Any], size: Size) -> tuple[str, dict[str, Any]]:
     ring = [x, y, x + width, y, x + width, y + height, x, y + height]
     if not (width > 0 and height > 0) or segmentation_fault(size, [ring]):
         return "", entry
-    return "had a box but no outline: the box is ignored ground now", {**entry, "segmentation": [ring], "ignore": 1}
+    return "had a box but no outline: the box is now an ignored region", {**entry, "segmentation": [ring], "ignore": 1}
 
 
 def _uncrossed(entry: dict[str, Any], size: Size, done: str) -> tuple[str, dict[str, Any] | None]:
-    """An object whose outline crosses itself, as the pixels it means; unmended where that is unclear."""
+    """Replace an outline that crosses itself by the RLE of its pixels; unchanged where these are ambiguous."""
     covered: BoolArray = np.zeros(size, dtype=bool)
     unclear = 0
     try:
@@ -203,5 +203,5 @@ def _uncrossed(entry: dict[str, Any], size: Size, done: str) -> tuple[str, dict[
     if not pixels:
         return "removed it: its outline crosses itself and covers no pixel", None
     outline = {"size": list(size), "counts": encode_rle(covered)["counts"].decode("ascii")}
-    text = f"its outline crossed itself: it is an RLE of the {pixels} pixels in it now"
+    text = f"its outline crossed itself: it is now an RLE of its {pixels} pixels"
     return "; ".join(filter(None, (done, text))), {**entry, "segmentation": outline}

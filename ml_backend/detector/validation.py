@@ -1,4 +1,4 @@
-"""Everything that would otherwise fail, or silently spoil, a training hours later: found before it starts."""
+"""Checks of a dataset before a training starts, for what would make it fail or spoil its result hours later."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ml_backend.detector.chips import ChipInput, read_tile
-from ml_backend.detector.dataset import DatasetSpec, Instance, ModalitySpec, Tile, read_dataset
+from ml_backend.detector.chips import ChipInput, network_size, read_tile
+from ml_backend.detector.config import DetectorConfig
+from ml_backend.detector.dataset import AnnotatedInstance, DatasetSpec, ModalitySpec, Tile, read_dataset
 from ml_backend.detector.errors import DatasetError
+from ml_backend.detector.masks import resize_nearest, segmentation_mask
 from ml_backend.detector.outlines import segmentation_fault
 from ml_backend.detector.problems import Problem, Report, attempt, refuse
 
@@ -26,7 +28,7 @@ def check_dataset(
         dataset: the directory.
         modalities: names of those that will be used.
         splits: splits to check; statistics that dataset.json lacks are computed on ``train`` when it is among them.
-        report: told everything that is wrong; by default the first thing is refused.
+        report: called with each problem; by default the first one is raised.
 
     Returns:
         The modalities, in the given order, with mean and std (where they could be computed).
@@ -58,7 +60,7 @@ def check_dataset(
             if unreadable:
                 continue
             if not chip.arrays and len(specs) < len(dataset.modalities):
-                continue  # it has only modalities that are not used here: see DatasetSpec.usable_tiles
+                continue  # its modalities are not used here: see DatasetSpec.usable_tiles
             if not chip.arrays:
                 text = (
                     f"{source}: tile '{tile.file_name}' has no chip in any of {', '.join(modalities)}: "
@@ -94,7 +96,7 @@ def check_dataset(
 def _read_chips(
     dataset: DatasetSpec, specs: Sequence[ModalitySpec], tile: Tile, report: Report
 ) -> tuple[ChipInput, bool]:
-    """The tile's chips, and whether some are there that cannot be read."""
+    """The tile's chips, and whether any of them cannot be read."""
     found = [
         attempt(report, "unreadable chip", dataset.path, partial(read_tile, dataset, [spec], tile), tile.file_name)
         for spec in specs
@@ -108,7 +110,7 @@ def _read_chips(
 
 
 def find_problems(dataset_dir: Path | str) -> list[Problem]:
-    """Everything that is wrong with a dataset directory: its description, all annotations and all chips."""
+    """All problems of a dataset directory: of its description, all annotations and all chips."""
     problems: list[Problem] = []
     source = Path(dataset_dir) / "dataset.json"
     dataset = attempt(problems.append, "description", source, lambda: read_dataset(dataset_dir, problems.append))
@@ -123,7 +125,7 @@ def find_problems(dataset_dir: Path | str) -> list[Problem]:
 
 
 def check_apart(dataset: DatasetSpec, splits: Iterable[str]) -> None:
-    """Check that no tile is in two of the splits; reads annotations alone.
+    """Check that no tile is in two of the splits; reads annotations only.
 
     Raises:
         DatasetError: naming both files.
@@ -136,13 +138,13 @@ def check_apart(dataset: DatasetSpec, splits: Iterable[str]) -> None:
 def _keep_apart(
     dataset: DatasetSpec, split: str, tiles: Iterable[Tile], split_of: dict[str, str], report: Report
 ) -> None:
-    """Note the split of each tile, in ``split_of`` by its stem; report it where it is in another one."""
+    """Record the split of each tile in ``split_of``, by its stem; report tiles that are in another split, too."""
     for tile in tiles:
         if (other := split_of.setdefault(tile.stem, split)) != split:
             source = dataset.annotation_file(split)
             text = (
                 f"{source}: tile '{tile.file_name}' is in {dataset.annotation_file(other)}, too: keep it in one of "
-                "them, or measurements mean nothing."
+                "them, otherwise metrics are meaningless."
             )
             report(Problem("tile in two splits", text, source, tile.file_name))
 
@@ -170,11 +172,11 @@ class _BandSums:
             )
         mean = self.total / self.count
         std = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0))
-        std[std < 1e-6] = 1.0  # a constant band carries nothing: leave it at zero after centring
+        std[std < 1e-6] = 1.0  # a constant band carries no information: it is 0 after centring
         return replace(spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
-def _check_instance(source: Path, tile: Tile, instance: Instance, report: Report) -> None:
+def _check_instance(source: Path, tile: Tile, instance: AnnotatedInstance, report: Report) -> None:
     fault = segmentation_fault((tile.height, tile.width), instance.segmentation)
     if fault:
         text = (
@@ -182,3 +184,43 @@ def _check_instance(source: Path, tile: Tile, instance: Instance, report: Report
             "correct it or remove the annotation."
         )
         report(Problem(fault.kind, text, source, tile.file_name, instance.id))
+
+
+def require_objects(dataset: DatasetSpec, config: DetectorConfig) -> None:
+    """Check that the training split has objects to learn from, and the validation split objects to choose weights by.
+
+    Args:
+        dataset: with only the used modalities.
+        config: of the training; with ``eval_interval`` weights are chosen on ``val``.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    pixels = config.min_instance_pixels / max(1.0, config.scale_jitter[1]) ** 2
+    if not holds_objects(dataset, "train", pixels, config.reduction(dataset.longest_side)):
+        raise DatasetError(
+            f"{dataset.annotation_file('train')}: no object covers {config.min_instance_pixels} pixels "
+            f"(min_instance_pixels) of what the network sees{_where(dataset)}, so there is nothing to learn: give a "
+            "larger image_size or a smaller min_instance_pixels, or label larger objects."
+        )
+    if config.eval_interval and not holds_objects(dataset, "val"):
+        raise DatasetError(
+            f"{dataset.annotation_file('val')} holds no objects{_where(dataset)}, so evaluations cannot tell which "
+            "weights are better: label at least one there, or leave out eval_interval and patience."
+        )
+
+
+def _where(dataset: DatasetSpec) -> str:
+    return f" on tiles with {' or '.join(modality.name for modality in dataset.modalities)}"
+
+
+def holds_objects(dataset: DatasetSpec, split: str, pixels: float = 1, reduction: float = 1.0) -> bool:
+    """Whether a usable tile of a split has an object, not ignored, of at least ``pixels`` network pixels."""
+    for tile in dataset.usable_tiles(split):
+        size = network_size((tile.height, tile.width), reduction)
+        for instance in tile.instances:
+            if not instance.ignored:
+                mask = segmentation_mask(instance.segmentation, tile.height, tile.width)
+                if resize_nearest(mask[None], size).sum() >= pixels:
+                    return True
+    return False

@@ -1,7 +1,7 @@
-"""What workers run with the detector and with acquisition, by dotted path.
+"""The jobs that use the detector and acquisition; workers import them by dotted path.
 
-Thin: load the row, call the detector or acquisition, hand the result to a service. Importing this package imports
-neither torch nor mmdet, so that a worker's parent, the web process and the reconciler may look at its functions.
+Each loads its row, calls the detector or acquisition and passes the result to a service. Importing this package imports
+neither torch nor mmdet, so that a worker's parent, the web process and the reconciler can import it.
 """
 
 from ml_backend.jobs.acquisition import acquire

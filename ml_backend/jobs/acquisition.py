@@ -26,12 +26,12 @@ COLD_START = "space_filling"
 
 
 class NothingPredicted(Refused):
-    """The champion has not looked at a single candidate."""
+    """The champion has not predicted any candidate."""
 
 
 @dataclass(frozen=True)
-class _Ground:
-    """What there is to choose from, in the order of `candidates`."""
+class _CandidatePool:
+    """The tiles to choose from, and their predictions, in the order of `candidates`; `labelled` is float32 [L, D]."""
 
     tiles: list[int]
     predictions: list[int | None]
@@ -41,17 +41,20 @@ class _Ground:
 
 @job()
 def acquire(job: JobContext) -> dict[str, Any]:
-    """Choose a batch and record it: args `campaign`; `count`, `strategy`, `seed` in place of the campaign's settings.
+    """Choose a batch and record it.
+
+    Args (in the job): `campaign`; `count`, `strategy` and `seed` override the campaign's settings.
 
     Without a champion the tiles are spread over the map (`space_filling`), away from those labelled or given out. While
-    the champion is predicting, as after a promotion, the choice waits: it would be one among the tiles seen so far.
+    the champion is predicting, as after a promotion, the job is postponed: it could choose only among the tiles
+    predicted so far.
     """
     campaign = Campaign.objects.select_related("grid").get(pk=job.args["campaign"])
     settings = AcquisitionSettings.from_json(campaign.acquisition)
     model = champion(campaign)
     if model and is_predicting(campaign, model):
         raise JobPostponed(f"Waiting until {model.name} has predicted the campaign's tiles.")
-    ground = _predicted(campaign, model) if model else _located(campaign)
+    pool = _predicted_pool(campaign, model) if model else _located_pool(campaign)
     strategy = job.args.get("strategy") or settings.strategy
     count = int(job.args.get("count") or (settings.batch_size if model else settings.initial_batch_size))
     number = next_batch_number(campaign)
@@ -59,20 +62,20 @@ def acquire(job: JobContext) -> dict[str, Any]:
     random_count = round(count * settings.random_fraction)
     with refusals(job):
         chosen = select(
-            ground.candidates,
+            pool.candidates,
             count=count,
             random_count=random_count,
             strategy=strategy,
-            labelled=ground.labelled if len(ground.labelled) else None,
+            labelled=pool.labelled if len(pool.labelled) else None,
             pool_factor=settings.pool_factor,
             seed=seed,
         )
     batch = record_batch(
         campaign,
-        [_item(ground, item) for item in chosen],
+        [_item(pool, item) for item in chosen],
         strategy=strategy if model or strategy == "random" else COLD_START,
         seed=seed,
-        candidates=len(ground.tiles),
+        candidates=len(pool.tiles),
         model_version_id=model.pk if model else None,
         parameters={
             "job": str(job.job.pk),
@@ -80,26 +83,26 @@ def acquire(job: JobContext) -> dict[str, Any]:
             "random_count": random_count,
             "pool_factor": settings.pool_factor,
             "strategy_asked_for": strategy,
-            "labelled": len(ground.labelled),
-            "embedding": f"{model.name} [{ground.candidates.embeddings.shape[1]}]" if model else "tile centres [m]",
+            "labelled": len(pool.labelled),
+            "embedding": f"{model.name} [{pool.candidates.embeddings.shape[1]}]" if model else "tile centres [m]",
         },
     )
     return {"batch": batch.number, "tiles": batch.tasks.count(), "candidates": batch.candidates}
 
 
-def _item(ground: _Ground, chosen: Selected) -> BatchItem:
+def _item(pool: _CandidatePool, chosen: Selected) -> BatchItem:
     return BatchItem(
-        tile_id=ground.tiles[chosen.index],
+        tile_id=pool.tiles[chosen.index],
         arm=chosen.arm,
         rank=chosen.rank,
-        score=chosen.score if ground.candidates.uncertainty is not None else None,
+        score=chosen.score if pool.candidates.uncertainty is not None else None,
         parts=chosen.parts,
-        prediction_id=ground.predictions[chosen.index],
+        prediction_id=pool.predictions[chosen.index],
     )
 
 
-def _predicted(campaign: Campaign, model: ModelVersion) -> _Ground:
-    """Candidates that the champion has predicted, by its embeddings."""
+def _predicted_pool(campaign: Campaign, model: ModelVersion) -> _CandidatePool:
+    """The unlabelled tiles that the champion has predicted, with its embeddings."""
     free = unlabelled_tiles(campaign).order_by().values("pk")
     rows = Prediction.objects.filter(model_version=model)
     found = list(
@@ -115,9 +118,9 @@ def _predicted(campaign: Campaign, model: ModelVersion) -> _Ground:
                 f"{campaign.name}` first."
             )
         raise _nothing_left(campaign)
-    known = rows.filter(_known(campaign)).order_by("tile__key").values_list("embedding", flat=True)
+    known = rows.filter(_labelled_or_assigned(campaign)).order_by("tile__key").values_list("embedding", flat=True)
     tiles, keys, predictions, embeddings, uncertainty = zip(*found, strict=True)
-    return _Ground(
+    return _CandidatePool(
         tiles=list(tiles),
         predictions=list(predictions),
         candidates=Candidates(keys, _stack(embeddings), np.array(uncertainty, dtype=np.float64)),
@@ -125,8 +128,8 @@ def _predicted(campaign: Campaign, model: ModelVersion) -> _Ground:
     )
 
 
-def _located(campaign: Campaign) -> _Ground:
-    """Candidates by where they are, in metres of the grid's CRS."""
+def _located_pool(campaign: Campaign) -> _CandidatePool:
+    """All unlabelled tiles, with their locations in metres as embeddings [N, 2]."""
     found = list(unlabelled_tiles(campaign).order_by("key").values_list("pk", "key", "col", "row"))
     if not found:
         raise _nothing_left(campaign)
@@ -138,9 +141,9 @@ def _located(campaign: Campaign) -> _Ground:
     tiles, keys, columns, lines = zip(*found, strict=True)
     places = np.column_stack([columns, lines]).astype(np.float64) * step
     there = np.array(list(known.order_by("key").values_list("col", "row").distinct()), dtype=np.float64)
-    # Metres from a corner of the map: float32 holds them exactly enough.
+    # Relative to a corner of the map, so that float32 is precise enough.
     corner = places.min(axis=0)
-    return _Ground(
+    return _CandidatePool(
         tiles=list(tiles),
         predictions=[None] * len(tiles),
         candidates=Candidates(keys, (places - corner).astype(np.float32)),
@@ -148,7 +151,7 @@ def _located(campaign: Campaign) -> _Ground:
     )
 
 
-def _known(campaign: Campaign) -> Q:
+def _labelled_or_assigned(campaign: Campaign) -> Q:
     """Predictions of tiles that are labelled or were given out."""
     return Q(tile__in=labelled_tiles(campaign).order_by().values("pk")) | Q(
         tile__in=campaign.tasks.values(pk_of_tile=F("tile"))

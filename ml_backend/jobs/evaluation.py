@@ -1,10 +1,9 @@
-"""Measuring a retraining's challenger, and the champion, on the same test tiles."""
+"""Evaluating a retraining's challenger, and the champion, on the same test tiles."""
 
 from typing import Any
 
-from ml_backend.jobs.datasets import dataset_of
-from ml_backend.jobs.devices import ready_device
 from ml_backend.jobs.refusals import DetectorRefused, refusals
+from ml_backend.jobs.resources import dataset_of, ready_device
 from thawloop.core.jobs import JobContext, job
 from thawloop.core.storage import artifact
 from thawloop.registry.models import ModelVersion
@@ -15,19 +14,18 @@ from thawloop.training.services import GAIN_OVER, finish_evaluation, missing_eva
 
 @job(queue="gpu", on_failed=step_failed)
 def evaluate(job: JobContext) -> dict[str, Any]:
-    """Measure whoever has not been measured on the release of a retraining: args `retraining`.
+    """Evaluate the model versions that have not been evaluated on the release of a retraining: args `retraining`.
 
-    Whoever is measured second is compared with the first, tile by tile, so that the gate can say how far a gain is to
-    be trusted.
+    The second is compared with the first tile by tile, so that the gate has an interval for the gain.
 
-    A champion that cannot be measured there (it does not know a class that was added since) must not stop the
-    challenger: why is recorded, and the gate leaves the decision to a person.
+    A champion that cannot be evaluated there (it does not know a class that was added since) must not stop the
+    challenger: the reason is recorded, and the gate leaves the decision to a person.
     """
     retraining = Retraining.objects.select_related("release", "campaign").get(pk=job.args["retraining"])
     dataset = dataset_of(job, retraining)
     device = ready_device()
     measured: dict[str, Any] = {}
-    # Asked anew each time: somebody may make another version champion while one is being measured.
+    # Queried again each time: the champion may change while a version is being evaluated.
     while missing := missing_evaluations(retraining):
         version, done, total = missing[0], len(measured), len(measured) + len(missing)
         job.check_cancelled()
@@ -56,12 +54,12 @@ def _measure(
     except DetectorRefused as refusal:
         if version.retraining_id == retraining.pk:
             raise
-        job.log.warning("the champion cannot be measured", model=version.name, why=str(refusal))
+        job.log.warning("the champion cannot be evaluated", model=version.name, why=str(refusal))
         return {"error": str(refusal)}
 
 
 def _gain_over(job: JobContext, retraining: Retraining, metrics: dict[str, Any]) -> dict[str, Any]:
-    """AP50 minus that of every model measured on these tiles before, with its interval, where both can be compared."""
+    """AP50 minus that of each model evaluated on these tiles before, with its interval, where they are comparable."""
     from ml_backend.detector import DatasetError, Evaluation, compare_evaluations
 
     gains = {}
@@ -71,7 +69,7 @@ def _gain_over(job: JobContext, retraining: Retraining, metrics: dict[str, Any])
             continue
         try:
             found = compare_evaluations(Evaluation.from_json(rival.metrics), Evaluation.from_json(metrics))
-        except DatasetError as error:  # one modality alone is not measured on tiles that lack it
+        except DatasetError as error:  # a unimodal model is not evaluated on tiles that lack its modality
             job.log.info("two models cannot be compared tile by tile", model=rival.model_version.name, why=str(error))
             continue
         gains[rival.model_version.name] = found["ap50"].to_json()

@@ -13,8 +13,8 @@ from django.db import transaction
 from labeling.models import PredictedInstance, Prediction
 from labeling.services import TilePrediction, store_predictions
 from ml_backend.acquisition import uncertainty
-from ml_backend.jobs.devices import ready_device
 from ml_backend.jobs.refusals import DetectorRefused, refusals
+from ml_backend.jobs.resources import ready_device
 from thawloop.campaigns.models import Campaign
 from thawloop.campaigns.selectors import campaign_tiles, drawn_on
 from thawloop.catalog.chips import Chip, ChipReader
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 TILES_AT_ONCE = 8
 BATCHES_AHEAD = 2  # one being read while one is predicted
-SENTENCES_KEPT = 20
+PROBLEMS_KEPT = 20
 
 
 @dataclass
 class Tally:
-    """What became of the tiles. `problems` holds the first few sentences, by tile key."""
+    """How many tiles were stored, skipped and failed. `problems` holds the first few error messages, by tile key."""
 
     stored: int = 0
     skipped: int = 0
@@ -51,11 +51,11 @@ class Tally:
     def fail(self, key: str, why: str) -> None:
         """Count a tile that could not be read."""
         self.failed += 1
-        if len(self.problems) < SENTENCES_KEPT:
+        if len(self.problems) < PROBLEMS_KEPT:
             self.problems[key] = why
 
     def to_json(self) -> dict[str, Any]:
-        """What the job's row keeps."""
+        """Plain JSON types, for the job's row."""
         return {"stored": self.stored, "skipped": self.skipped, "failed": self.failed, "problems": self.problems}
 
 
@@ -64,8 +64,8 @@ def predict(job: JobContext) -> dict[str, Any]:
     """Have a model version predict the tiles that it has not predicted yet.
 
     Args (in the job): `campaign`, `model_version`; `tiles` (primary keys), all of the campaign's if absent;
-    `retraining`, whose last step this is, if any. Tiles without imagery of the modality that people draw on are
-    skipped and counted; one whose raster is damaged is recorded and does not stop the others.
+    `retraining`, if this is its last step. Tiles without imagery of the modality that annotators draw on are
+    skipped and counted; a tile whose raster is damaged is recorded and does not stop the others.
     """
     campaign = Campaign.objects.get(pk=job.args["campaign"])
     version = ModelVersion.objects.get(pk=job.args["model_version"])
@@ -88,9 +88,9 @@ def _pending(campaign: Campaign, version: ModelVersion, only: Sequence[int] | No
     tiles = campaign_tiles(campaign)
     if only is not None:
         tiles = tiles.filter(pk__in=only)
-    said = Prediction.objects.filter(model_version=version).values("tile")
-    # Neighbours in a row share what GDAL has cached.
-    return list(tiles.exclude(pk__in=said).order_by("row", "col").values_list("pk", flat=True).distinct())
+    predicted = Prediction.objects.filter(model_version=version).values("tile")
+    # Neighbours in a row share blocks that GDAL has cached.
+    return list(tiles.exclude(pk__in=predicted).order_by("row", "col").values_list("pk", flat=True).distinct())
 
 
 def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> Tally:
@@ -109,8 +109,8 @@ def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> 
     ):
         for batch in batches:
             job.check_cancelled()
-            store_predictions(version.pk, batch.said)
-            tally.stored += len(batch.said)
+            store_predictions(version.pk, batch.predictions)
+            tally.stored += len(batch.predictions)
             tally.skipped += batch.skipped
             for key, why in batch.unreadable:
                 tally.fail(key, why)
@@ -121,17 +121,17 @@ def _predict(job: JobContext, version: ModelVersion, pending: Sequence[int]) -> 
 
 @dataclass
 class _Batch:
-    """What became of some tiles: read, then predicted."""
+    """Some tiles: their chips once read, then their predictions."""
 
     tiles: int
     read: list[tuple[Tile, Chip]] = field(default_factory=list)
     skipped: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
-    said: list[TilePrediction] = field(default_factory=list)
+    predictions: list[TilePrediction] = field(default_factory=list)
 
 
 def _batches(pending: Sequence[int], reader: ChipReader) -> Iterator[list[Tile]]:
-    """The tiles, a few at a time, and for the reader all that the database knows of them."""
+    """The tiles, a few at a time; prepares the reader, which needs the database for it."""
     for start in range(0, len(pending), TILES_AT_ONCE):
         keys = pending[start : start + TILES_AT_ONCE]
         tiles = list(Tile.objects.filter(pk__in=keys).select_related("grid").order_by("row", "col"))
@@ -142,17 +142,17 @@ def _batches(pending: Sequence[int], reader: ChipReader) -> Iterator[list[Tile]]
 def _predicted(
     detector: "Detector", reader: ChipReader, batches: Iterator[list[Tile]], needed: str
 ) -> Generator[_Batch, None, None]:
-    """Read and predict in two threads of their own, a batch ahead of whoever stores what they found.
+    """Read and predict in two threads, a batch ahead of the caller, who stores the predictions.
 
-    The database belongs to the caller's thread: `batches` is taken from there, and neither thread asks it anything.
+    Only the caller's thread uses the database: it iterates over `batches`.
     """
     waiting: deque[Future[_Batch]] = deque()
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "predict") as predicting:
         try:
             for tiles in batches:
-                # each in a copy of this thread's context: their log lines name the job
+                # in a copy of this thread's context, so that log lines name the job
                 read = reading.submit(copy_context().run, _read, reader, tiles, needed)
-                waiting.append(predicting.submit(copy_context().run, _look, detector, read))
+                waiting.append(predicting.submit(copy_context().run, _predict_batch, detector, read))
                 if len(waiting) > BATCHES_AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -163,9 +163,9 @@ def _predicted(
 
 
 def _read(reader: ChipReader, tiles: Sequence[Tile], needed: str) -> _Batch:
-    """The tiles that can be predicted, with their pixels."""
+    """Read the chips of the tiles."""
     batch = _Batch(len(tiles))
-    with gdal_environment():  # of this thread
+    with gdal_environment():  # set per thread
         for tile in tiles:
             try:
                 chip = reader.read(tile)
@@ -179,16 +179,16 @@ def _read(reader: ChipReader, tiles: Sequence[Tile], needed: str) -> _Batch:
     return batch
 
 
-def _look(detector: "Detector", read: Future[_Batch]) -> _Batch:
-    """Predict the tiles that are being read, and let go of their pixels."""
+def _predict_batch(detector: "Detector", read: Future[_Batch]) -> _Batch:
+    """Predict the tiles once they are read, and release their pixels."""
     from ml_backend.detector import ChipInput
 
     batch = read.result()
     results = detector.predict([ChipInput(chip.arrays, chip.valid) for _, chip in batch.read])
     for (tile, _), result in zip(batch.read, results, strict=True):
-        doubt = uncertainty(result.detections)
-        batch.said.append(
-            TilePrediction(tile, result.detections, result.embedding, doubt.value, doubt.parts, result.seconds)
+        uncertain = uncertainty(result.detections)
+        batch.predictions.append(
+            TilePrediction(tile, result.detections, result.embedding, uncertain.value, uncertain.parts, result.seconds)
         )
     batch.read = []
     return batch

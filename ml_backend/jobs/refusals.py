@@ -1,4 +1,4 @@
-"""The detector and acquisition have errors of their own; to the platform they are refusals."""
+"""Turns the errors of the detector and of acquisition into the platform's refusals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +10,17 @@ from thawloop.core.jobs import JobContext
 
 
 class DetectorRefused(Refused):
-    """The detector cannot do what it was asked; the sentence is its own."""
+    """The detector or acquisition refused; the text is that of its error."""
 
 
 @contextmanager
 def refusals(job: JobContext) -> Iterator[None]:
-    """Turn a sentence for people from the detector or acquisition into one from the platform.
+    """Raise errors of the detector or acquisition as the platform's.
 
     Raises:
-        JobCancelled: the job was told to stop, and the detector did.
-        FolderInUseError: an earlier attempt that lost its lease is not dead yet; the job is tried again after a while.
-        DetectorRefused: anything else that a person must mend.
+        JobCancelled: the job was cancelled, and the detector stopped.
+        FolderInUseError: an earlier attempt that lost its lease is still running; the job is retried later.
+        DetectorRefused: any other error, which a person must resolve.
     """
     try:
         yield

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from contracts.stages import joint_start
-from ml_backend.jobs.datasets import dataset_of
-from ml_backend.jobs.devices import device_name, ready_device
 from ml_backend.jobs.refusals import refusals
+from ml_backend.jobs.resources import dataset_of, device_name, ready_device
 from thawloop.core.jobs import JobContext, job
 from thawloop.core.storage import artifact, explain_full_disk
 from thawloop.training.models import TrainingRun
@@ -22,7 +21,7 @@ def pretrain(job: JobContext) -> dict[str, Any]:
 
 @job(queue="gpu", on_failed=step_failed)
 def finetune(job: JobContext) -> dict[str, Any]:
-    """Train the multimodal model from whatever the plan found to start from: args `run`."""
+    """Train the multimodal model from the checkpoints in the run's `init`: args `run`."""
     return _train(job)
 
 
@@ -30,7 +29,7 @@ def _train(job: JobContext) -> dict[str, Any]:
     run = TrainingRun.objects.select_related("retraining__campaign", "retraining__release", "modality").get(
         pk=job.args["run"]
     )
-    if run.path:  # finished by an attempt that died before it could say so
+    if run.path:  # finished by an attempt that died before it advanced the retraining
         advance_retraining(run.retraining)
         return {"checkpoint": run.path}
     from ml_backend.detector import CannotResumeError, DetectorConfig, train
@@ -57,8 +56,8 @@ def _train(job: JobContext) -> dict[str, Any]:
         )
         try:
             result = learn()
-        except CannotResumeError as error:  # a disk's fault, or an upgrade's: what is lost is time, no decision
-            job.log.warning("the training begins again", why=str(error))
+        except CannotResumeError as error:  # a damaged disk or an upgrade: only time is lost
+            job.log.warning("the training starts again", why=str(error))
             result = learn(resume=False)
     path = finish_run(
         run,
@@ -72,9 +71,9 @@ def _train(job: JobContext) -> dict[str, Any]:
 
 
 def _choose_anchor(job: JobContext, run: TrainingRun, dataset: Path, start: dict[str, Path], device: str) -> None:
-    """Let the modality whose own detector finds the most be the one that the others are added to.
+    """Choose the modality whose own detector finds the most as the one that the others are added to.
 
-    What this retraining has pretrained was measured on the same val tiles then.
+    Models that this retraining has pretrained were evaluated on the same val tiles in their training.
     """
     from ml_backend.detector import DetectorConfig, anchor_scores, best_anchor, read_dataset
 

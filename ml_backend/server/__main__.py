@@ -12,7 +12,7 @@ from thawloop.serving.buffered_worker import BufferedWorker
 
 
 class _Worker(BufferedWorker):
-    """Requests are a page of tasks."""
+    """A request is one page of tasks, hence the larger limit."""
 
     max_body_bytes = MAX_BODY_BYTES
 
@@ -37,7 +37,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
 
 def main() -> None:
-    """Parse the command line and serve until told to stop."""
+    """Parse the command line and serve until stopped."""
     parser = argparse.ArgumentParser(prog="python -m ml_backend.server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=9090, help="port to listen on (default: 9090)")

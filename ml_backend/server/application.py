@@ -1,8 +1,8 @@
 """Five routes, as Label Studio calls them.
 
-What it must never do: answer with another number of results than tasks (they would be dropped), or with a score that
-is no number (annotators could not open the task). When something is wrong, an error status is best: Label Studio then
-opens the task without a prediction.
+It must never return another number of results than tasks (Label Studio would drop them), or a score that is not a
+number (annotators could not open the task). On errors it returns an error status: Label Studio then opens the task
+without a prediction.
 """
 
 import hmac
@@ -38,7 +38,7 @@ class HttpProblem(Exception):
 
 def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
     """The WSGI application."""
-    request_started.send(sender=application, environ=environ)  # Django drops connections that broke or are too old
+    request_started.send(sender=application, environ=environ)  # Django closes broken or old connections
     try:
         status, answer = HTTPStatus.OK, _route(environ)
     except HttpProblem as problem:
@@ -48,7 +48,7 @@ def application(environ: Environ, start_response: Callable[..., Any]) -> Iterabl
         status, answer = HTTPStatus.SERVICE_UNAVAILABLE, {"detail": "The database does not answer."}
     except Exception:
         log.exception("request failed", path=environ.get("PATH_INFO"))
-        status, answer = HTTPStatus.INTERNAL_SERVER_ERROR, {"detail": "It failed; the log says why."}
+        status, answer = HTTPStatus.INTERNAL_SERVER_ERROR, {"detail": "The request failed: see the log."}
     finally:
         request_finished.send(sender=application)
     body = json.dumps(answer, allow_nan=False).encode()
@@ -65,7 +65,7 @@ def _route(environ: Environ) -> Answer:
     if handler is None:
         raise HttpProblem(HTTPStatus.NOT_FOUND, f"There is no {path[:100]}; there are {', '.join(_ROUTES)}.")
     if method != wanted and not (wanted == "GET" and method == "HEAD"):
-        raise HttpProblem(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} wants {wanted}.")
+        raise HttpProblem(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} accepts only {wanted}.")
     if guarded:
         _check_login(environ.get("HTTP_AUTHORIZATION", ""))
     return handler(environ)
@@ -90,15 +90,15 @@ def _predict(environ: Environ) -> Answer:
 
 
 def _webhook(environ: Environ) -> Answer:
-    """Acknowledge: retraining is decided by the campaign's policy, and events have their own webhook."""
-    return {"detail": "Thank you; nothing is done with this."}
+    """Acknowledge only: the campaign's policy decides on retraining, and the platform has its own webhook."""
+    return {"detail": "Received; this server does not process events."}
 
 
 def _versions(environ: Environ) -> Answer:
     return {"versions": known_versions(), "message": "stored predictions"}
 
 
-# Label Studio sends its login with setup and predict; its other calls come without.
+# Label Studio sends credentials with setup and predict only.
 _ROUTES: dict[str, tuple[str, Callable[[Environ], Answer], bool]] = {
     "/health": ("GET", _health, False),
     "/setup": ("POST", _setup, True),
@@ -130,7 +130,7 @@ def _body(environ: Environ) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise HttpProblem(HTTPStatus.BAD_REQUEST, "The body is not JSON.") from error
     if not isinstance(body, dict):
-        raise HttpProblem(HTTPStatus.BAD_REQUEST, "The body is no JSON object.")
+        raise HttpProblem(HTTPStatus.BAD_REQUEST, "The body is not a JSON object.")
     return body
 
 

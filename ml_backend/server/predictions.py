@@ -1,4 +1,4 @@
-"""What annotators are shown of tasks, from the database."""
+"""The predictions that annotators are shown, from the database."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,30 +18,32 @@ MAX_VERSIONS = 100
 def model_version(project: int | None) -> str:
     """The name of the predictions that Label Studio shows in a project."""
     campaign = _campaign(project)
-    return _shown(campaign) if campaign else NO_MODEL
+    return _shown_version(campaign) if campaign else NO_MODEL
 
 
 def predict(project: int | None, tasks: Sequence[Any]) -> list[Json]:
     """A prediction for each task, in their order; an empty one for tasks that are not ours or not predicted yet.
 
-    The champion's where it has spoken, else what the task was given before.
+    The champion's prediction if there is one, otherwise the task's earlier one.
 
     Args:
         project: Label Studio's project.
-        tasks: Label Studio's tasks; ours are known by their data's `platform_task_uuid`.
+        tasks: Label Studio's tasks; ours have `platform_task_uuid` in their data.
     """
     campaign = _campaign(project)
     if campaign is None:
-        return [_nothing() for _ in tasks]
+        return [_empty_prediction() for _ in tasks]
     identifiers = [_identifier(task) for task in tasks]
     wanted = [identifier for identifier in identifiers if identifier is not None]
     known = to_be_shown(campaign.tasks.filter(pk__in=wanted), campaign)
-    made = predictions_of(campaign, known, _shown(campaign))
+    made = predictions_of(campaign, known, _shown_version(campaign))
     ours = {
         task.pk: prediction if task.prediction_id else prediction | {"model_version": NO_MODEL}
         for task, prediction in zip(known, made, strict=True)
     }
-    return [ours.get(identifier, _nothing()) if identifier else _nothing() for identifier in identifiers]
+    return [
+        ours.get(identifier, _empty_prediction()) if identifier else _empty_prediction() for identifier in identifiers
+    ]
 
 
 def known_versions() -> list[str]:
@@ -49,11 +51,11 @@ def known_versions() -> list[str]:
     return list(ModelVersion.objects.order_by("-id").values_list("name", flat=True)[:MAX_VERSIONS])
 
 
-def _nothing() -> Json:
+def _empty_prediction() -> Json:
     return {"model_version": NO_MODEL, "score": None, "result": []}
 
 
-def _shown(campaign: Campaign) -> str:
+def _shown_version(campaign: Campaign) -> str:
     return campaign.ls_shown or champion_name(campaign) or NO_MODEL
 
 

@@ -15,7 +15,7 @@ APART = ((0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0), (40.0, 0.0, 50.0, 10.0
 
 
 @dataclass(frozen=True)
-class Instance:
+class Scored:
     score: float = 0.9
     stage_scores: tuple[float, ...] = (0.9, 0.9, 0.9)
     stage_boxes: tuple[tuple[float, ...], ...] = SAME_BOX
@@ -26,7 +26,7 @@ class Instance:
 fraction = st.floats(0, 1)
 coordinate = st.floats(-1000, 1000)
 instances = st.builds(
-    Instance,
+    Scored,
     score=fraction,
     stage_scores=st.tuples(fraction, fraction, fraction),
     stage_boxes=st.tuples(*[st.tuples(coordinate, coordinate, coordinate, coordinate)] * 3),
@@ -67,18 +67,18 @@ def test_a_tile_without_any_candidate_is_certain():
 
 
 def test_a_crisp_agreed_instance_is_certain():
-    assert uncertainty([Instance()]).value == 0
+    assert uncertainty([Scored()]).value == 0
 
 
 def test_a_faint_candidate_counts_less_than_a_likely_one_with_the_same_doubts_but_more_than_nothing():
-    faint, likely = Instance(score=0.1, mask_entropy=0.6), Instance(score=0.5, mask_entropy=0.6)
+    faint, likely = Scored(score=0.1, mask_entropy=0.6), Scored(score=0.5, mask_entropy=0.6)
     assert 0 < uncertainty([faint]).value < uncertainty([likely]).value
     assert uncertainty([faint]).value == pytest.approx(0.2 * 0.2)
 
 
 def test_many_faint_candidates_do_not_outvote_one_real_doubt():
-    crowd = [Instance(score=0.05, class_entropy=0.3)] * 100
-    doubt = [Instance(score=0.5, class_entropy=1.0, mask_entropy=0.5)]
+    crowd = [Scored(score=0.05, class_entropy=0.3)] * 100
+    doubt = [Scored(score=0.5, class_entropy=1.0, mask_entropy=0.5)]
     assert uncertainty(crowd).value < uncertainty(doubt).value
 
 
@@ -95,7 +95,7 @@ def test_box_disagreement_is_one_minus_the_mean_pairwise_iou():
 
 @pytest.mark.parametrize(
     "instance",
-    [Instance(score=float("nan")), Instance(mask_entropy=float("inf")), Instance(stage_scores=(0.1, 0.2))],
+    [Scored(score=float("nan")), Scored(mask_entropy=float("inf")), Scored(stage_scores=(0.1, 0.2))],
 )
 def test_broken_instances_are_refused_in_a_sentence(instance):
     with pytest.raises(AcquisitionError, match=r"\.$"):
@@ -103,5 +103,5 @@ def test_broken_instances_are_refused_in_a_sentence(instance):
 
 
 def test_arrays_are_taken_as_well_as_tuples():
-    instance = Instance(stage_scores=np.array([0.2, 0.6, 0.9], np.float32), stage_boxes=np.array(SAME_BOX, np.float32))
+    instance = Scored(stage_scores=np.array([0.2, 0.6, 0.9], np.float32), stage_boxes=np.array(SAME_BOX, np.float32))
     assert uncertainty([instance]).parts["stage_disagreement"] == pytest.approx(0.35)

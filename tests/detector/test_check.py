@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from ml_backend.detector.commands import main
 from ml_backend.detector.masks import polygons_mask, segmentation_mask
 from ml_backend.detector.outlines import winding
-from ml_backend.detector.repair import mend
+from ml_backend.detector.repair import repair_annotations
 from ml_backend.detector.validation import find_problems
 from tests.detector.files import edit_json
 
@@ -35,7 +35,7 @@ def coco(*outlines: Any, **of_all: Any) -> dict[str, Any]:
 
 def mended(data: dict[str, Any], classes: tuple[str, ...] = ("RTS",)) -> tuple[dict[str, Any], list[str]]:
     changed = copy.deepcopy(data)
-    return changed, [change.text for change in mend(changed, classes, "train.json")]
+    return changed, [change.text for change in repair_annotations(changed, classes, "train.json")]
 
 
 def test_everything_that_is_wrong_is_listed_at_once(own_dataset_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +126,7 @@ def test_an_outline_that_may_mean_two_things_stays_as_it_is() -> None:
         ([SQUARE, [90, 90, 99, 90, 99, 99]], {}, [SQUARE], "left out 1 of its parts"),
         ([[90, 90, 99, 90, 99, 99]], {}, None, "removed it: it lies outside"),
         ({"size": [64, 64], "counts": [64 * 64]}, {}, None, "removed it: it covers no pixel"),
-        ([], {"bbox": [4, 4, 8, 8]}, [[4, 4, 12, 4, 12, 12, 4, 12]], "ignored ground"),
+        ([], {"bbox": [4, 4, 8, 8]}, [[4, 4, 12, 4, 12, 12, 4, 12]], "ignored region"),
         ([[1, 2]], {"bbox": [4, 4, 0, 8]}, [[1, 2]], ""),
         ([[1, 2]], {}, [[1, 2]], ""),
         ([[1, 2, 3, 4, 5, 6, 7]], {"bbox": [4, 4, 8, 8]}, [[1, 2, 3, 4, 5, 6, 7]], ""),

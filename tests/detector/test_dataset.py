@@ -112,7 +112,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "an image is absolute": (train_json(lambda d: d["images"][0].update(file_name="/x.tif")), "leads out of"),
     "an image has no name": (train_json(lambda d: d["images"][0].pop("file_name")), r"images\[0\] lacks 'file_name'"),
-    "an annotation is a number": (train_json(lambda d: d["annotations"].insert(0, 3)), r"annotations\[0\] is no COCO"),
+    "an annotation is a number": (train_json(lambda d: d["annotations"].insert(0, 3)), r"annotations\[0\] is not a"),
     "annotations are a list": (lambda root: (root / "annotations/train.json").write_text("[]"), "is not COCO"),
     "dataset.json is a list": (lambda root: (root / "dataset.json").write_text("[]"), "is no JSON object"),
     "no dataset.json": (lambda r: (r / "dataset.json").unlink(), r"dataset\.json is missing"),

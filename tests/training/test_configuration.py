@@ -37,10 +37,10 @@ def test_settings_survive_json(settings):
 
 def test_a_campaign_offers_what_the_detector_has():
     from ml_backend.detector import config
-    from ml_backend.detector.model.fusion import joins_data
+    from ml_backend.detector.model.fusion import stacks_bands
 
     assert (FUSIONS, SIZES, VERSION) == (config.FUSIONS, config.SIZES, config.ARCHITECTURE)
-    assert {fusion for fusion in config.FUSIONS if joins_data(fusion)} == STACKED
+    assert {fusion for fusion in config.FUSIONS if stacks_bands(fusion)} == STACKED
 
 
 def test_a_modality_called_best_cannot_be_told_from_the_best_one():

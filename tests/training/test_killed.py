@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.db import connection
 
-from ml_backend.detector.lock import alone_in
+from ml_backend.detector.lock import lock_folder
 from tests.training.world import drive, queued
 from thawloop.core.jobs import reconcile_jobs, run_inline
 from thawloop.core.models import AuditEntry, Job
@@ -108,7 +108,7 @@ def test_fine_tuning_waits_for_an_attempt_that_is_not_dead_yet(labelled: "Campai
     folder = work_folder(TrainingRun.objects.get())
     folder.mkdir(parents=True)
 
-    with alone_in(folder, "Another process is training here."):
+    with lock_folder(folder, "Another process is training here."):
         run_inline(job.pk)
 
     job.refresh_from_db()

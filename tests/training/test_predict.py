@@ -139,15 +139,15 @@ def test_what_the_network_cannot_do_ends_the_job_with_its_sentence(
     from ml_backend.detector import DeviceError
     from ml_backend.detector.inference import network as inference
 
-    looked, find = [], inference.find
+    looked, detect = [], inference.detect
 
     def full(*arguments: Any) -> Any:
         looked.append(1)
         if len(looked) > 1:
             raise DeviceError("The GPU's memory does not hold a single tile: predict on the CPU.")
-        return find(*arguments)
+        return detect(*arguments)
 
-    monkeypatch.setattr(inference, "find", full)
+    monkeypatch.setattr(inference, "detect", full)
     job = predict(campaign, network)
     assert (job.state, job.error) == ("failed", "The GPU's memory does not hold a single tile: predict on the CPU.")
     assert Prediction.objects.count() in (0, 8)  # whole batches only

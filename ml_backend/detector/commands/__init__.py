@@ -1,6 +1,6 @@
 """``python -m ml_backend.detector``: check data; train, evaluate, run, compare, benchmark, export, inspect detectors.
 
-Exit codes: 0 done, 1 refused or failed (one sentence on stderr), 2 wrong usage. One module per family of commands;
+Exit codes: 0 done, 1 refused or failed (one sentence on stderr), 2 wrong usage. One module per group of commands;
 each has ``add(commands)``, which declares its commands and their options.
 """
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.detector.commands.options import Arguments, add_command, common_options, whole_number
-from ml_backend.detector.commands.progress import Bar
 from ml_backend.detector.config import FUSIONS, SIZES, DetectorConfig
 from ml_backend.detector.errors import DeviceError
+from ml_backend.detector.progress import ProgressBar
 
 SOURCE_ROOT = Path(__file__).resolve().parents[3]
 DEFAULTS = DetectorConfig()
@@ -20,13 +20,13 @@ DEFAULTS = DetectorConfig()
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    timed = add_command(
+    parser = add_command(
         commands,
         "benchmark",
         _benchmark,
         "Measure images per second and memory of training and inference on this machine, on generated tiles.",
     )
-    add = timed.add_argument
+    add = parser.add_argument
     add("--size", choices=SIZES, default=DEFAULTS.size, help=f"model size (default: {DEFAULTS.size})")
     add("--fusion", choices=FUSIONS, default=DEFAULTS.fusion, help=f"default: {DEFAULTS.fusion}")
     add(
@@ -35,17 +35,17 @@ def add(commands: Any) -> None:
         type=whole_number(1),
         default=[1, 2],
         metavar="N",
-        help="numbers of them (default: 1 2)",
+        help="numbers of modalities (default: 1 2)",
     )
     add("--image-size", type=whole_number(1), default=128, help="side of the tiles in pixels (default: 128)")
-    add("--batch-size", type=whole_number(1), default=4, help="tiles at once (default: 4)")
-    add("--repeats", type=whole_number(1), default=8, help="repetitions, of which the median counts (default: 8)")
-    add("--seed", type=whole_number(0), default=0, help="of weights, pixels and sampling (default: 0)")
-    common_options(timed)
+    add("--batch-size", type=whole_number(1), default=4, help="tiles per batch (default: 4)")
+    add("--repeats", type=whole_number(1), default=8, help="repetitions; the median is reported (default: 8)")
+    add("--seed", type=whole_number(0), default=0, help="seed of weights, pixels and sampling (default: 0)")
+    common_options(parser)
 
 
 def _benchmark(arguments: Arguments) -> None:
-    progress = Bar(arguments.json)
+    progress = ProgressBar(arguments.json)
     rows = []
     for done, count in enumerate(arguments.modalities):
         progress(done / len(arguments.modalities), f"{count} modalities")
@@ -56,7 +56,7 @@ def _benchmark(arguments: Arguments) -> None:
 
 
 def _measure_apart(arguments: Arguments, count: int) -> dict[str, Any]:
-    """Measure in a process of its own, whose memory is then the model's."""
+    """Measure in a separate process, so that its peak memory is that of this model."""
     names = ("size", "fusion", "image_size", "batch_size", "repeats", "device", "seed")
     load = {**{name: getattr(arguments, name) for name in names}, "modalities": count}
     path = os.pathsep.join(filter(None, (str(SOURCE_ROOT), os.environ.get("PYTHONPATH"))))

@@ -14,8 +14,8 @@ from ml_backend.detector.commands.options import (
     search_options,
     whole_number,
 )
-from ml_backend.detector.commands.paths import make_room_for_files, write
-from ml_backend.detector.commands.progress import Bar
+from ml_backend.detector.commands.paths import prepare_files, write
+from ml_backend.detector.progress import ProgressBar
 
 if TYPE_CHECKING:
     from ml_backend.detector.evaluation import Evaluation
@@ -23,37 +23,39 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    judged = add_command(
+    parser = add_command(
         commands,
         "evaluate",
         _evaluate,
         "Measure a checkpoint on a split: AP of outlines and boxes, F1 and calibration, with intervals.",
     )
-    dataset_options(judged)
-    judged.add_argument(
+    dataset_options(parser)
+    parser.add_argument(
         "--max-detections", type=whole_number(1), default=100, help="instances counted per tile (default: 100)"
     )
-    search_options(judged)
-    judged.add_argument(
+    search_options(parser)
+    parser.add_argument(
         "--bootstrap",
         type=whole_number(0),
         default=1000,
         metavar="N",
-        help="draws of tiles for the intervals; 0 leaves them out (default: 1000)",
+        help="bootstrap samples of tiles for the intervals; 0 for none (default: 1000)",
     )
-    judged.add_argument("--seed", type=whole_number(0), default=0, help="of the draws (default: 0)")
-    judged.add_argument("--out", type=Path, metavar="FILE", help="also write everything, per image too, as JSON")
-    judged.add_argument(
-        "--report", type=Path, metavar="FILE", help="also write an HTML page with curves and pictures; needs no network"
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write the full result, with that of each image, as JSON"
     )
-    common_options(judged)
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="also write a self-contained HTML page with curves and pictures"
+    )
+    common_options(parser)
 
 
 def _evaluate(arguments: Arguments) -> None:
     from ml_backend.detector.evaluation import Search, evaluate
 
-    make_room_for_files(out=arguments.out, report=arguments.report)
-    progress = Bar(arguments.json)
+    prepare_files(out=arguments.out, report=arguments.report)
+    progress = ProgressBar(arguments.json)
     result = evaluate(
         arguments.dataset,
         arguments.checkpoint,
@@ -73,12 +75,12 @@ def _evaluate(arguments: Arguments) -> None:
 
 
 def evaluation_table(result: Evaluation) -> str:
-    """Metric, value and 95 % interval, one a line, in groups; what cannot be said is left out."""
+    """Metric, value and 95 % interval, one per line, in groups; metrics without a value are left out."""
     from ml_backend.detector.evaluation import METRICS
 
     lines, group = [f"{result.n_instances} instances on {result.n_tiles} tiles"], ""
     if given := result.given_search:
-        lines.append(f"searched with {given}; threshold and temperature were chosen without")
+        lines.append(f"predicted with {given}; threshold and temperature were determined without")
     for name, metric in METRICS.items():
         value, interval = getattr(result, name), result.intervals.get(name)
         if value is None:

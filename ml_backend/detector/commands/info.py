@@ -13,9 +13,9 @@ from ml_backend.detector.commands.options import Arguments, add_command, metrics
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    told = add_command(commands, "info", _info, "Show what a checkpoint is, without loading its weights.")
-    told.add_argument("checkpoint", type=Path, help="checkpoint folder")
-    told.add_argument("--json", action="store_true", help="the whole card as JSON")
+    parser = add_command(commands, "info", _info, "Show the card of a checkpoint, without loading its weights.")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint folder")
+    parser.add_argument("--json", action="store_true", help="the whole card as JSON")
 
 
 def _info(arguments: Arguments) -> None:
@@ -24,7 +24,7 @@ def _info(arguments: Arguments) -> None:
 
 
 def _lines(opened: Checkpoint) -> Iterator[str]:
-    """What a card says, one a line; older cards do not say everything."""
+    """The main entries of a card, one per line; older cards lack some."""
     card, config = opened.card, opened.config
     parameters = card["weights"].get("parameters")
     count = f", {parameters / 1e6:.1f} M parameters" if isinstance(parameters, int) else ""
@@ -36,8 +36,8 @@ def _lines(opened: Checkpoint) -> Iterator[str]:
     yield f"fusion      {config.fusion if len(opened.modalities) > 1 else 'none'}"
     yield f"network     version {card.get('architecture', 1)}"
     dataset = card.get("dataset")
-    told = [str(dataset.get(key, "")) for key in ("name", "version")] if isinstance(dataset, dict) else ["unknown"]
-    yield f"dataset     {' '.join(told)}"
+    version = [str(dataset.get(key, "")) for key in ("name", "version")] if isinstance(dataset, dict) else ["unknown"]
+    yield f"dataset     {' '.join(version)}"
     yield f"trained     {card.get('iterations', '?')} steps, seed {config.seed}, {card.get('created', 'undated')}"
     if pretrained := (card.get("init") or {}).get("pretrained"):
         yield f"started     {_started(pretrained)}"
@@ -46,12 +46,12 @@ def _lines(opened: Checkpoint) -> Iterator[str]:
 
 
 def _started(pretrained: dict[str, Any]) -> str:
-    """What of published weights was used, and what not."""
+    """Which published weights were used, and which were not."""
     fresh = ", ".join(f"{part} {count}" for part, count in pretrained["fresh"].items())
     unused, layout = pretrained["unused"], pretrained.get("layout", "unknown")
     names = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
     return (
         f"from {pretrained['source']} (layout: {layout}): {pretrained['tensors']} tensors set"
-        + (f"; begun anew: {fresh}" if fresh else "")
-        + (f"; not used of the file: {len(unused)} ({names})" if unused else "")
+        + (f"; newly initialised: {fresh}" if fresh else "")
+        + (f"; unused tensors of the file: {len(unused)} ({names})" if unused else "")
     )

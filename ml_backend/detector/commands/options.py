@@ -1,4 +1,4 @@
-"""Options that commands share, and how results are said in text."""
+"""Options that commands share, and metrics as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_command(commands: Any, name: str, function: Callable[[Arguments], None],
 
 
 def dataset_options(parser: argparse.ArgumentParser, checkpoint: bool = True) -> None:
-    """Which dataset, which of its splits, which checkpoint."""
+    """Options for the dataset, its split and the checkpoint."""
     parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="dataset directory")
     if checkpoint:
         parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint folder")
@@ -27,41 +27,41 @@ def dataset_options(parser: argparse.ArgumentParser, checkpoint: bool = True) ->
 
 
 def search_options(parser: argparse.ArgumentParser) -> None:
-    """How tiles are looked at."""
+    """Options for windows and test-time augmentation."""
     add = parser.add_argument
     add(
         "--window",
         type=int,
         metavar="PX",
-        help="cut larger tiles into windows of so many pixels (default: the training tiles' size)",
+        help="cut larger tiles into windows of this many pixels (default: the training tiles' size)",
     )
     add("--overlap", type=int, metavar="PX", help="pixels that windows share (default: a fourth of the window)")
     add(
         "--tta",
         default="none",
         choices=("none", "flips", "d4"),
-        help="look at every tile mirrored (4 x the time) or also turned (8 x), and average (default: none)",
+        help="test-time augmentation: average over mirrored (4 x the time) or also rotated (8 x) tiles (default: none)",
     )
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:
-    """Where to compute, and how to answer."""
+    """Options for the device and the output."""
     device_option(parser)
     json_option(parser)
 
 
 def device_option(options: argparse._ActionsContainer) -> None:
-    """Where to compute."""
+    """The option for the device."""
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
 def json_option(options: argparse._ActionsContainer) -> None:
-    """How to answer."""
+    """The option for JSON output."""
     options.add_argument("--json", action="store_true", help="print the result as JSON and no progress")
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """An argparse type: a whole number that is at least this."""
+    """An argparse type: a whole number of at least ``least``."""
 
     def number(text: str) -> int:
         value = int(text)
@@ -73,7 +73,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def metrics_text(metrics: dict[str, Any]) -> str:
-    """The main figures of an evaluation in one line; older ones lack some."""
+    """The main metrics of an evaluation in one line; older evaluations lack some."""
     names = ("ap", "ap50", "ap75", "ap30", "ar", "f1", "precision", "recall", "best_score_threshold")
     figures = "  ".join(f"{n} {metrics[n]:.3f}" for n in names if isinstance(metrics.get(n), int | float))
     return f"{figures}  ({metrics.get('n_instances', '?')} instances on {metrics.get('n_tiles', '?')} tiles)"

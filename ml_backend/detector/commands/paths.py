@@ -1,4 +1,4 @@
-"""Paths that commands are given: one per modality to read from, and files to write, looked at before any work."""
+"""Paths given to commands: inputs by modality, and outputs, which are checked before any work starts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def modality_path(what: str) -> Callable[[str], tuple[str, Path]]:
 
 
 def by_modality(given: Sequence[tuple[str, Path]], option: str) -> dict[str, Path]:
-    """What a repeated option gave for each modality.
+    """The paths of a repeated option, by modality.
 
     Raises:
-        ConfigError: a modality comes twice.
+        ConfigError: a modality is given twice.
     """
     paths: dict[str, Path] = {}
     for name, path in given:
@@ -37,8 +37,8 @@ def by_modality(given: Sequence[tuple[str, Path]], option: str) -> dict[str, Pat
     return paths
 
 
-def make_room(target: Path, option: str) -> None:
-    """Make the folder that something is to be written in, and see that it may be.
+def prepare_parent(target: Path, option: str) -> None:
+    """Create the parent folder of an output, and check that it is writable.
 
     Raises:
         ConfigError: that is not possible.
@@ -47,38 +47,38 @@ def make_room(target: Path, option: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"{option} {target} cannot be written, since {target.parent} is no folder and cannot be made one "
+            f"{option} {target} cannot be written, since {target.parent} is not a folder and cannot be created "
             f"({error.strerror}): give another path."
         ) from None
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"{option} {target} cannot be written: get the right to write in {target.parent}.")
 
 
-def make_folder(target: Path, option: str) -> None:
-    """See that a folder can be made, or written to if it is there.
+def prepare_folder(target: Path, option: str) -> None:
+    """Check that a folder can be created, or written to if it exists.
 
     Raises:
         ConfigError: that is not possible.
     """
     if not os.path.lexists(target):
-        make_room(target, option)
+        prepare_parent(target, option)
     elif not target.is_dir():
         raise ConfigError(f"{option} {target} is a file: give the name of a folder.")
     elif not os.access(target, os.W_OK | os.X_OK):
         raise ConfigError(f"{option} {target} cannot be written: get the right to write in {target}.")
 
 
-def make_room_for_files(**files: Path | None) -> None:
-    """:func:`make_room` for files, by the names of their options.
+def prepare_files(**files: Path | None) -> None:
+    """:func:`prepare_parent` for files, by the names of their options.
 
     Raises:
-        ConfigError: that is not possible, a folder has its name, or two options name one file.
+        ConfigError: that is not possible, a folder has its name, or two options name the same file.
     """
     seen: dict[Path, str] = {}
     for name, file in files.items():
         if file is None:
             continue
-        make_room(file, f"--{name}")
+        prepare_parent(file, f"--{name}")
         if file.is_dir():
             raise ConfigError(f"--{name} {file} is a folder: give the name of a file.")
         if file.resolve() in seen:
@@ -87,10 +87,10 @@ def make_room_for_files(**files: Path | None) -> None:
 
 
 def write(file: Path, text: str) -> None:
-    """Write a file so that a crash leaves either the old or the new one.
+    """Write a file atomically: after a crash it is either the old or the new one.
 
     Raises:
-        OSError: the disk refuses; it names the file itself.
+        OSError: it cannot be written; the error names the file.
     """
     try:
         replace_file(file, text.encode())

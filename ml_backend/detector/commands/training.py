@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_backend.detector.commands.options import Arguments, add_command, metrics_text
-from ml_backend.detector.commands.paths import by_modality, make_folder, modality_path
-from ml_backend.detector.commands.progress import Bar
+from ml_backend.detector.commands.paths import by_modality, modality_path, prepare_folder
 from ml_backend.detector.commands.training_options import read_settings, settings_of, training_options
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.progress import ProgressBar
 
 if TYPE_CHECKING:
     from ml_backend.detector.training import StagesResult, TrainResult
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Declare the commands."""
     joint = add_command(
-        commands, "train", _train, "Train on all chosen modalities together, from scratch or a checkpoint."
+        commands, "train", _train, "Train on all chosen modalities together, from scratch or from a checkpoint."
     )
     training_options(joint)
     joint.add_argument("--init", type=Path, metavar="CHECKPOINT", help="continue from a checkpoint of the same model")
@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
     single.add_argument("--init", type=Path, metavar="CHECKPOINT", help="continue from a checkpoint of that modality")
 
     tuned = add_command(
-        commands, "finetune", _finetune, "Join earlier detectors, one for each modality, and train them together."
+        commands, "finetune", _finetune, "Combine pretrained detectors, one for each modality, and train them together."
     )
     training_options(tuned)
     tuned.add_argument(
@@ -42,14 +42,14 @@ def add(commands: Any) -> None:
         type=modality_path("CHECKPOINT"),
         metavar="M=CHECKPOINT",
         help="checkpoint that a modality's backbone comes from, pretrained on it alone or with others; repeat for each "
-        "(the anchor's is needed: it brings neck and heads, too)",
+        "(the anchor's is required: neck and heads come from it)",
     )
 
     staged = add_command(
-        commands, "stages", _stages, "Pretrain a detector per modality, then join them and train all together."
+        commands, "stages", _stages, "Pretrain a detector per modality, then combine them and train all together."
     )
     training_options(staged)
-    _staged_options(staged.add_argument_group("stages", "What else is known of the pretraining."))
+    _staged_options(staged.add_argument_group("stages", "Settings of the pretraining."))
 
 
 def _staged_options(group: Any) -> None:
@@ -60,7 +60,7 @@ def _staged_options(group: Any) -> None:
         "--pretrain-config",
         type=Path,
         metavar="FILE",
-        help="JSON with settings of the pretraining, where they differ from those of the fine-tuning",
+        help="JSON with those settings of the pretraining that differ from the fine-tuning",
     )
     group.add_argument(
         "--from",
@@ -69,12 +69,12 @@ def _staged_options(group: Any) -> None:
         default=[],
         type=modality_path("CHECKPOINT"),
         metavar="M=CHECKPOINT",
-        help="checkpoint of a modality that need not be pretrained any more; repeat for each",
+        help="checkpoint of a modality, which is then not pretrained; repeat for each",
     )
     group.add_argument(
         "--choose-anchor",
         action="store_true",
-        help="add the others to the modality whose own detector finds the most of the validation split",
+        help="take the modality whose own detector finds the most on the validation split as the anchor",
     )
 
 
@@ -92,9 +92,9 @@ def _finetune(arguments: Arguments) -> None:
 
 
 def _start(arguments: Arguments) -> Path | None:
-    """The checkpoint of --init, which leaves nothing for --pretrained to begin."""
+    """The checkpoint of --init, which excludes --pretrained."""
     if arguments.init and arguments.pretrained:
-        raise ConfigError("--init replaces all weights, also those of --pretrained: give one of both.")
+        raise ConfigError("--init replaces all weights, also those of --pretrained: give only one of them.")
     start: Path | None = arguments.init
     return start
 
@@ -103,8 +103,8 @@ def _run(arguments: Arguments, settings: dict[str, Any], init: Any) -> None:
     from ml_backend.detector.training import train
 
     config = DetectorConfig.from_json(settings)
-    make_folder(arguments.out, "--out")
-    progress = Bar(arguments.json)
+    prepare_folder(arguments.out, "--out")
+    progress = ProgressBar(arguments.json)
     result = train(
         arguments.dataset,
         arguments.out,
@@ -114,7 +114,7 @@ def _run(arguments: Arguments, settings: dict[str, Any], init: Any) -> None:
         progress=progress,
         resume=not arguments.no_resume,
     )
-    _answer(arguments, progress, result.to_json(), _result_text(result, result.peak_memory_mb))
+    _print_result(arguments, progress, result.to_json(), _result_text(result, result.peak_memory_mb))
 
 
 def _stages(arguments: Arguments) -> None:
@@ -124,8 +124,8 @@ def _stages(arguments: Arguments) -> None:
     alone = {**settings, "freeze": [], "slow": {}, **read_settings(arguments.pretrain_config, "--pretrain-config")}
     if arguments.pretrain_iterations is not None:
         alone["iterations"] = arguments.pretrain_iterations
-    make_folder(arguments.out, "--out")
-    progress = Bar(arguments.json)
+    prepare_folder(arguments.out, "--out")
+    progress = ProgressBar(arguments.json)
     result = train_in_stages(
         arguments.dataset,
         arguments.out,
@@ -137,11 +137,11 @@ def _stages(arguments: Arguments) -> None:
         progress=progress,
         resume=not arguments.no_resume,
     )
-    _answer(arguments, progress, result.to_json(), _stages_text(result))
+    _print_result(arguments, progress, result.to_json(), _stages_text(result))
 
 
-def _answer(arguments: Arguments, progress: Bar, result: dict[str, Any], text: str) -> None:
-    """Print a result, once: under torchrun, the first process does."""
+def _print_result(arguments: Arguments, progress: ProgressBar, result: dict[str, Any], text: str) -> None:
+    """Print the result; under torchrun, only in the first process."""
     from ml_backend.detector.training.team import is_first_process
 
     if is_first_process():
@@ -160,5 +160,5 @@ def _stages_text(result: StagesResult) -> str:
     lines = [_result_text(stage, result.peak_of(name)) for name, stage in result.stages.items()]
     if result.anchor_scores:
         scores = ", ".join(f"{name} {score:.3f}" for name, score in result.anchor_scores.items())
-        lines.insert(-1, f"anchor: {result.anchor} (found of val, each alone: {scores})")
+        lines.insert(-1, f"anchor: {result.anchor} (share of val found by each alone: {scores})")
     return "\n".join([*lines, whole])

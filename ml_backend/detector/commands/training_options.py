@@ -1,4 +1,4 @@
-"""The options of a training, in the groups that ``--help`` shows, and the settings they make."""
+"""The options of a training, in the groups of ``--help``, and the settings built from them."""
 
 from __future__ import annotations
 
@@ -15,32 +15,40 @@ DEFAULTS = DetectorConfig()
 
 
 def training_options(parser: argparse.ArgumentParser, modalities: bool = True) -> None:
-    """Everything a training may be told.
+    """Declare all options of a training.
 
     Args:
         parser: of the command.
-        modalities: whether it may use several.
+        modalities: whether the training may use several modalities.
     """
     add = parser.add_argument
     add("--dataset", type=Path, required=True, metavar="DIR", help="dataset directory")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder of this training; the result is in it")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of this training and its result")
     add(
         "--config",
         type=Path,
         metavar="FILE",
-        help='JSON with settings named as the options below, as {"batch_size": 8}; options given here win',
+        help='JSON with settings named as the options below, as {"batch_size": 8}; options take precedence',
     )
     add("--no-resume", action="store_true", help="discard an earlier training in --out instead of continuing it")
     json_option(parser)
     _model(parser.add_argument_group("model", "What is trained."), modalities)
-    _data(parser.add_argument_group("data", "What else is made of training tiles; symmetries and jitter always are."))
+    _data(
+        parser.add_argument_group(
+            "data", "Augmentation and sampling of training tiles; they are also always mirrored and rotated."
+        )
+    )
     _schedule(parser.add_argument_group("schedule", "How long, how fast, and which weights are kept."))
-    _parts(parser.add_argument_group("parts", "What moves less, or not at all; mostly of use after pretraining."))
+    _parts(
+        parser.add_argument_group(
+            "parts", "Parts that learn more slowly, or not at all; mostly useful after pretraining."
+        )
+    )
     _resources(
         parser.add_argument_group(
             "resources",
-            "Where to compute, in how much memory. With several GPUs, start it by "
-            "'torchrun --nproc-per-node N -m ml_backend.detector': a step's tiles are shared by N processes.",
+            "Device, precision and memory. With several GPUs, start it by "
+            "'torchrun --nproc-per-node N -m ml_backend.detector': a step's tiles are divided among N processes.",
         )
     )
 
@@ -52,7 +60,7 @@ def _model(group: argparse._ArgumentGroup, modalities: bool) -> None:
         "--image-size",
         type=int,
         metavar="PX",
-        help="resample all tiles by one factor: the largest's longest side gets so many pixels (default: as they are)",
+        help="resample all tiles by one factor: network pixels of the largest tile's longest side (default: off)",
     )
     add("--pretrained", metavar="FILE", help="MViTv2 weights for every backbone: a file or hf://owner/repository/file")
     if modalities:
@@ -63,7 +71,7 @@ def _model(group: argparse._ArgumentGroup, modalities: bool) -> None:
             "--modality-dropout",
             type=float,
             metavar="SHARE",
-            help=f"how often a modality is hidden, to learn to do without (default: {DEFAULTS.modality_dropout})",
+            help=f"probability of hiding a modality, to cope without it (default: {DEFAULTS.modality_dropout})",
         )
 
 
@@ -76,47 +84,52 @@ def _data(group: argparse._ArgumentGroup) -> None:
         help="spread of random gain and offset, in standard deviations of the modality "
         f"(default: {DEFAULTS.radiometric_jitter})",
     )
-    add("--jitter-exempt", nargs="+", metavar="M", help="modalities whose values mean something in themselves")
+    add(
+        "--jitter-exempt",
+        nargs="+",
+        metavar="M",
+        help="modalities without this jitter, because their absolute values carry meaning",
+    )
     add("--scale-jitter", type=float, nargs=2, metavar=("LOW", "HIGH"), help="resize tiles at random (default: off)")
-    add("--copy-paste", type=float, metavar="P", help="chance to paste objects of other tiles (default: off)")
+    add("--copy-paste", type=float, metavar="P", help="probability of pasting objects of other tiles (default: off)")
     add(
         "--empty-share",
         type=float,
         metavar="SHARE",
-        help=f"of the tiles drawn, how many have no object (default: {DEFAULTS.empty_share})",
+        help=f"share of tiles without objects (default: {DEFAULTS.empty_share})",
     )
     add(
         "--min-instance-pixels",
         type=int,
         metavar="N",
-        help=f"smaller objects teach nothing, nor are they background (default: {DEFAULTS.min_instance_pixels})",
+        help=f"smaller objects are ignored: neither positive nor background (default: {DEFAULTS.min_instance_pixels})",
     )
 
 
 def _schedule(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--iterations", type=int, metavar="N", help=f"optimizer steps (default: {DEFAULTS.iterations})")
-    add("--batch-size", type=int, metavar="N", help=f"tiles at once (default: {DEFAULTS.batch_size})")
+    add("--batch-size", type=int, metavar="N", help=f"tiles per forward pass (default: {DEFAULTS.batch_size})")
     add(
         "--accumulate",
         type=int,
         metavar="N",
-        help=f"batches per step: a large batch in the memory of a small one (default: {DEFAULTS.accumulate})",
+        help=f"batches per optimizer step, to save memory (default: {DEFAULTS.accumulate})",
     )
     add("--learning-rate", type=float, metavar="R", help=f"peak learning rate (default: {DEFAULTS.learning_rate:g})")
-    add("--warmup", type=int, metavar="N", help=f"steps of rising learning rate (default: {DEFAULTS.warmup})")
+    add("--warmup", type=int, metavar="N", help=f"steps of linear warmup (default: {DEFAULTS.warmup})")
     add("--weight-decay", type=float, metavar="R", help=f"AdamW's (default: {DEFAULTS.weight_decay})")
     add("--grad-clip", type=float, metavar="NORM", help=f"largest gradient norm (default: {DEFAULTS.grad_clip:g})")
     add("--ema", type=float, metavar="D", help="publish the weights' moving average with this decay, such as 0.999")
     add("--eval-interval", type=int, metavar="N", help="steps between evaluations on val, to keep the best weights")
     add("--patience", type=int, metavar="N", help="stop after N evaluations without a better mask AP50")
     add("--save-interval", type=int, metavar="N", help=f"steps between saves (default: {DEFAULTS.save_interval})")
-    add("--seed", type=int, metavar="N", help=f"of everything random (default: {DEFAULTS.seed})")
+    add("--seed", type=int, metavar="N", help=f"seed of everything random (default: {DEFAULTS.seed})")
 
 
 def _parts(group: argparse._ArgumentGroup) -> None:
     names = f"a modality (its backbone), {', '.join(PARTS)}"
-    group.add_argument("--freeze", nargs="+", metavar="PART", help=f"keep the weights of {names}")
+    group.add_argument("--freeze", nargs="+", metavar="PART", help=f"do not train {names}")
     group.add_argument(
         "--slow",
         action="append",
@@ -129,7 +142,7 @@ def _parts(group: argparse._ArgumentGroup) -> None:
         type=float,
         metavar="FACTOR",
         help="multiply the learning rate of the fusion in fine-tuning from one detector per modality, where it alone "
-        f"begins anew (default: {DEFAULTS.fusion_rate:g})",
+        f"is not pretrained (default: {DEFAULTS.fusion_rate:g})",
     )
 
 
@@ -138,13 +151,13 @@ def _resources(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="bfloat16 is faster and smaller on GPUs that have it, which auto finds out (default: auto)",
+        help="auto is bfloat16 (faster, less memory) on GPUs that support it, float32 elsewhere (default: auto)",
     )
     group.add_argument(
         "--activation-checkpointing",
         action="store_const",
         const=True,
-        help="compute twice instead of remembering: less memory, more time",
+        help="recompute activations in the backward pass: less memory, more time",
     )
 
 
@@ -160,7 +173,7 @@ def read_settings(file: Path | None, option: str = "--config") -> dict[str, Any]
     """Settings from a JSON file, if there is one.
 
     Raises:
-        ConfigError: it is missing or holds something else.
+        ConfigError: it is missing, or is not a JSON object.
     """
     if file is None:
         return {}
@@ -171,6 +184,6 @@ def read_settings(file: Path | None, option: str = "--config") -> dict[str, Any]
 
 
 def settings_of(arguments: Arguments) -> dict[str, Any]:
-    """The settings in --config and, before them, those of options."""
+    """The settings of --config, overridden by those of the options."""
     given = {key: getattr(arguments, key, None) for key in DEFAULTS.to_json()}
     return {**read_settings(arguments.config), **{key: value for key, value in given.items() if value is not None}}

@@ -1,4 +1,4 @@
-"""Which fusion strategy and which training recipe is better on one's own data: measured, over seeds."""
+"""Comparing fusion strategies and training recipes on one's own data, over several seeds."""
 
 from ml_backend.detector.comparison.compare import Comparison, compare
 from ml_backend.detector.comparison.plan import RECIPES, ComparisonConfig

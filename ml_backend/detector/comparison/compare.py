@@ -1,4 +1,4 @@
-"""The whole of a comparison: plan, trainings, table, verdict, pictures."""
+"""A complete comparison: plan, trainings, table, verdict, plots."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.comparison.plan import ComparisonConfig, Run, plan_runs
-from ml_backend.detector.comparison.run import Progress
 from ml_backend.detector.comparison.schedule import Schedule
 from ml_backend.detector.comparison.table import Row, read_rows
 from ml_backend.detector.comparison.verdict import verdict
 from ml_backend.detector.config import ARCHITECTURE
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError
-from ml_backend.detector.lock import alone_in
+from ml_backend.detector.lock import lock_folder
+from ml_backend.detector.progress import Progress, silent
 
-IDENTITY = "plan.json"
+PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A finished comparison: its rows, its verdict, and the files that tell of it."""
+    """A finished comparison: its rows, its verdict, and the files written."""
 
     rows: tuple[Row, ...]
     verdict: tuple[str, ...]
@@ -41,46 +41,43 @@ def compare(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Train everything that is to be compared, and write ``comparison.{md,csv,json}`` and ``{quality,cost}.{png,svg}``.
+    """Train everything to be compared, and write ``comparison.{md,csv,json}`` and ``{quality,cost}.{png,svg}``.
 
-    Ended anywhere, even by SIGKILL, the same call goes on where it was; with more seeds or strategies it trains just
-    those. A training that fails becomes part of the table and is tried again by the next call.
+    Interrupted at any point, even by SIGKILL, the same call continues; with more seeds or strategies it trains only
+    those. A training that fails is listed in the table and tried again by the next call.
 
     Args:
         dataset_dir: see :mod:`ml_backend.detector.dataset`.
         out_dir: folder of the comparison; ``out_dir/runs/NAME`` is each training's own.
         asked: what to compare.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        jobs: trainings at a time, each in a process of its own.
-        progress: called with the share done of everything (0..1) and a line of text.
+        jobs: number of trainings at the same time, each in its own process.
+        progress: called with the share done of the whole (0..1) and a line of text.
 
     Raises:
-        DetectorError: the dataset, the plan or the device makes no sense, or the folder holds, or is at, another
-            comparison.
+        DetectorError: the dataset, the configuration or the device is unusable, or the folder holds another comparison
+            or is in use.
     """
     asked = asked or ComparisonConfig()
     if jobs < 1:
         raise ConfigError(f"jobs = {jobs} makes no sense: give at least 1.")
     dataset = read_dataset(dataset_dir)
     runs = plan_runs(asked, dataset)
-    _check(dataset, runs, asked.split, device)  # refused now rather than after hours of training
+    _check(dataset, runs, asked.split, device)  # now rather than after hours of training
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    schedule = Schedule(
-        folder / "runs", dataset.path, asked.split, device, jobs, progress or (lambda share, text: None)
-    )
-    with alone_in(folder, f"{folder} is being worked on by another comparison: wait for it or end it."):
+    schedule = Schedule(folder / "runs", dataset.path, asked.split, device, jobs, progress or silent)
+    with lock_folder(folder, f"{folder} is being worked on by another comparison: wait for it or end it."):
         _claim(folder, asked, dataset)
-        schedule.do(runs)
+        schedule.run_all(runs)
         rows = read_rows(schedule.folder, runs)
         return _write(folder, asked, rows, dataset, schedule)
 
 
 def _check(dataset: DatasetSpec, runs: Sequence[Run], split: str, device: str) -> None:
-    """Refuse what would spoil the trainings, or leave one of them nothing to be measured on."""
+    """Check everything that would make a training fail, or leave it without tiles to be evaluated on."""
     from ml_backend.detector.devices import choose_device
-    from ml_backend.detector.training.foresight import require_objects
-    from ml_backend.detector.validation import check_apart, check_dataset
+    from ml_backend.detector.validation import check_apart, check_dataset, require_objects
 
     choose_device(device)
     check_apart(dataset, dataset.splits)
@@ -118,8 +115,8 @@ def _write(
 
 
 def _claim(folder: Path, asked: ComparisonConfig, dataset: DatasetSpec) -> None:
-    """Refuse a folder whose trainings were made with other settings or data."""
-    file = folder / IDENTITY
+    """Refuse a folder whose trainings used other settings or data; record those of this comparison."""
+    file = folder / PLAN
     identity = {**asked.identity(), "dataset": dataset.checksum, "architecture": ARCHITECTURE}
     text = json.dumps(identity, indent=2, sort_keys=True)
     if file.is_file() and file.read_text(encoding="utf-8") != text:

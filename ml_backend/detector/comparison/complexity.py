@@ -1,4 +1,4 @@
-"""How large a detector is, and how many operations one tile costs."""
+"""Number of parameters of a detector, and FLOPs per tile."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ COUNTED = (
 
 
 def parameter_count(detector: Detector) -> int:
-    """Number of weights."""
+    """Number of parameters."""
     return sum(parameter.numel() for parameter in detector.model.parameters())
 
 
 @torch.inference_mode()
 def count_flops(detector: Detector, height: int, width: int) -> int:
-    """Operations of one tile of height x width pixels, as :data:`COUNTED` says.
+    """FLOPs of one tile of height x width network pixels, counted as described in :data:`COUNTED`.
 
-    The number of RoIs is fixed so that the count does not depend on what the detector happens to find.
+    The number of RoIs is fixed, so that the count does not depend on what the detector finds.
     """
     model: Any = detector.model
     channels = sum(len(m.bands) + 1 for m in detector.modalities)

@@ -1,8 +1,9 @@
-"""Which trainings a comparison needs, and in which order.
+"""The trainings of a comparison, in order.
 
-Every weight is trained for the same number of steps on the same tiles in the same order, whatever the row: ``staged``
+Every weight is trained for the same number of steps on the same tiles in the same order in all rows: ``staged``
 is unimodal pretraining followed by fine-tuning, ``joint`` is training from scratch for the sum of both. A single
-modality continues its own pretraining just as long as the fusions are fine-tuned, or it would have learnt less.
+modality continues its pretraining for as many steps as the fusions are fine-tuned, since it would be trained for fewer
+steps otherwise.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class ComparisonConfig:
         pretrain_iterations: steps of unimodal pretraining; joint training takes these and ``base.iterations``.
         fusions: strategies, each a row; names in :data:`ml_backend.detector.config.FUSIONS`.
         recipes: ``staged``, ``joint`` or both.
-        joint_fusions: strategies trained from scratch, too; empty means the default strategy, or the first given.
+        joint_fusions: strategies that are also trained from scratch; empty means the default strategy, or the first
+            given.
         anchors: modalities that the others are added to; every strategy is trained with each. Empty means the base's.
         seeds: each training is repeated with each.
         split: what AP is measured on.
@@ -56,11 +58,11 @@ class ComparisonConfig:
 
     @property
     def total_iterations(self) -> int:
-        """Steps that every weight of a compared detector was trained for."""
+        """Number of steps that every weight of a compared detector is trained for."""
         return self.pretrain_iterations + self.base.iterations
 
     def identity(self) -> dict[str, Any]:
-        """What must not change in a folder that already holds trainings: all but which rows and seeds are wanted."""
+        """The settings that all trainings in a folder must share: all but the choice of rows and seeds."""
         base = {key: value for key, value in self.base.to_json().items() if key not in ("fusion", "seed")}
         return {"base": base, "pretrain_iterations": self.pretrain_iterations, "split": self.split}
 
@@ -87,12 +89,12 @@ class Run:
 
     @property
     def cost(self) -> int:
-        """Expected duration, in steps of one modality: only for telling the time left."""
+        """Expected duration, in steps of one modality; used to estimate the time left."""
         return self.config.iterations * len(self.config.modalities)
 
 
 def plan_runs(asked: ComparisonConfig, dataset: DatasetSpec) -> list[Run]:
-    """All trainings of a comparison, those that others start from before them.
+    """All trainings of a comparison; those that others start from come first.
 
     Raises:
         ConfigError: the dataset has fewer than two modalities to compare, or lacks one that is asked for.
@@ -109,7 +111,7 @@ def plan_runs(asked: ComparisonConfig, dataset: DatasetSpec) -> list[Run]:
 
 def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
     """The trainings of one seed."""
-    from ml_backend.detector.model.fusion import joins_data
+    from ml_backend.detector.model.fusion import stacks_bands
 
     staged, seed = "staged" in asked.recipes, base.seed
     pretrained = {name: f"pretrain-{name}-seed{seed}" for name in base.modalities} if staged else {}
@@ -129,7 +131,7 @@ def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
         run = "" if anchor == base.anchor else f"-on-{anchor}"
         row = f" on {anchor}" if len(anchors) > 1 else ""
         for fusion in asked.fusions if staged else ():
-            init = {anchor: pretrained[anchor]} if joins_data(fusion) else pretrained
+            init = {anchor: pretrained[anchor]} if stacks_bands(fusion) else pretrained
             config = replace(base, fusion=fusion, anchor=anchor)
             runs.append(Run(f"staged-{fusion}{run}-seed{seed}", f"{fusion}{row}, staged", "staged", seed, config, init))
         for fusion in _joint_fusions(asked):
@@ -150,7 +152,7 @@ def _alone(base: DetectorConfig, modality: str) -> DetectorConfig:
 
 
 def _all_learn(config: DetectorConfig) -> DetectorConfig:
-    """What is frozen or slowed in fine-tuning learns like the rest where weights are fresh."""
+    """Without frozen or slowed parts: those settings are for fine-tuning pretrained weights."""
     return replace(config, freeze=(), slow=())
 
 

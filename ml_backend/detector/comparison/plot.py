@@ -1,4 +1,4 @@
-"""A comparison as two pictures: AP50 of each row with its spread, and AP50 against what it cost."""
+"""Plots of a comparison: AP50 of each row with its spread, and AP50 against training time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ml_backend.detector.comparison.table import Measure, Row
 
-# Okabe and Ito's colours, told apart by colour-blind readers, too
+# Okabe and Ito's colours, distinguishable for colour-blind readers
 COLOURS = {"single": "#999999", "staged": "#0072B2", "joint": "#D55E00", "pretrain": "#CCCCCC"}
 LEGEND = {"single": "one modality", "staged": "pretrained, then fine-tuned", "joint": "joint from scratch"}
 MARKERS = {"single": "s", "staged": "o", "joint": "^"}

@@ -1,4 +1,4 @@
-"""Writing a comparison down: Markdown, CSV, JSON."""
+"""The report of a comparison as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CONSTANT = ("parameters", "flops")
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a comparison was made, for its report."""
+    """Dataset and machine of a comparison, for its report."""
 
     dataset: str
     version: str
@@ -61,7 +61,7 @@ class Setting:
 
 
 def to_markdown(asked: ComparisonConfig, rows: Sequence[Row], sentences: Sequence[str], setting: Setting) -> str:
-    """The report: what was done, the verdict, the table, what its columns count, what failed."""
+    """The report: verdict, table, explanation of its columns, failures."""
     head = ["row", *(column.title for column in COLUMNS), "seeds"]
     lines = [
         f"# Comparison on {setting.dataset} {setting.version}".rstrip(),
@@ -81,7 +81,7 @@ def to_markdown(asked: ComparisonConfig, rows: Sequence[Row], sentences: Sequenc
 
 
 def markdown_row(row: Row) -> str:
-    """One row: mean ± standard deviation over seeds, or why there is nothing."""
+    """One row: mean ± standard deviation over seeds, or why there is no result."""
     cells = [_cell(row.measure(column.figure), column) for column in COLUMNS]
     if not row.results:
         cells[0] = "failed: " + next(iter(row.failures.values()), "").replace("|", "\\|")
@@ -99,7 +99,7 @@ def _cell(measure: Measure | None, column: Column) -> str:
 
 
 def explain(asked: ComparisonConfig, rows: Sequence[Row], setting: Setting) -> list[str]:
-    """What makes the rows comparable, and what the columns count."""
+    """What makes the rows comparable, and what the columns mean."""
     base = asked.base
     before = [result["memory_before_mb"] for row in rows for result in row.results.values()]
     libraries = f", of which {max(before):.0f} MB before training starts" if before and max(before) > 0 else ""
@@ -130,13 +130,13 @@ def to_csv(rows: Sequence[Row]) -> str:
         measures = [row.measure(figure) for figure in FIGURES]
         values = [value for m in measures for value in ((m.mean, m.deviation) if m else (None, None))]
         failures = " ".join(f"seed {seed}: {sentence}" for seed, sentence in row.failures.items())
-        told = [row.name, row.kind, row.fusion, " ".join(row.modalities), row.anchor, len(row.results)]
-        writer.writerow([*told, *values, failures])
+        cells = [row.name, row.kind, row.fusion, " ".join(row.modalities), row.anchor, len(row.results)]
+        writer.writerow([*cells, *values, failures])
     return text.getvalue()
 
 
 def to_json(asked: ComparisonConfig, rows: Sequence[Row], sentences: Sequence[str], setting: Setting) -> dict[str, Any]:
-    """Everything, per seed too."""
+    """The whole report, with the results of each seed."""
     return {
         **vars(setting),
         **asked.identity(),

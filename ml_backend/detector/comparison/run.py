@@ -1,12 +1,11 @@
-"""One training of a comparison, in the process that :mod:`ml_backend.detector.comparison.worker` made for it.
+"""One training of a comparison, in a process forked by :mod:`ml_backend.detector.comparison.worker`.
 
-FOLDER/spec.json says what to do; FOLDER/result.json is written last, FOLDER/failure.txt when it was refused.
+FOLDER/spec.json says what to do; FOLDER/result.json is written last, FOLDER/failure.txt if it was refused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,15 @@ from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.errors import DetectorError
+from ml_backend.detector.progress import Progress
 
-Progress = Callable[[float, str], None]
 TRAINING_SHARE = 0.95
 SPEC, RESULT, EVALUATION, FAILURE, LOG = "spec.json", "result.json", "evaluation.json", "failure.txt", "log.txt"
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What one process is asked to do: ``init`` gives checkpoint folders by modality."""
+    """The task of one process; ``init`` holds checkpoint folders by modality."""
 
     dataset: str
     config: DetectorConfig
@@ -42,7 +41,7 @@ class Spec:
 
 
 def main(folder: Path, progress: Progress) -> int:
-    """Do what spec.json in the folder says; 0 when done, 1 when refused."""
+    """Execute spec.json of the folder; returns 0 when done, 1 when refused."""
     spec = Spec.from_json(json.loads((folder / SPEC).read_text(encoding="utf-8")))
     try:
         result = execute(spec, folder, progress)
@@ -54,7 +53,7 @@ def main(folder: Path, progress: Progress) -> int:
 
 
 def execute(spec: Spec, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Train, evaluate and measure; continues an interrupted training."""
+    """Train, evaluate and count parameters and FLOPs; continues an interrupted training."""
     from ml_backend.detector.chips import network_size
     from ml_backend.detector.comparison.complexity import count_flops, parameter_count
     from ml_backend.detector.devices import choose_device, peak_memory_mb
@@ -73,15 +72,15 @@ def execute(spec: Spec, folder: Path, progress: Progress) -> dict[str, Any]:
         progress=lambda share, text: progress(TRAINING_SHARE * share, text),
     )
     progress(TRAINING_SHARE, f"evaluating {spec.split}")
-    judged = evaluate(spec.dataset, trained.checkpoint, split=spec.split, device=spec.device)
-    replace_file(folder / EVALUATION, json.dumps(judged.to_json(), indent=2).encode())
+    evaluation = evaluate(spec.dataset, trained.checkpoint, split=spec.split, device=spec.device)
+    replace_file(folder / EVALUATION, json.dumps(evaluation.to_json(), indent=2).encode())
     detector = load(trained.checkpoint, "cpu")
     tile = read_dataset(spec.dataset).tiles(spec.split)[0]
-    seen = network_size((tile.height, tile.width), detector.reduction)
-    height, width = (-(-side // PAD_DIVISOR) * PAD_DIVISOR for side in seen)
+    size = network_size((tile.height, tile.width), detector.reduction)
+    height, width = (-(-side // PAD_DIVISOR) * PAD_DIVISOR for side in size)
     progress(1.0, "done")
     return {
-        "test": judged.summary(),
+        "test": evaluation.summary(),
         "val": trained.metrics,
         "iterations": trained.iterations,
         "seconds": trained.seconds,

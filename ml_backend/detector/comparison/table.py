@@ -1,4 +1,4 @@
-"""From single results to the rows of the table: mean and standard deviation over seeds."""
+"""The rows of the table, from the results of single trainings: mean and standard deviation over seeds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Measure:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Measure:
-        """Measure values, at least one."""
+        """Of at least one value."""
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
@@ -34,16 +34,16 @@ class Row:
     """A row of the table.
 
     Attributes:
-        name: what it compares.
+        name: of the row.
         kind: see :class:`ml_backend.detector.comparison.plan.Run`.
         fusion: its strategy; empty for single modalities.
-        modalities: that it sees.
+        modalities: its inputs.
         anchor: the one of them that the others are added to.
         results: by seed: ``ap``, ``ap50``, ``ap30`` on the split; ``parameters``; ``flops``; ``seconds`` and
             ``peak_memory_mb`` of its own training; ``total_seconds`` and ``total_peak_memory_mb`` with the
             pretraining it starts from.
         evaluations: by seed, the file with the whole evaluation.
-        failures: by seed, the sentence.
+        failures: by seed, the error message.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Row:
         return Measure.of(values) if values else None
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, figures with their means and deviations."""
+        """The whole row; figures with their means and deviations."""
         names = next(iter(self.results.values()), {})
         return {
             "name": self.name,

@@ -1,7 +1,7 @@
 """Images per second of a detector in training and inference, on generated tiles: what ``benchmark`` measures.
 
-``python -m ml_backend.detector.comparison.throughput JSON`` measures one :class:`Load` and prints a :class:`Speed`: in
-a process of its own, since on a CPU the process's largest resident memory is what counts.
+``python -m ml_backend.detector.comparison.throughput JSON`` measures one :class:`Load` and prints a :class:`Speed`, in
+a separate process, since on a CPU the peak memory is that of the process.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from ml_backend.detector.chips import ChipInput, network_input
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.data.samples import training_sample
-from ml_backend.detector.dataset import Instance, ModalitySpec, Tile
+from ml_backend.detector.dataset import AnnotatedInstance, ModalitySpec, Tile
 from ml_backend.detector.devices import choose_device, peak_memory_mb
 from ml_backend.detector.inference import Detector
 from ml_backend.detector.model.build import build_model
 from ml_backend.detector.training.precision import keep_predictions_in_float32
 
-# dense bfloat16 FLOP/s of cards by their torch name, from NVIDIA's data sheets; without an entry no share is told
+# dense bfloat16 FLOP/s of cards by their torch name, from NVIDIA's data sheets; others have no utilisation
 PEAK_FLOPS = {
     "NVIDIA H200": 989.4e12,
     "NVIDIA H100 80GB HBM3": 989.4e12,
@@ -44,8 +44,8 @@ WARMUP = 2
 
 @dataclass(frozen=True)
 class Load:
-    """What is measured: a model of ``modalities`` inputs (three bands, then one each) on square tiles; ``seed`` is of
-    weights, pixels and sampling.
+    """What is measured: a model of ``modalities`` inputs (three bands, then one each) on square tiles of ``image_size``
+    pixels; ``seed`` is that of weights, pixels and sampling.
     """
 
     size: str = "nano"
@@ -58,7 +58,7 @@ class Load:
     seed: int = 0
 
     def specs(self) -> tuple[ModalitySpec, ...]:
-        """The modalities, already in normal units."""
+        """The modalities, with mean 0 and standard deviation 1."""
         bands = [("a", "b", "c")] + [("a",)] * (self.modalities - 1)
         return tuple(
             ModalitySpec(f"m{i + 1}", names, None, None, (0.0,) * len(names), (1.0,) * len(names))
@@ -75,12 +75,12 @@ class Load:
 
 @dataclass(frozen=True)
 class Speed:
-    """What a load gave; medians over its repeats.
+    """The result of a load; medians over its repeats.
 
     Attributes:
         training: images per second, forward, backward and optimizer.
         inference: images per second from pixels to outlines.
-        found: instances per tile that inference outlined; its speed depends on them.
+        found: detections per tile, which the speed of inference depends on.
         peak_memory_mb: of training, see :func:`ml_backend.detector.devices.peak_memory_mb`.
         flops: of one training step for one image, as torch counts them (matrix products and convolutions).
         utilisation: ``flops`` per second as a share of the card's dense bfloat16 peak; None where that is unknown.
@@ -102,8 +102,8 @@ def measure(load: Load) -> Speed:
     """Time training steps, then inference with what they trained.
 
     Raises:
-        ConfigError: the load makes no sense.
-        DeviceError: there is no such device.
+        ConfigError: the load is invalid.
+        DeviceError: this machine has no such device.
     """
     device = choose_device(load.device)
     torch.manual_seed(load.seed)
@@ -147,7 +147,7 @@ def utilisation(device: str, flops: float, images_per_second: float) -> float | 
 
 
 def tiles(load: Load) -> tuple[list[ChipInput], list[Any]]:
-    """A batch of generated tiles, noise with two bright ellipses, and what mmdet is told of them."""
+    """A batch of generated tiles, noise with two bright ellipses, and their mmdet DetDataSamples."""
     rng = np.random.default_rng(load.seed)
     side = load.image_size
     y, x = np.mgrid[:side, :side] / side
@@ -158,14 +158,14 @@ def tiles(load: Load) -> tuple[list[ChipInput], list[Any]]:
             [((x - c[0]) / r[0]) ** 2 + ((y - c[1]) / r[1]) ** 2 <= 1 for c, r in zip(centres, radii, strict=True)]
         )
         signal = 2.0 * shapes.any(axis=0)
-        # noise by tile and modality, so that a modality looks the same whatever else there is
+        # seeded by tile and modality, so that a modality is the same with any number of others
         arrays = {
             spec.name: signal
             + np.random.default_rng((load.seed, number, i)).standard_normal((len(spec.bands), side, side))
             for i, spec in enumerate(load.specs())
         }
         chips.append(ChipInput({name: array.astype(np.float32) for name, array in arrays.items()}, {}))
-        instances = (Instance(0, None, 0, False),) * len(shapes)
+        instances = (AnnotatedInstance(0, None, 0, False),) * len(shapes)
         samples.append(training_sample(Tile(number, f"{number}.tif", side, side, None, instances), shapes))
     return chips, samples
 
@@ -173,7 +173,7 @@ def tiles(load: Load) -> tuple[list[ChipInput], list[Any]]:
 def training_step(
     model: Any, inputs: Sequence[torch.Tensor], samples: Sequence[Any], device: torch.device
 ) -> Callable[[], None]:
-    """One optimizer step on a batch, in bfloat16 on a GPU, as the trainer does it.
+    """One optimizer step on a batch, in bfloat16 on a GPU, as in training.
 
     Args:
         model: an mmdet detector.
@@ -199,7 +199,7 @@ def training_step(
 
 
 def seconds(call: Callable[[], None], device: torch.device) -> float:
-    """How long a call takes, the GPU's work included."""
+    """Seconds that a call takes, including work queued on the GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     started = time.perf_counter()

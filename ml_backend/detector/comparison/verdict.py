@@ -1,8 +1,8 @@
-"""What the table says, in sentences computed from paired differences over seeds.
+"""The verdict of a comparison: sentences computed from paired differences over seeds.
 
 Rows of one seed share data order, augmentation and pretrained weights, so their difference is less noisy than either.
-Its interval is Student's t over seeds, which says how much training luck matters on these very test tiles. How much the
-choice of test tiles matters, the paired bootstrap of :mod:`ml_backend.detector.evaluation` says, seed by seed.
+Its interval is Student's t over seeds: the variation between trainings, on fixed test tiles. The variation with the
+choice of test tiles is given by the paired bootstrap of :mod:`ml_backend.detector.evaluation`, seed by seed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PAPERS_BEST = "residual_cross_attention"
 
 
 @dataclass(frozen=True)
-class Difference:
-    """AP50 of ``better`` minus that of ``other``, over the seeds that both have; with one seed the limits are NaN."""
+class SeedDifference:
+    """Mean difference of AP50, ``better`` minus ``other``, over common seeds; with one seed the limits are NaN."""
 
     better: str
     other: str
@@ -49,7 +49,7 @@ class Difference:
         return f"{self.mean:+.3f} (95 % interval over {self.seeds} paired seeds {self.low:+.3f} to {self.high:+.3f})"
 
 
-def difference(better: Row, other: Row, figure: str = "ap50") -> Difference | None:
+def difference(better: Row, other: Row, figure: str = "ap50") -> SeedDifference | None:
     """The paired difference of two rows; None where no seed has both."""
     seeds = sorted(set(better.results) & set(other.results))
     if not seeds:
@@ -58,7 +58,7 @@ def difference(better: Row, other: Row, figure: str = "ap50") -> Difference | No
     half = math.nan
     if values.deviation is not None:
         half = stats.t.ppf(0.5 + LEVEL / 2, len(seeds) - 1) * values.deviation / math.sqrt(len(seeds))
-    return Difference(better.name, other.name, values.mean, values.mean - half, values.mean + half, len(seeds))
+    return SeedDifference(better.name, other.name, values.mean, values.mean - half, values.mean + half, len(seeds))
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
@@ -93,7 +93,7 @@ def _fusion_helps(fused: Row, single: Row) -> str:
 
 
 def _other_tiles(fused: Row, single: Row) -> str:
-    """A warning, where tiles that lack the single modality count for the fusion alone; empty where none does."""
+    """A warning if the fusion was evaluated on tiles that lack the single modality; empty otherwise."""
     for _, a, b in _evaluations(fused, single):
         if set(a.per_image) != set(b.per_image):
             return (
@@ -104,7 +104,7 @@ def _other_tiles(fused: Row, single: Row) -> str:
 
 
 def _evaluations(better: Row, other: Row) -> Iterator[tuple[int, Evaluation, Evaluation]]:
-    """What was measured of both, for each seed that both have."""
+    """The evaluations of both rows, for each common seed."""
     from ml_backend.detector.evaluation import Evaluation
 
     for seed in sorted(set(better.evaluations) & set(other.evaluations)):
@@ -119,23 +119,23 @@ def _over_tiles(better: Row, other: Row) -> str:
     """The same difference with its interval over test tiles, for each seed."""
     from ml_backend.detector.evaluation import compare_evaluations
 
-    told = []
+    intervals = []
     for seed, b, a in _evaluations(better, other):
         if set(a.per_image) != set(b.per_image):
             return f"{better.name} and {other.name} were measured on different tiles: no interval over tiles."
         found = compare_evaluations(a, b)["ap50"]
         if found.difference is not None:
-            told.append(f"seed {seed} {found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
-    return f"Its 95 % intervals over test tiles (paired bootstrap): {'; '.join(told) or 'nothing to measure'}."
+            intervals.append(f"seed {seed} {found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+    return f"Its 95 % intervals over test tiles (paired bootstrap): {'; '.join(intervals) or 'nothing to measure'}."
 
 
 def _against_anchor(fused: Sequence[Row], singles: Sequence[Row]) -> list[str]:
-    """What every fusion adds to its anchor alone, or takes from it, as when the other modality is noise."""
+    """The difference between every fusion and its anchor alone; negative if the other modality only adds noise."""
     sentences = []
     for anchor in singles:
         own = (row for row in fused if row.anchor == anchor.anchor)
-        if told := [f"{row.name} {found.text()}" for row in own if (found := difference(row, anchor))]:
-            sentences.append(f"Minus the anchor alone ({anchor.name}): {'; '.join(told)}.")
+        if differences := [f"{row.name} {found.text()}" for row in own if (found := difference(row, anchor))]:
+            sentences.append(f"Minus the anchor alone ({anchor.name}): {'; '.join(differences)}.")
     return sentences
 
 

@@ -1,9 +1,9 @@
 """The process that a comparison's trainings are forked from: ``python -m ml_backend.detector.comparison.worker``.
 
-It imports the libraries once, reads one run's folder per line of stdin, forks, and says on stdout, one JSON value per
-line, how far the fork is, ``[share, text]``, and how it ended, ``{"code": 0}``. Each training so has a process of its
-own, whose largest resident memory is its own need and whose death takes nothing with it, without paying for the imports
-every time. Nothing is computed before a fork: OpenMP's threads do not survive it.
+It imports the libraries once, reads the folder of one run per line of stdin, forks, and writes to stdout, one JSON
+value per line, the progress of the fork, ``[share, text]``, and its exit code, ``{"code": 0}``. So each training has
+its own process, with its own peak memory, and can crash without affecting others, but the imports are done only once.
+Nothing is computed before a fork, because OpenMP's threads do not survive it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PRELOADED = ("ml_backend.detector.comparison.complexity", "ml_backend.detector.t
 def serve() -> None:
     """Answer every folder with the exit code of its training, until stdin ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix with the answers
     for module in PRELOADED:
         importlib.import_module(module)
     for line in sys.stdin:
@@ -42,7 +42,7 @@ def _answer(answers: TextIO, value: Any) -> None:
 
 
 def _train_and_exit(folder: Path, answers: TextIO) -> None:
-    """In the fork: what is printed goes to the run's own log."""
+    """In the fork: train, with output redirected to the run's log."""
     code = 1
     try:
         with (folder / LOG).open("w", encoding="utf-8") as log:
@@ -50,7 +50,7 @@ def _train_and_exit(folder: Path, answers: TextIO) -> None:
             os.dup2(log.fileno(), sys.stderr.fileno())
         threading.Thread(target=_end_with_comparison, daemon=True).start()
         code = main(folder, lambda share, text: _answer(answers, [share, text]))
-    except BaseException:  # noqa: BLE001  (a fork must never return into its parent's loop; the log says what it was)
+    except BaseException:  # noqa: BLE001  (a fork must never return into its parent's loop; the log has the traceback)
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()
@@ -58,7 +58,7 @@ def _train_and_exit(folder: Path, answers: TextIO) -> None:
 
 
 def _end_with_comparison() -> None:
-    """Stop when the comparison is gone: its next start would train in the same folder."""
+    """Exit when the comparison's process has ended: otherwise its next start would train in the same folder."""
     while os.read(0, 1):
         pass
     os._exit(1)

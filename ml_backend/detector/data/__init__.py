@@ -1,4 +1,4 @@
-"""From a dataset directory to training batches."""
+"""Training batches from a dataset directory."""
 
 from ml_backend.detector.data.augmentation import apply_symmetry, hide_modalities, turn
 from ml_backend.detector.data.batches import TrainingBatches, draw_order

@@ -1,6 +1,6 @@
-"""Changes of a training tile that leave its meaning alone, the same for all modalities and masks.
+"""Augmentation of training tiles, applied alike to all modalities and masks.
 
-Each is a pure function of the tile's content and a random generator.
+Each function depends only on the tile and a random generator.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import torch
 
 from ml_backend.detector.chips import ChipInput, resample
 from ml_backend.detector.config import DetectorConfig
-from ml_backend.detector.dataset import Instance, ModalitySpec
+from ml_backend.detector.dataset import AnnotatedInstance, ModalitySpec
 from ml_backend.detector.masks import BoolArray, resize_nearest
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A training tile as the network will see it.
+    """A training tile at the network's resolution.
 
     Attributes:
         pixels: float32 [C + M, H, W], see :mod:`ml_backend.detector.chips`.
-        instances: the objects and ignored regions.
-        masks: bool [n, H, W], theirs.
+        instances: the n objects and ignored regions.
+        masks: bool [n, H, W], of the instances.
     """
 
     pixels: torch.Tensor
-    instances: tuple[Instance, ...]
+    instances: tuple[AnnotatedInstance, ...]
     masks: BoolArray
 
     @property
@@ -40,7 +40,7 @@ class Sample:
 
 
 def hide_modalities(chip: ChipInput, config: DetectorConfig, rng: np.random.Generator) -> ChipInput:
-    """Modality dropout: now and then hide modalities other than the anchor, so that the model copes without them."""
+    """Modality dropout: hide modalities other than the anchor at random, so that the model copes without them."""
     dice = rng.random(len(config.modalities))
     hidden = {
         name
@@ -74,7 +74,7 @@ def scale_jitter(
     """Large-scale jitter (Ghiasi et al. 2021, section 3): resize, then crop or pad to a size (h, w).
 
     The factor is log-uniform, so that halving is as likely as doubling. Where the tile is larger than `size`, a random
-    part of it is kept; where it is smaller, it lies at a random place in ground that no modality has data for.
+    part of it is kept; where it is smaller, it is placed at random, surrounded by pixels without data.
     """
     factor = math.exp(rng.uniform(math.log(scales[0]), math.log(scales[1])))
     scaled = (max(round(sample.size[0] * factor), 1), max(round(sample.size[1] * factor), 1))
@@ -88,7 +88,7 @@ def scale_jitter(
 
 
 def _window(array: npt.NDArray[Any], shifts: list[int], size: tuple[int, int]) -> npt.NDArray[Any]:
-    """The window [..., h, w] that begins at `shifts` (row, column; may be negative); 0 outside of the array."""
+    """The window [..., h, w] that begins at `shifts` (row, column; may be negative); 0 outside the array."""
     window = np.zeros((*array.shape[:-2], *size), dtype=array.dtype)
     target, source = [], []
     for shift, have, want in zip(shifts, array.shape[-2:], size, strict=True):
@@ -100,18 +100,18 @@ def _window(array: npt.NDArray[Any], shifts: list[int], size: tuple[int, int]) -
 
 
 def turn(sample: Sample, rng: np.random.Generator, upright: bool | None = None) -> Sample:
-    """One of the eight symmetries of the square, all alike likely.
+    """Apply one of the eight symmetries of the square, uniformly chosen.
 
     Args:
         sample: the tile.
-        rng: what chooses.
-        upright: whether an oblong tile is to stand (higher than wide) or to lie afterwards: by one of the four
-            symmetries that let it; None leaves that to chance. To a square tile it means nothing.
+        rng: of the choice.
+        upright: True makes an oblong tile higher than wide, False wider than high, by one of the four symmetries that
+            do; None allows all eight. It has no effect on square tiles.
     """
     symmetry = int(rng.integers(8))
     height, width = sample.size
     if upright is not None and height != width and (height > width) != (upright == (symmetry % 2 == 0)):
-        symmetry ^= 1  # a quarter turn more or less
+        symmetry ^= 1  # adds or removes a quarter turn
     pixels = torch.from_numpy(apply_symmetry(sample.pixels.numpy(), symmetry))
     return Sample(pixels, sample.instances, apply_symmetry(sample.masks, symmetry))
 
@@ -123,6 +123,6 @@ def apply_symmetry(array: npt.NDArray[Any], symmetry: int) -> npt.NDArray[Any]:
 
 
 def band_slices(modalities: tuple[ModalitySpec, ...]) -> list[slice]:
-    """Where each modality's bands lie in a network input."""
+    """The channels of each modality's bands in a network input."""
     ends = np.cumsum([len(modality.bands) for modality in modalities]).tolist()
     return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -1,10 +1,10 @@
-"""Training batches as a pure function of (seed, step): what makes an interrupted training resume exactly.
+"""Training batches as a pure function of (seed, step), so that an interrupted training resumes exactly.
 
 Step ``i`` draws its tiles from a sequence fixed by the seed, and augments each with a generator seeded by
-(seed, position in the sequence). No loader state exists, so none has to be saved, and workers can prefetch freely.
+(seed, position in the sequence). There is no loader state to save, and workers can prefetch freely.
 
-What goes through the network together is padded to one shape, so tiles of like shape are put together: the sequence is
-sorted by shape within blocks of :data:`BLOCK` batches, and the oblong tiles of a batch all stand or all lie.
+Tiles of a batch are padded to one shape, so batches are made of tiles of similar shape: the sequence is sorted by shape
+within blocks of :data:`BLOCK` batches, and the oblong tiles of a batch all have the same orientation.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from ml_backend.detector.masks import resize_nearest, segmentation_mask
 from ml_backend.detector.model.build import PAD_DIVISOR
 
 CACHE_BYTES = 1 << 30
-BLOCK = 32  # batches: enough to find like shapes among, few enough that all shapes come up in any short stretch
-UPRIGHT = 1  # tells the generator of a batch from those of tiles
+BLOCK = 32  # batches: enough to group similar shapes, few enough that all shapes occur in any short stretch of steps
+UPRIGHT = 1  # distinguishes the random generator of a batch from those of tiles
 
 
 class TrainingBatches(Dataset[dict[str, Any]]):
-    """Batches of one training: ``batches[i]`` is what step ``i`` sees, in mmdet's format.
+    """Batches of one training: ``batches[i]`` is that of step ``i``, in mmdet's format.
 
     Args:
-        dataset: where the tiles are.
-        config: how many there are per step, and how they are changed.
-        slots: which of a step's tiles to give; all by default. Processes that train together share a step so.
+        dataset: to take tiles from.
+        config: of the training: batch size and augmentation.
+        slots: which of a step's tiles to return, by default all; processes that train together divide them.
     """
 
     def __init__(self, dataset: DatasetSpec, config: DetectorConfig, slots: range | None = None) -> None:
@@ -55,7 +55,7 @@ class TrainingBatches(Dataset[dict[str, Any]]):
         self.tiles = dataset.usable_tiles("train")
         self.reduction = config.reduction(dataset.longest_side)
         self.order = by_shape(draw_order(self.tiles, config), self._padded_sizes(), config)
-        self.givers = np.flatnonzero([any(not i.ignored for i in tile.instances) for tile in self.tiles])
+        self.paste_sources = np.flatnonzero([any(not i.ignored for i in tile.instances) for tile in self.tiles])
         self._chips: OrderedDict[int, ChipInput] = OrderedDict()
         self._cached_bytes = 0
 
@@ -80,7 +80,7 @@ class TrainingBatches(Dataset[dict[str, Any]]):
         return sample.pixels, training_sample(tile, sample.masks, self.config.min_instance_pixels)
 
     def _read(self, index: int, chip: ChipInput) -> Sample:
-        """A tile at the network's size."""
+        """A tile at the network's resolution."""
         instances = self.tiles[index].instances
         pixels, (height, width) = network_input(chip, self.modalities, self.reduction)
         masks = [segmentation_mask(i.segmentation, height, width) for i in instances]
@@ -88,25 +88,25 @@ class TrainingBatches(Dataset[dict[str, Any]]):
         return Sample(pixels, instances, resize_nearest(stacked, (pixels.shape[1], pixels.shape[2])))
 
     def _padded_sizes(self) -> npt.NDArray[np.int64]:
-        """(longer, shorter) side of every tile as the network gets it, padded: [n, 2]."""
+        """(longer, shorter) side of every tile in network pixels after padding, int64 [n, 2]."""
         sizes = [network_size((tile.height, tile.width), self.reduction) for tile in self.tiles]
         sides = np.sort(np.asarray(sizes, dtype=np.int64).reshape(-1, 2), axis=1)[:, ::-1]
         return -(-sides // PAD_DIVISOR) * PAD_DIVISOR
 
     def _rescaled(self, sample: Sample, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Sample:
-        """Scale jitter, where it is on; `size` (h, w) also makes a tile fit another one."""
+        """Apply scale jitter, if it is on; with `size` (h, w), also crop or pad to it."""
         if self.config.scale_jitter == (1.0, 1.0) and size in (None, sample.size):
             return sample
         return scale_jitter(sample, self.modalities, size or sample.size, self.config.scale_jitter, rng)
 
     def _with_pasted(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Some of the objects of a random tile, itself rescaled and turned, on top of this one."""
-        index = int(rng.choice(self.givers))
-        giver = turn(self._read(index, self._chip(index)), rng)
-        return paste(sample, self._rescaled(giver, rng, sample.size), self.modalities, rng)
+        """Paste some objects of a random tile, itself rescaled and turned, onto this one."""
+        index = int(rng.choice(self.paste_sources))
+        source = turn(self._read(index, self._chip(index)), rng)
+        return paste(sample, self._rescaled(source, rng, sample.size), self.modalities, rng)
 
     def _chip(self, index: int) -> ChipInput:
-        """The tile's pixels, from memory where they fit."""
+        """The tile's pixels, cached up to :data:`CACHE_BYTES`."""
         if index not in self._chips:
             chip = read_tile(self.dataset, self.modalities, self.tiles[index])
             size = sum(array.nbytes for array in chip.arrays.values())
@@ -120,11 +120,11 @@ class TrainingBatches(Dataset[dict[str, Any]]):
 def by_shape(
     order: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], config: DetectorConfig
 ) -> npt.NDArray[np.int64]:
-    """The order with batches of like shape: blocks of it sorted by shape, their batches shuffled.
+    """Reorder tiles so that batches have similar shapes: blocks are sorted by shape, and their batches shuffled.
 
     Args:
         order: indices of tiles, batch after batch.
-        sizes: (longer, shorter) padded side of every tile [n, 2]; where all are equal, the order stays.
+        sizes: (longer, shorter) padded side of every tile [n, 2]; if all are equal, the order is unchanged.
         config: of the training.
     """
     if len(np.unique(sizes, axis=0)) < 2:
@@ -133,13 +133,15 @@ def by_shape(
     blocks = []
     for start in range(0, len(order), BLOCK * config.batch_size):
         block = order[start : start + BLOCK * config.batch_size]
-        alike = block[np.lexsort(sizes[block].T)].reshape(-1, config.batch_size)  # stable: equal shapes stay shuffled
+        alike = block[np.lexsort(sizes[block].T)].reshape(
+            -1, config.batch_size
+        )  # a stable sort: tiles of equal shape stay shuffled
         blocks.append(rng.permutation(alike).ravel())
     return np.concatenate(blocks)
 
 
 def draw_order(tiles: tuple[Tile, ...], config: DetectorConfig) -> npt.NDArray[np.int64]:
-    """Indices of the tiles of all steps: tiles with objects and empty ones each in shuffled rounds, mixed by share."""
+    """Indices of the tiles of all steps: tiles with and without objects, each in shuffled rounds, mixed by share."""
     rng = np.random.default_rng((config.seed, len(tiles)))
     has_objects = np.array([any(not i.ignored for i in tile.instances) for tile in tiles])
     groups = {True: np.flatnonzero(has_objects), False: np.flatnonzero(~has_objects)}

@@ -12,18 +12,18 @@ from ml_backend.detector.data.augmentation import Sample, band_slices
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.masks import BoolArray
 
-RING = 3  # pixels around an object that say how high its surroundings are
+RING = 3  # pixels around an object that give the height of its surroundings
 
 
 def paste(target: Sample, source: Sample, modalities: tuple[ModalitySpec, ...], rng: np.random.Generator) -> Sample:
-    """Paste a random part of the source's objects onto the target; both have one size.
+    """Paste a random subset of the source's objects onto the target; both have the same size.
 
-    - Pixels replace pixels, in every modality that the target has. Where the target has no data it stays so: were data
-      to begin or to end at an object's outline, validity would give the object away. An object is only pasted if the
-      source has data under all of it, in every modality that the target has data in there.
-    - Heights (:attr:`ModalitySpec.is_height`) are moved so that the surroundings of the object, a ring of three
-      pixels, are as high (median) as they were in its place: it keeps its depth, and no cliff arises.
-    - Objects and ignored regions of the target lose the pixels that are covered; what is left of them is judged
+    - Pixels replace pixels, in every modality that the target has. Where the target has no data it stays so: if
+      validity changed at an object's outline, it would reveal the object. An object is only pasted if the source has
+      data under all of it, in every modality that the target has data in there.
+    - Heights (:attr:`ModalitySpec.is_height`) are shifted so that the median height of the object's surroundings, a
+      ring of three pixels, is that of the target: the object keeps its depth, and no step arises at its outline.
+    - Objects and ignored regions of the target lose the pixels that are covered; what is left of them is treated
       like any other object (see :func:`~ml_backend.detector.data.samples.training_sample`).
     - Ignored regions of the source are never pasted.
     """
@@ -58,7 +58,7 @@ def paste(target: Sample, source: Sample, modalities: tuple[ModalitySpec, ...], 
 
 
 def _step(target: torch.Tensor, source: torch.Tensor, around: torch.Tensor) -> torch.Tensor:
-    """How much higher the target lies than the source [C, 1, 1], where both are known around an object."""
+    """Median height difference, target minus source, in the pixels ``around``: [C, 1, 1]; 0 if there are none."""
     if not around.any():
         return torch.zeros(len(target), 1, 1)
     difference: torch.Tensor = target[:, around].median(dim=1).values - source[:, around].median(dim=1).values

@@ -1,4 +1,4 @@
-"""What mmdet is told about a tile: its instances, what of them to ignore, and its shape."""
+"""The mmdet data sample of a tile: its instances, its ignored regions, and its shape."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ml_backend.detector.chips import network_size
-from ml_backend.detector.dataset import DatasetSpec, Tile
-from ml_backend.detector.masks import BoolArray, resize_nearest, segmentation_mask
+from ml_backend.detector.dataset import Tile
+from ml_backend.detector.masks import BoolArray
 from ml_backend.detector.model.openmmlab import BitmapMasks, DetDataSample, InstanceData
 
 MIN_INSTANCE_PIXELS = 4
@@ -18,37 +17,25 @@ MIN_INSTANCE_PIXELS = 4
 def training_sample(tile: Tile, masks: BoolArray, min_pixels: int = MIN_INSTANCE_PIXELS) -> Any:
     """mmdet's DetDataSample of a tile and the masks [n, H, W] of its instances, in their order.
 
-    Instances marked as ignored, or of fewer than `min_pixels`, count neither as object nor as background.
+    Instances marked as ignored, or of fewer than `min_pixels` pixels, are neither objects nor background.
     """
     height, width = masks.shape[1:]
     pixels = masks.sum(axis=(1, 2))
-    learnt = np.array([not i.ignored for i in tile.instances], dtype=bool) & (pixels >= min_pixels)
-    ignored = ~learnt & (pixels > 0)
+    positive = np.array([not i.ignored for i in tile.instances], dtype=bool) & (pixels >= min_pixels)
+    ignored = ~positive & (pixels > 0)
     labels = np.array([i.class_index for i in tile.instances], dtype=np.int64)
     sample = DetDataSample(metainfo=image_meta((height, width), (height, width)))
     sample.gt_instances = InstanceData(
-        bboxes=boxes_of(masks[learnt]),
-        labels=torch.from_numpy(labels[learnt]),
-        masks=BitmapMasks(masks[learnt].astype(np.uint8), height, width),
+        bboxes=boxes_of(masks[positive]),
+        labels=torch.from_numpy(labels[positive]),
+        masks=BitmapMasks(masks[positive].astype(np.uint8), height, width),
     )
     sample.ignored_instances = InstanceData(bboxes=boxes_of(masks[ignored]), labels=torch.from_numpy(labels[ignored]))
     return sample
 
 
-def holds_objects(dataset: DatasetSpec, split: str, pixels: float = 1, reduction: float = 1.0) -> bool:
-    """Whether a usable tile of a split has an object, not ignored, of so many pixels at the network's size."""
-    for tile in dataset.usable_tiles(split):
-        size = network_size((tile.height, tile.width), reduction)
-        for instance in tile.instances:
-            if not instance.ignored:
-                mask = segmentation_mask(instance.segmentation, tile.height, tile.width)
-                if resize_nearest(mask[None], size).sum() >= pixels:
-                    return True
-    return False
-
-
 def image_meta(own: tuple[int, int], network: tuple[int, int]) -> dict[str, Any]:
-    """What mmdet needs to know: the tile's own (H, W) and what the network sees of it."""
+    """mmdet's metainfo, from the tile's own size (H, W) and its size (h, w) in network pixels."""
     return {
         "ori_shape": own,
         "img_shape": network,

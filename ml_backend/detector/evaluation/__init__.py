@@ -1,4 +1,4 @@
-"""How good a detector is on a split, how sure that is, and whether another one is better."""
+"""Metrics of a detector on a split, their confidence intervals, and the comparison of two detectors."""
 
 from ml_backend.detector.evaluation.coco import average_precision, to_coco
 from ml_backend.detector.evaluation.findings import Search

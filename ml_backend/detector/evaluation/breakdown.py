@@ -1,4 +1,4 @@
-"""Where a detector is good and where it is not: by region, size, class, and the modalities that were there."""
+"""Metrics broken down by region, size, class and available modalities."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def break_down(
 
     Args:
         matches: of all tiles.
-        threshold: where F1 and counts are taken.
+        threshold: score threshold of F1 and counts.
         classes: names.
         regions: of each tile.
-        modalities: that each tile has.
+        modalities: available on each tile.
         truth: COCO dataset the matches come from.
         predictions: COCO results the matches come from.
         max_detections: per tile and class.
@@ -67,7 +67,7 @@ def _with_truths(matches: Matches) -> int:
 
 
 def _row(name: str, matches: Matches, threshold: float, tiles: int) -> dict[str, Any]:
-    """``tiles`` counts those of a region or with certain modalities; of a size or class, those that show it."""
+    """``tiles`` counts the tiles of a region or with certain modalities; for a size or class, those that have one."""
     counts = counts_at(matches, threshold).total()
     once = np.ones((1, len(matches.truths)), dtype=np.int64)
     instances = int(matches.truths.sum())

@@ -1,4 +1,4 @@
-"""Truth and detections as COCO, and AP as COCO has it, by faster-coco-eval on exactly the outlines that users get."""
+"""Ground truth and detections as COCO, and COCO's AP by faster-coco-eval, on exactly the outlines that users get."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Scores:
 def to_coco(
     tiles: Sequence[Tile], found: Sequence[Sequence[Detection]], classes: Sequence[str]
 ) -> tuple[dict[str, Any], Annotations]:
-    """Truth and detections as COCO, masks as RLE rasterised by one rule (pixel centres) on both sides.
+    """Ground truth and detections as COCO, with RLE masks, both rasterised by the same rule (pixel centres).
 
-    A detection of a class that the dataset does not declare is left out: nothing is known about it there. An instance
-    so thin that it covers no pixel's centre is ignored, as in training: no mask can find it.
+    Detections of a class that the dataset does not declare are left out. An instance so thin that it covers no pixel
+    centre is ignored, as in training, since no mask can match it.
     """
     annotations: Annotations = []
     predictions: Annotations = []
@@ -85,7 +85,7 @@ def to_coco(
 
 
 def box_predictions(tiles: Sequence[Tile], found: Sequence[Sequence[Detection]], classes: Sequence[str]) -> Annotations:
-    """The boxes of the cascade's last stage as COCO results: what mmdet calls the detector's boxes."""
+    """The boxes of the cascade's last stage as COCO results, as in mmdet."""
     predictions = []
     for tile, detections in zip(tiles, found, strict=True):
         for detection in detections:
@@ -110,14 +110,14 @@ def coco_scores(
     kind: str = "segm",
     sizes: Sequence[tuple[float, float]] = (ANY_SIZE,),
 ) -> Scores:
-    """Settle detections as COCO does, at :data:`IOUS`.
+    """Average precision and recall by COCO's rules, at :data:`IOUS`.
 
     Args:
         truth: COCO dataset.
         predictions: COCO results with ``segmentation``, or with ``bbox`` where ``kind`` is ``bbox``.
         max_detections: per tile and class.
         kind: ``segm``, ``bbox`` or ``boundary`` (Cheng et al. 2021; the band is 2 % of the tile's diagonal).
-        sizes: smallest and largest area in pixels; what lies outside is ignored.
+        sizes: smallest and largest area in pixels; instances of other sizes are ignored.
     """
     counted = np.zeros((len(sizes), 1, len(truth["categories"])))
     for annotation in truth["annotations"]:
@@ -145,13 +145,13 @@ def coco_scores(
 def average_precision(
     truth: dict[str, Any], predictions: Annotations, max_detections: int, *, kind: str = "segm"
 ) -> tuple[Floats, Floats]:
-    """AP and AR at each of :data:`IOUS`, averaged over the classes that occur; 0 where nothing can be found."""
+    """AP and AR at each of :data:`IOUS`, averaged over the classes that occur; 0 without instances."""
     scores = coco_scores(truth, predictions, max_detections, kind=kind)
     return np.nan_to_num(mean_of_classes(scores.ap[0])), np.nan_to_num(mean_of_classes(scores.ar[0]))
 
 
 def mean_of_classes(values: Floats) -> Floats:
-    """Mean over the last axis of what is a number; NaN where nothing is."""
+    """Mean over the last axis, leaving out NaN; NaN where all are."""
     known = ~np.isnan(values)
     total = np.where(known, values, 0).sum(axis=-1)
     mean: Floats = np.where(known.any(axis=-1), total / np.maximum(known.sum(axis=-1), 1), np.nan)
@@ -161,11 +161,11 @@ def mean_of_classes(values: Floats) -> Floats:
 def challenge(truth: dict[str, Any], predictions: Annotations) -> dict[str, float]:
     """The GeoAI RTS challenge's mask AP over IoU .50 to .95: of all sizes (``all``) and per bin of :data:`SIZES`."""
     large = {**truth, "annotations": [a for a in truth["annotations"] if a["area"] >= CHALLENGE_PIXELS]}
-    seen = [p for p in predictions if coco_mask.area(p["segmentation"]) >= CHALLENGE_PIXELS]
-    scores = coco_scores(large, seen, CHALLENGE_DETECTIONS, sizes=[ANY_SIZE, *SIZES.values()])
+    kept = [p for p in predictions if coco_mask.area(p["segmentation"]) >= CHALLENGE_PIXELS]
+    scores = coco_scores(large, kept, CHALLENGE_DETECTIONS, sizes=[ANY_SIZE, *SIZES.values()])
     means = mean_of_classes(scores.ap[:, 1:].mean(axis=1))
     return {name: float(mean) for name, mean in zip(["all", *SIZES], means, strict=True)}
 
 
 def silent(*args: object) -> None:
-    """faster-coco-eval narrates; evaluation speaks through its progress callback."""
+    """Replaces the print function of faster-coco-eval."""

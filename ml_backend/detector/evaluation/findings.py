@@ -1,8 +1,7 @@
-"""What a detector says about every tile of a split, beside the truth: what metrics and pictures are made of."""
+"""The detections of a detector on every tile of a split, with the ground truth: the input of metrics and reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,12 @@ from ml_backend.detector.chips import read_tile
 from ml_backend.detector.dataset import DatasetSpec, Tile
 from ml_backend.detector.evaluation.coco import Annotations, to_coco
 from ml_backend.detector.inference import Detection, Detector
-
-Progress = Callable[[float, str], None]
+from ml_backend.detector.progress import Progress
 
 
 @dataclass(frozen=True)
 class Search:
-    """How tiles are looked at; :meth:`ml_backend.detector.Detector.predict` says what each means."""
+    """Settings of prediction; see :meth:`ml_backend.detector.Detector.predict`."""
 
     window: int | None = None
     overlap: int | None = None
@@ -29,18 +27,18 @@ AS_TRAINED = Search()
 
 @dataclass(frozen=True)
 class Findings:
-    """Tiles of a split, in the order of the annotation file.
+    """Detections and ground truth of the tiles of a split, in the order of the annotation file.
 
     Attributes:
         dataset: with the detector's modalities.
         split: its name.
-        tiles: those that have a chip.
+        tiles: those with a chip.
         detections: of each tile, best first; only of the dataset's classes.
-        modalities: those that each tile has.
-        max_detections: most that were asked for per tile.
+        modalities: available on each tile.
+        max_detections: limit per tile.
         truth: COCO dataset.
         predictions: COCO results with masks; all tiles' detections, in order.
-        search: how they were looked for.
+        search: settings of the prediction.
     """
 
     dataset: DatasetSpec
@@ -54,7 +52,7 @@ class Findings:
     search: Search = AS_TRAINED
 
 
-def find(
+def predict_split(
     detector: Detector,
     dataset: DatasetSpec,
     split: str,

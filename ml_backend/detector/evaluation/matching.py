@@ -1,7 +1,6 @@
-"""Which detection is right about which instance: pycocotools' greedy rule, kept per detection.
+"""Matching detections to instances by pycocotools' greedy rule, with the result for each detection.
 
-AP of a whole split is one number of a library; what depends on single detections (F1, calibration, break-downs, the
-bootstrap) starts from these matches.
+For metrics that depend on single detections: F1, calibration, break-downs, the bootstrap.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ class Matches:
         tile: [D], index of the tile.
         label: [D], index of the class.
         score: [D].
-        hit: [T, D], it has an instance of its own.
-        ignored: [T, D], it lies on an ignored region or is of another size: neither right nor wrong.
-        truths: [N, K], instances that are to be found.
+        hit: bool [T, D], it is matched to an instance.
+        ignored: bool [T, D], it lies on an ignored region or is of another size: neither correct nor wrong.
+        truths: int64 [N, K], number of instances.
     """
 
     ious: Floats
@@ -56,12 +55,12 @@ class Matches:
         return int(found[0])
 
     def only(self, tiles: Bools) -> Matches:
-        """The same for some of the tiles [N]; the others stay, empty."""
+        """Restrict to some of the tiles, bool [N]; the others stay, without detections and instances."""
         kept = tiles[self.tile]
         return self._select(kept, np.where(tiles[:, None], self.truths, 0))
 
     def of_class(self, label: int) -> Matches:
-        """The same for one class; the others stay, empty."""
+        """Restrict to one class; the others stay, without detections and instances."""
         truths = np.zeros_like(self.truths)
         truths[:, label] = self.truths[:, label]
         return self._select(self.label == label, truths)
@@ -80,7 +79,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Who matches whom at IoU .5, in the order of :class:`Matches`.
+    """The matched pairs at IoU .5, in the order of :class:`Matches`.
 
     Attributes:
         prediction: [D], index into the COCO results.
@@ -107,7 +106,7 @@ def match(
         truth: COCO dataset, of which instances of other sizes are ignored.
         predictions: COCO results with ``segmentation``.
         max_detections: per tile and class.
-        ious: to match at; IoU .5 is among them.
+        ious: thresholds to match at, including .5.
         size: smallest and largest area in pixels.
     """
     order = {image["id"]: index for index, image in enumerate(truth["images"])}
@@ -115,7 +114,7 @@ def match(
     for annotation in truth["annotations"]:
         if not annotation["iscrowd"] and size[0] <= annotation["area"] <= size[1]:
             truths[order[annotation["image_id"]], annotation["category_id"] - 1] += 1
-    parts = _settle(truth, predictions, max_detections, ious, size) if predictions and order else []
+    parts = _match_groups(truth, predictions, max_detections, ious, size) if predictions and order else []
     none = np.zeros(0)
     prediction, tile, label, score, partner, overlap = (
         np.concatenate([none, *(part[key] for part in parts)])
@@ -132,7 +131,7 @@ def match(
     )
 
 
-def _settle(
+def _match_groups(
     truth: dict[str, Any], predictions: Annotations, max_detections: int, ious: Floats, size: tuple[float, float]
 ) -> list[dict[str, Any]]:
     """The columns of :class:`Matches` and :class:`Pairs` for each tile and class that has detections."""
@@ -145,10 +144,10 @@ def _settle(
     evaluator.params.areaRngLbl = ["size"]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         evaluator.evaluate()
-    settled = [result for result in evaluator.evalImgs if result is not None and result["dtIds"]]
+    results = [result for result in evaluator.evalImgs if result is not None and result["dtIds"]]
     return [
         _columns(result, evaluator.ious[result["image_id"], result["category_id"]], reference, ious)
-        for result in sorted(settled, key=lambda result: (result["image_id"], result["category_id"]))
+        for result in sorted(results, key=lambda result: (result["image_id"], result["category_id"]))
     ]
 
 

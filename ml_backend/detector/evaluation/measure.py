@@ -1,4 +1,4 @@
-"""How good a detector is on a split: from its findings to an :class:`Evaluation`."""
+"""Evaluating a detector on a split: from its detections to an :class:`Evaluation`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.evaluation.breakdown import break_down
 from ml_backend.detector.evaluation.coco import MATCH_IOU, Floats, average_precision, box_predictions, challenge
-from ml_backend.detector.evaluation.findings import AS_TRAINED, Findings, Progress, Search, find
+from ml_backend.detector.evaluation.findings import AS_TRAINED, Findings, Search, predict_split
 from ml_backend.detector.evaluation.matching import Matches, Pairs, match
 from ml_backend.detector.evaluation.operating import best_threshold, counts_at
 from ml_backend.detector.evaluation.overlaps import best_max_overlap, suppressed
 from ml_backend.detector.evaluation.pixels import map_overlaps
-from ml_backend.detector.evaluation.reliability import fit_temperature, judged_scores, reliability
+from ml_backend.detector.evaluation.reliability import fit_temperature, reliability, scores_and_outcomes
 from ml_backend.detector.evaluation.resampling import RESAMPLES, Thresholds, draw_tiles, intervals, resampled
 from ml_backend.detector.evaluation.result import Evaluation, per_image_matches
 from ml_backend.detector.history import read_log
 from ml_backend.detector.inference import Detector, load
+from ml_backend.detector.progress import Progress
 from ml_backend.detector.validation import check_apart, check_dataset
 
 
@@ -46,21 +47,21 @@ def evaluate(
 
     Args:
         dataset_dir: see :mod:`ml_backend.detector.dataset`.
-        checkpoint: folder of a checkpoint; its card says the threshold and temperature that validation chose.
+        checkpoint: folder of a checkpoint; its card holds the threshold and temperature determined on validation.
         split: ``train``, ``val`` or ``test``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         progress: called with the share done (0..1) and a line of text.
         max_detections: instances counted per tile.
-        search: windows and symmetries that tiles are looked at in. Threshold and temperature were chosen without any.
-        resamples: draws of the bootstrap; 0 leaves intervals out.
+        search: windows and test-time augmentation; threshold and temperature were determined without.
+        resamples: number of bootstrap samples; 0 for no intervals.
         seed: of the bootstrap.
-        report: HTML file to write, complete in itself.
+        report: self-contained HTML file to write.
 
     Raises:
-        DatasetError: the dataset breaks its contract, or the split shares tiles with one that came before it:
-            ``train``, or ``val``, which threshold and temperature come from.
+        DatasetError: the dataset is invalid, or the split shares tiles with an earlier one: ``train``, or ``val``, on
+            which threshold and temperature were determined.
         CheckpointError: the checkpoint is damaged, or for other modalities, bands or classes.
-        ConfigError: the search makes no sense.
+        ConfigError: the search settings are invalid.
     """
     started = time.perf_counter()
     dataset = read_dataset(dataset_dir)
@@ -71,7 +72,7 @@ def evaluate(
     check_dataset(dataset.with_modalities(tuple(own.get(m.name, m) for m in dataset.modalities)), list(own), [split])
     dataset = dataset.with_modalities(detector.modalities)
     log = read_log(open_checkpoint(checkpoint).path) if report is not None else {}
-    findings = find(detector, dataset, split, progress=progress, max_detections=max_detections, search=search)
+    findings = predict_split(detector, dataset, split, progress=progress, max_detections=max_detections, search=search)
     matches, pairs = match(findings.truth, findings.predictions, max_detections)
     result = measure(findings, matches, pairs, detector.calibration, resamples=resamples, seed=seed)
     if report is not None:
@@ -82,7 +83,7 @@ def evaluate(
 
 
 def check_fits(detector: Detector, dataset: DatasetSpec, source: Path) -> None:
-    """Refuse a dataset that lacks the detector's modalities or has classes it does not know.
+    """Check that a dataset has the detector's modalities, and no classes that it does not know.
 
     Raises:
         CheckpointError: naming what is missing.
@@ -114,12 +115,12 @@ def evaluate_detector(
     resamples: int = 0,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluate a detector in memory on a split that has been checked; without intervals unless asked for.
+    """Evaluate a detector in memory on a split that has been checked; by default without intervals.
 
-    It chooses what finds may share (``best_max_overlap``), and all else is measured with that.
+    Determines the largest overlap of detections (``best_max_overlap``), with which all metrics are computed.
     """
     started = time.perf_counter()
-    findings = find(
+    findings = predict_split(
         detector,
         dataset,
         split,
@@ -138,7 +139,7 @@ def evaluate_detector(
 def measure(
     findings: Findings, matches: Matches, pairs: Pairs, calibration: Calibration, *, resamples: int, seed: int
 ) -> Evaluation:
-    """All metrics of what was found, ``seconds`` left at 0."""
+    """Compute all metrics; ``seconds`` is left at 0."""
     truth, predictions, limit = findings.truth, findings.predictions, findings.max_detections
     classes = findings.dataset.classes
     ap, ar = average_precision(truth, predictions, limit)
@@ -211,7 +212,7 @@ def _challenge(findings: Findings) -> dict[str, Any]:
 
 
 def _certainty(matches: Matches, calibration: Calibration) -> dict[str, Any]:
-    scores, correct = judged_scores(matches)
+    scores, correct = scores_and_outcomes(matches)
     stored = calibration.temperature
     return {
         "ece": reliability(scores, correct).error,
@@ -252,7 +253,7 @@ def _per_image(findings: Findings, matches: Matches, pairs: Pairs, threshold: fl
 
 
 def _number(value: Floats) -> float:
-    """0 where nothing can be said: so these metrics have always been."""
+    """The value, 0 where it is undefined."""
     return float(np.nan_to_num(value))
 
 

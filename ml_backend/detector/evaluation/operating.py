@@ -1,4 +1,4 @@
-"""F1, precision and recall: what is right and wrong when instances from one score on are kept."""
+"""F1, precision and recall at a score threshold, and the best threshold."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy.typing as npt
 from ml_backend.detector.evaluation.coco import MATCH_IOU, Floats
 from ml_backend.detector.evaluation.matching import Ints, Matches
 
-MARGIN = 0.005  # a threshold lies at most so far below the lowest score that it keeps
+MARGIN = 0.005  # a threshold lies at most this far below the lowest score that it keeps
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Right, wrong and missed; arrays of one shape, e.g. [tiles] or [resamples]."""
+    """Numbers of correct, wrong and missed instances; arrays of one shape, e.g. [tiles] or [resamples]."""
 
     tp: npt.NDArray[np.int64]
     fp: npt.NDArray[np.int64]
@@ -31,22 +31,22 @@ class Counts:
 
     @property
     def f1(self) -> Floats:
-        """Harmonic mean of precision and recall; NaN where there is neither truth nor detection."""
+        """Harmonic mean of precision and recall; NaN without instances and detections."""
         return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def precision(self) -> Floats:
-        """Share of the kept that is right; NaN where nothing is kept."""
+        """Share of the kept detections that is correct; NaN if none is kept."""
         return ratio(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> Floats:
-        """Share of the instances that is found; NaN where there is none."""
+        """Share of the instances that is found; NaN without instances."""
         return ratio(self.tp, self.tp + self.fn)
 
 
 def ratio(part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> Floats:
-    """``part / whole``, NaN where the whole is 0."""
+    """``part / whole``, NaN where ``whole`` is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
@@ -62,7 +62,7 @@ def counts_at(matches: Matches, threshold: float, iou: float = MATCH_IOU) -> Cou
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision and recall [P] as the threshold falls, all classes together; one point per distinct score."""
+    """Precision and recall [P] by decreasing threshold, all classes together; one point per distinct score."""
 
     score: Floats
     precision: Floats
@@ -71,7 +71,7 @@ class Curve:
 
 
 def curve(matches: Matches, iou: float = MATCH_IOU) -> Curve:
-    """Precision against recall; empty when nothing was found or nothing is annotated."""
+    """The precision-recall curve; empty without detections or instances."""
     row, truths = matches.at(iou), int(matches.truths.sum())
     counted = ~matches.ignored[row]
     scores, hits = matches.score[counted], matches.hit[row, counted]
@@ -84,10 +84,10 @@ def curve(matches: Matches, iou: float = MATCH_IOU) -> Curve:
 
 
 def best_threshold(matches: Matches, iou: float = MATCH_IOU) -> float:
-    """The score threshold of the best F1; 0 when nothing right was found.
+    """The score threshold of the best F1; 0 without correct detections.
 
-    It lies between the lowest score that is kept and the next: other kernels and devices round scores otherwise, and
-    would drop the instance at a threshold that is its very score.
+    It lies between the lowest kept score and the next one: other kernels and devices round scores differently, and
+    would drop a detection whose score is exactly the threshold.
     """
     points = curve(matches, iou)
     if not len(points.f1) or not points.f1.any():

@@ -1,4 +1,4 @@
-"""The instances as one map: pixel IoU, and IoU of the bands along the outlines."""
+"""Semantic metrics: pixel IoU, and boundary IoU of the bands along the outlines."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BAND = 0.02  # of the tile's diagonal: Cheng et al. 2021, "Boundary IoU", for CO
 
 
 def map_overlaps(truth: dict[str, Any], predictions: Annotations, threshold: float) -> tuple[float, float]:
-    """Pixel IoU and boundary IoU of the union of kept instances with the union of true ones.
+    """Pixel IoU and boundary IoU of the union of kept detections and the union of instances.
 
     Intersections and unions are summed over tiles, then divided, then averaged over the classes that occur. Pixels of
-    ignored regions count nowhere.
+    ignored regions are left out.
 
     Args:
         truth: COCO dataset.
@@ -27,7 +27,7 @@ def map_overlaps(truth: dict[str, Any], predictions: Annotations, threshold: flo
         threshold: results of lower score are left out.
 
     Returns:
-        Both in 0..1; NaN where nothing is annotated.
+        Both in 0..1; NaN without instances.
     """
     classes = len(truth["categories"])
     wanted, ignored, kept = (_by_tile_and_class(entries) for entries in _sorted_out(truth, predictions, threshold))

@@ -1,4 +1,4 @@
-"""Whether scores mean what they say: reliability, expected calibration error, and the temperature that repairs it."""
+"""Calibration of scores: reliability diagram, expected calibration error, and the temperature that corrects it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Reliability:
     """Scores in bins of equal width from 0 to 1, as in Guo et al. 2017 ("On calibration of modern neural networks").
 
     Attributes:
-        count: [bins], instances.
+        count: [bins], number of detections.
         confidence: [bins], their mean score; NaN in an empty bin.
-        correct: [bins], share of them that is right at IoU .5; NaN in an empty bin.
+        correct: [bins], share that is correct at IoU .5; NaN in an empty bin.
     """
 
     count: Ints
@@ -31,22 +31,22 @@ class Reliability:
 
     @property
     def error(self) -> float | None:
-        """Expected calibration error: mean gap over the instances; None without any."""
+        """Expected calibration error: mean gap over the detections; None without any."""
         if not self.count.sum():
             return None
         gaps = np.nan_to_num(np.abs(self.confidence - self.correct))
         return float((gaps * self.count).sum() / self.count.sum())
 
 
-def judged_scores(matches: Matches) -> tuple[Floats, Bools]:
-    """Scores [n], and whether each is right at IoU .5; those on ignored regions are left out."""
+def scores_and_outcomes(matches: Matches) -> tuple[Floats, Bools]:
+    """Scores [n], and whether each detection is correct at IoU .5; those on ignored regions are left out."""
     row = matches.at(MATCH_IOU)
     counted = ~matches.ignored[row]
     return matches.score[counted], matches.hit[row, counted]
 
 
 def reliability(scores: Floats, correct: Bools, bins: int = BINS) -> Reliability:
-    """Put scores in bins."""
+    """Sort scores [n] and outcomes [n] into bins."""
     index = np.minimum((scores * bins).astype(np.int64), bins - 1)
     count = np.bincount(index, minlength=bins)
     some = np.where(count > 0, count, 1)
@@ -56,10 +56,10 @@ def reliability(scores: Floats, correct: Bools, bins: int = BINS) -> Reliability
 
 
 def fit_temperature(scores: Floats, correct: Bools) -> float | None:
-    """The temperature that makes the outcomes most likely; None unless there are right and wrong ones.
+    """The temperature of maximum likelihood; None unless there are both correct and wrong detections.
 
-    One parameter, minimising the mean negative log likelihood of ``sigmoid(logit(score) / T)`` for T in .1 to 10: a
-    split that scores separate cleanly has no best one, and certainty beyond that is not believed.
+    One parameter, minimising the mean negative log likelihood of ``sigmoid(logit(score) / T)`` for T from .1 to 10:
+    without this limit there would be no optimum on a split that the scores separate perfectly.
     """
     if not correct.any() or correct.all():
         return None

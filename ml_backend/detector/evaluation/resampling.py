@@ -1,9 +1,9 @@
-"""How far to trust a metric: bootstrap over tiles, over regions, and of the difference between two detectors.
+"""Confidence intervals by bootstrap: over tiles, over regions, and of the difference between two detectors.
 
-Drawing tiles with replacement means that every tile counts 0, 1, 2, ... times. AP of such a draw needs no new matching:
-its precision-recall curve is a cumulated sum of weights over detections sorted by score. Only the points where an
-instance is found matter, because interpolated precision has its maxima there: that makes a thousand draws affordable.
-It is COCO's AP of the draw, but for detections of exactly equal score within one tile.
+Drawing tiles with replacement means that every tile counts 0, 1, 2, ... times. AP of such a sample needs no new
+matching: its precision-recall curve is a cumulative sum of weights over detections sorted by score. Only the points
+where an instance is found matter, because interpolated precision has its maxima there, which makes a thousand samples
+affordable. The result is COCO's AP of the sample, except for detections of exactly equal score within one tile.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from ml_backend.detector.evaluation.operating import counts_at
 RESAMPLES = 1000
 LEVEL = 0.95
 RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's
-CHUNK = 4_000_000  # numbers held at once
+CHUNK = 4_000_000  # elements held in memory at once
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The scores at which F1 is taken: the best of the split, and the one chosen on validation (if any)."""
+    """Score thresholds of F1: the best of the split, and the one determined on validation (if any)."""
 
     best: float
     stored: float | None
 
 
 def draw_tiles(tiles: int, resamples: int, seed: int, blocks: Sequence[str | None] | None = None) -> Ints:
-    """How often each tile counts in each draw, int [resamples, tiles].
+    """How often each tile counts in each bootstrap sample, int64 [resamples, tiles].
 
     Args:
         tiles: number of tiles.
-        resamples: number of draws.
-        seed: of the draws.
-        blocks: the tiles' regions: then whole regions are drawn, each with all its tiles (cluster bootstrap), because
-            neighbouring tiles resemble each other. A tile without a region is a block of its own.
+        resamples: number of samples.
+        seed: of the samples.
+        blocks: the tiles' regions. If given, whole regions are drawn with all their tiles (cluster bootstrap), because
+            neighbouring tiles are similar. A tile without a region is a block of its own.
     """
     rng = np.random.default_rng(seed)
     names = [(block, -1) if block is not None else ("", index) for index, block in enumerate(blocks or ())]
@@ -53,7 +53,7 @@ def draw_tiles(tiles: int, resamples: int, seed: int, blocks: Sequence[str | Non
 
 
 def weighted_ap(matches: Matches, weights: Ints) -> Floats:
-    """AP [R, T] at each IoU where tiles count ``weights`` [R, N] times; NaN where a draw holds no instance."""
+    """AP [R, T] at each IoU where tiles count ``weights`` [R, N] times; NaN where a sample holds no instance."""
     step = max(1, CHUNK // max(1, int(matches.truths.sum())))
     parts = []
     for start in range(0, len(weights), step):
@@ -75,7 +75,7 @@ def _class_ap(matches: Matches, label: int, weights: Ints) -> Floats:
         if not len(right):
             continue
         wrong = np.flatnonzero(~matches.hit[row, own] & ~matches.ignored[row, own])
-        before = np.searchsorted(right, wrong)  # the first right one after each wrong one
+        before = np.searchsorted(right, wrong)  # index of the first correct one after each wrong one
         wrong, before = wrong[before < len(right)], before[before < len(right)]
         alarms = sparse.coo_array(
             (np.ones(len(wrong)), (tile[wrong], before)), shape=(weights.shape[1], len(right))
@@ -91,7 +91,7 @@ def _class_ap(matches: Matches, label: int, weights: Ints) -> Floats:
 
 
 def resampled(matches: Matches, thresholds: Thresholds, weights: Ints) -> dict[str, Floats]:
-    """The metrics that get intervals, each [R]. Thresholds stay as they are: they are part of what is judged."""
+    """The metrics with intervals, each [R]. Thresholds are fixed: they belong to the detector that is evaluated."""
     ap = weighted_ap(matches, weights)
     values = {
         "ap": ap[:, 1:].mean(axis=1),
@@ -110,7 +110,7 @@ def resampled(matches: Matches, thresholds: Thresholds, weights: Ints) -> dict[s
 
 
 def intervals(values: Mapping[str, Floats], level: float = LEVEL) -> dict[str, tuple[float, float] | None]:
-    """Percentile interval of each metric; None where fewer than half of the draws have a value."""
+    """Percentile interval of each metric; None where fewer than half of the samples have a value."""
     tails = [100 * (1 - level) / 2, 100 * (1 + level) / 2]
     result: dict[str, tuple[float, float] | None] = {}
     for name, draws in values.items():
@@ -122,13 +122,15 @@ def intervals(values: Mapping[str, Floats], level: float = LEVEL) -> dict[str, t
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better b is than a on the same tiles, both seeing the same draws.
+    """How much better b is than a on the same bootstrap samples of tiles.
 
     Attributes:
-        a: the first one's metric; ``b`` the second's. None where nothing can be measured.
+        a: metric of the first; None if it is undefined.
+        b: metric of the second; None if it is undefined.
         difference: b - a.
-        low: end of the 95 % interval of the difference; ``high`` the other.
-        b_better: share of the draws in which b is strictly better.
+        low: lower limit of the 95 % interval of the difference.
+        high: its upper limit.
+        b_better: share of the samples in which b is strictly better.
     """
 
     a: float | None
@@ -144,7 +146,7 @@ class Difference:
 
 
 def difference(a: Floats, b: Floats, point_a: float, point_b: float) -> Difference:
-    """Compare two metrics whose draws [R] were the same ones."""
+    """Compare a metric of two detectors, computed on the same samples [R]."""
     known = ~(np.isnan(a) | np.isnan(b))
     limits = intervals({"gap": np.where(known, b - a, np.nan)})["gap"]
     if limits is None or np.isnan([point_a, point_b]).any():

@@ -1,4 +1,4 @@
-"""What an evaluation found, as plain data that travels in JSON and can be compared with another later."""
+"""The result of an evaluation, as plain data that is stored as JSON and can be compared with another later."""
 
 from __future__ import annotations
 
@@ -27,28 +27,29 @@ DETAILS = ("per_image", "classes", "search", "intervals", "region_intervals", "b
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Quality on a split; all but counts, seconds and temperatures are in 0..1. None means that it cannot be said.
+    """Metrics on a split; all but counts, seconds and temperatures are in 0..1. None means undefined.
 
-    What each metric means is in :mod:`ml_backend.detector.evaluation.names`.
+    Each metric is explained in :mod:`ml_backend.detector.evaluation.names`.
 
     Attributes:
-        ap: mask AP averaged over IoU .50 to .95; ``ap50``, ``ap75``, ``ap30`` at one IoU. 0 where nothing is annotated.
+        ap: mask AP averaged over IoU .50 to .95; ``ap50``, ``ap75``, ``ap30`` at one IoU. 0 without instances.
         ar: mask average recall over IoU .50 to .95.
         f1: best F1 at IoU .5 over score thresholds; ``precision`` and ``recall`` go with it.
-        best_score_threshold: where that F1 is reached; 0 when nothing right was found.
+        best_score_threshold: where that F1 is reached; 0 without correct detections.
         per_image: by file name: ``tp``, ``fp``, ``fn`` at that threshold, ``iou`` (mean of the matches), ``region``,
             ``modalities`` (those present); ``truths`` (instances per class) and ``detections`` (class, score, and as
-            bits over IoU .30, .50, .55 ... .95 whether it is right and whether it is ignored): what intervals are
-            resampled from.
-        f1_at_threshold: F1 at ``score_threshold``, which was chosen on validation; so precision, recall and F1 at .3.
-        pixel_iou: of the union of instances kept at that threshold (or at the best one); so ``boundary_iou``.
+            bits over IoU .30, .50, .55 ... .95 whether it is correct and whether it is ignored): the data for
+            resampling.
+        f1_at_threshold: F1 at ``score_threshold``, which was determined on validation; likewise precision, recall and
+            F1 at .3.
+        pixel_iou: of the union of detections kept at that threshold (or at the best one); likewise ``boundary_iou``.
         best_temperature: fitted on this split; ``temperature`` is the one fitted on validation.
-        best_max_overlap: the share of the smaller of two finds that both may cover, by the best F1 on this split; only
-            where it was asked for, as after a training.
+        best_max_overlap: the share of the smaller of two detections that both may cover, by the best F1 on this split;
+            determined only by :func:`.measure.evaluate_detector`, as in training.
         classes: names, in the order of ``truths``.
-        search: ``window``, ``overlap`` and ``tta`` that tiles were looked at with; None and ``none`` are as trained.
-        intervals: 95 % bootstrap intervals over tiles; ``region_intervals`` the same, drawing whole regions. Empty when
-            no resampling was asked for.
+        search: ``window``, ``overlap`` and ``tta`` of the prediction; None and ``none`` are the defaults.
+        intervals: 95 % bootstrap intervals over tiles; ``region_intervals`` the same, drawing whole regions. Empty
+            without resampling.
         breakdowns: ``region``, ``size``, ``class``, ``modalities``: rows of ``name``, ``tiles``, ``instances``,
             ``ap50``, ``f1``, ``precision``, ``recall``, ``tp``, ``fp``, ``fn``.
     """
@@ -111,12 +112,12 @@ class Evaluation:
 
     @property
     def given_search(self) -> str:
-        """In words, what tiles were looked at with other than as trained; empty if nothing."""
+        """The search settings that are not the defaults, as text."""
         return ", ".join(f"{name} {value}" for name, value in self.search.items() if value not in (None, "none"))
 
     @property
     def thresholds(self) -> Thresholds:
-        """Where F1 is taken."""
+        """The score thresholds of F1."""
         return Thresholds(self.best_score_threshold, self.score_threshold)
 
 
@@ -158,13 +159,13 @@ def compare_evaluations(
 ) -> dict[str, Difference]:
     """Paired bootstrap of the difference b - a of two evaluations of the same tiles: by metric (AP, F1, ...).
 
-    Both see the same draws, so that what is hard for both cancels out.
+    Both are evaluated on the same samples, so that difficulties common to both cancel out.
 
     Args:
         a: of one detector (the champion, say).
         b: of another one.
-        resamples: number of draws.
-        seed: of the draws.
+        resamples: number of samples.
+        seed: of the samples.
         by_region: draw whole regions instead of tiles (see :func:`.resampling.draw_tiles`).
 
     Raises:

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from ml_backend.detector.annotations import CHIP_SUFFIXES, read_json
-from ml_backend.detector.importing.draft import Labelled
+from ml_backend.detector.importing.draft import LabelledTile
 
 MOST_FILES = 1_000_000
 CIRCLE = 64  # corners of a circle's outline
 SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-Left = list[str]
+Left = list[str]  # reasons why tiles or objects were left out
 
 
 class Images:
-    """The image files of a source, by name; nothing outside of it is ever taken."""
+    """The image files of a source, by name; files outside its folders are never used."""
 
     def __init__(self, roots: Iterable[Path]) -> None:
         self._by_name: dict[str, list[Path]] = {}
@@ -31,7 +31,7 @@ class Images:
             self._by_name.setdefault(path.name, []).append(path)
 
     def find(self, name: str, split: str = "") -> Path | None:
-        """The file of that name: of several, the one whose folders agree with it or with the split."""
+        """The file of that name; of several, the one whose folders match the name or the split; None if ambiguous."""
         wanted = PurePosixPath(name.replace("\\", "/"))
         found = list(dict.fromkeys(self._by_name.get(wanted.name, [])))
         for rule in (lambda p: p.as_posix().endswith(f"/{wanted}"), lambda p: split_of(p.parent) == split):
@@ -41,12 +41,12 @@ class Images:
 
 
 def split_of(path: Path) -> str:
-    """The split that a name speaks of; empty where none."""
+    """The split that is part of a file name; empty if there is none."""
     words = path.stem.lower().replace("-", "_").replace("2017", "").replace(".", "_").split("_")
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
 
 
-def coco(file: Path, data: Any, images: Images, left: Left) -> Iterator[Labelled]:
+def coco(file: Path, data: Any, images: Images, left: Left) -> Iterator[LabelledTile]:
     """The tiles of a COCO file."""
     categories = data.get("categories") or []
     names = {str(c["id"]): str(c.get("name")) for c in categories if isinstance(c, dict) and "id" in c}
@@ -57,9 +57,9 @@ def coco(file: Path, data: Any, images: Images, left: Left) -> Iterator[Labelled
     for entry in data["annotations"]:
         number = str(entry.get("image_id")) if isinstance(entry, dict) else ""
         of_image.setdefault(number, []).append(entry)
-    if strays := [number for number in of_image if number not in count]:
-        lost = sum(len(of_image[number]) for number in strays)
-        left.append(f"{file.name}: {lost} objects are of images that are not listed (first: image_id {strays[0]})")
+    if orphans := [number for number in of_image if number not in count]:
+        lost = sum(len(of_image[number]) for number in orphans)
+        left.append(f"{file.name}: {lost} objects are of images that are not listed (first: image_id {orphans[0]})")
     for image in listed:
         number, name = str(image.get("id")), image.get("file_name")
         path = images.find(name, split) if isinstance(name, str) else None
@@ -76,7 +76,7 @@ def coco(file: Path, data: Any, images: Images, left: Left) -> Iterator[Labelled
             continue
         objects = [_coco_object(entry, names) for entry in entries]
         size = _size(image.get("height"), image.get("width"))
-        yield Labelled(path.name, objects, path, split=split, size=size)
+        yield LabelledTile(path.name, objects, path, split=split, size=size)
 
 
 def _size(height: Any, width: Any) -> tuple[int, int] | None:
@@ -84,7 +84,7 @@ def _size(height: Any, width: Any) -> tuple[int, int] | None:
 
 
 def _coco_object(entry: dict[str, Any], names: dict[str, str]) -> tuple[str, Any, bool]:
-    """An object; one with a box alone is ignored ground, since nobody has said where in the box it is."""
+    """(class, segmentation, ignored) of an entry; an object with only a box is an ignored region."""
     outline, box = entry.get("segmentation"), entry.get("bbox")
     ignored = bool(entry.get("iscrowd") or entry.get("ignore"))
     is_box = isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
@@ -93,8 +93,8 @@ def _coco_object(entry: dict[str, Any], names: dict[str, str]) -> tuple[str, Any
     return names[str(entry["category_id"])], outline, ignored
 
 
-def labelme(file: Path, data: Any, images: Images, left: Left) -> Iterator[Labelled]:
-    """The tile of a LabelMe file; shapes of one label and group are parts of one object."""
+def labelme(file: Path, data: Any, images: Images, left: Left) -> Iterator[LabelledTile]:
+    """The tile of a LabelMe file; shapes with the same label and group are parts of one object."""
     name = str(data.get("imagePath"))
     path = images.find(name)
     shapes = [shape if isinstance(shape, dict) else {} for shape in data["shapes"]]
@@ -103,14 +103,14 @@ def labelme(file: Path, data: Any, images: Images, left: Left) -> Iterator[Label
         left.append(f"{file.name}: image {name!r} was not found, or several of that name")
     elif None in rings:
         kind = shapes[rings.index(None)].get("shape_type")
-        left.append(f"{file.name}: a shape of type {kind!r} has no area that could be read")
+        left.append(f"{file.name}: a shape of type {kind!r} cannot be read as an area")
     else:
         groups: dict[Any, list[Any]] = {}
         for number, (shape, ring) in enumerate(zip(shapes, rings, strict=True)):
             group = shape.get("group_id")
             groups.setdefault((str(shape.get("label")), number if group is None else f"g{group}"), []).append(ring)
         size = _size(data.get("imageHeight"), data.get("imageWidth"))
-        yield Labelled(path.name, [(key[0], parts, False) for key, parts in groups.items()], path, size=size)
+        yield LabelledTile(path.name, [(key[0], parts, False) for key, parts in groups.items()], path, size=size)
 
 
 def _labelme_ring(shape: dict[str, Any]) -> list[float] | None:
@@ -125,7 +125,7 @@ def _labelme_ring(shape: dict[str, Any]) -> list[float] | None:
     return [float(v) for point in points for v in point] if kind == "polygon" and len(points) > 2 else None
 
 
-def via(file: Path, data: Any, images: Images, left: Left, attribute: str) -> Iterator[Labelled]:
+def via(file: Path, data: Any, images: Images, left: Left, attribute: str) -> Iterator[LabelledTile]:
     """The tiles of a VIA project or export; ``attribute`` names the class (empty: the only one of each region)."""
     for entry in (data.get("_via_img_metadata") or data).values():
         if not isinstance(entry, dict) or "filename" not in entry:
@@ -133,13 +133,13 @@ def via(file: Path, data: Any, images: Images, left: Left, attribute: str) -> It
         name, regions = str(entry["filename"]), entry.get("regions") or []
         members = regions.values() if isinstance(regions, dict) else regions
         path, read = images.find(name), [_via_region(region, attribute) for region in members]
-        sound = [region for region in read if region]
+        valid = [region for region in read if region]
         if path is None:
             left.append(f"{file.name}: image {name!r} was not found, or several of that name")
-        elif len(sound) < len(read):
+        elif len(valid) < len(read):
             left.append(f"{file.name}: a region of {name} has no area, or no one class (--class-attribute)")
         else:
-            yield Labelled(path.name, sound, path)
+            yield LabelledTile(path.name, valid, path)
 
 
 def _via_region(region: Any, attribute: str) -> tuple[str, Any, bool] | None:

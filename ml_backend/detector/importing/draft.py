@@ -1,4 +1,4 @@
-"""A dataset directory in the making, from whatever others have labelled in."""
+"""Writing a dataset directory from imported tiles."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ COLOURS = {1: ["grey"], 3: ["red", "green", "blue"], 4: ["red", "green", "blue",
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledTile:
     """One labelled tile of a source.
 
     Attributes:
-        name: that it shall have, with a chip's suffix.
+        name: file name of its chips, with suffix.
         objects: (class, COCO segmentation, whether it is ignored) of each.
-        image: file of its only modality; or
+        image: image file of its only modality; None if it has arrays.
         arrays: per modality [C, H, W], in the modality's own units.
-        split: train, val or test, where the source says so.
-        size: (height, width) of the image that was labelled, where the source says so.
+        split: train, val or test; empty if the source does not say.
+        size: (height, width) of the image that was labelled; None if the source does not say.
     """
 
     name: str
@@ -43,12 +43,15 @@ class Labelled:
 
 @dataclass
 class Draft:
-    """What has been written so far.
+    """A dataset directory that is being written.
 
     Attributes:
         root: the directory.
-        modality: of tiles that come as image files.
-        left_out: tiles of the source that make no statement, each with the reason.
+        modality: of tiles that are image files.
+        left_out: what was not imported, each with the reason.
+        bands: names of the bands by modality.
+        classes: names in order of first occurrence.
+        tiles: those written, each with its height and width.
     """
 
     root: Path
@@ -56,11 +59,11 @@ class Draft:
     left_out: list[str] = field(default_factory=list)
     bands: dict[str, list[str]] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
-    tiles: list[tuple[Labelled, int, int]] = field(default_factory=list)
+    tiles: list[tuple[LabelledTile, int, int]] = field(default_factory=list)
     _stems: set[str] = field(default_factory=set)
 
-    def add(self, tile: Labelled) -> None:
-        """Write a tile's chips and remember its objects; leave it out if its image is not what was labelled."""
+    def add(self, tile: LabelledTile) -> None:
+        """Write a tile's chips and record its objects; leave it out if its image does not match the labels."""
         count, height, width = _shape(tile.image) if tile.image else (0, 0, 0)
         if tile.image and (reason := self._misfit(tile, count, (height, width))):
             self.left_out.append(f"{tile.name}: {reason}")
@@ -84,13 +87,15 @@ class Draft:
         for label, _, _ in tile.objects:
             if label not in self.classes:
                 self.classes.append(label)
-        self.tiles.append((Labelled(name, tile.objects, split=tile.split), height, width))
+        self.tiles.append((LabelledTile(name, tile.objects, split=tile.split), height, width))
 
-    def _misfit(self, tile: Labelled, count: int, size: tuple[int, int]) -> str:
-        """Why a tile's image cannot be taken; empty if it can."""
+    def _misfit(self, tile: LabelledTile, count: int, size: tuple[int, int]) -> str:
+        """Why a tile's image cannot be used; empty if it can."""
         if tile.size not in (None, size):
-            said = f"{tile.size[1]} x {tile.size[0]}" if tile.size else ""
-            return f"the image has {size[1]} x {size[0]} pixels, but {said} were labelled: outlines would be displaced"
+            labelled = f"{tile.size[1]} x {tile.size[0]}" if tile.size else ""
+            return (
+                f"the image has {size[1]} x {size[0]} pixels, but {labelled} were labelled: outlines would be displaced"
+            )
         bands = self.bands.get(self.modality)
         return f"the image has {count} bands, others {len(bands)}" if bands and len(bands) != count else ""
 
@@ -102,11 +107,11 @@ class Draft:
 
         Args:
             name: of the dataset.
-            shares: of the tiles that go to val and to test, where the source has no splits.
-            seed: of that choice.
+            shares: of the tiles for val and test, if the source has no splits.
+            seed: of the random split.
 
         Raises:
-            DatasetError: nothing came in.
+            DatasetError: no tile or no class was imported.
         """
         if not self.tiles or not self.classes:
             reason = f" (first: {self.left_out[0]})" if self.left_out else ""

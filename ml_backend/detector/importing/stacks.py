@@ -1,4 +1,4 @@
-"""Tiles in numpy archives (``.npz``): arrays of pixels beside an array of labels; nothing in them is executed."""
+"""Tiles in numpy archives (``.npz``): arrays of pixels beside an array of labels; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ml_backend.detector.errors import DatasetError
-from ml_backend.detector.importing.draft import Labelled
+from ml_backend.detector.importing.draft import LabelledTile
 from ml_backend.detector.masks import encode_rle
 
 LABELS = ("masks", "mask", "labels", "label", "instances", "y")
@@ -27,20 +27,20 @@ Array = npt.NDArray[Any]
 
 def stack(
     file: Path, modalities: Mapping[str, str], label_key: str, classes: Sequence[str], semantic: bool, left: list[str]
-) -> Iterator[Labelled]:
+) -> Iterator[LabelledTile]:
     """The tiles of an archive.
 
     Args:
         file: the archive.
-        modalities: key of the array of each modality; empty takes every array but the labels', by its name.
+        modalities: key of the array of each modality; empty takes every array except the labels, by its name.
         label_key: of the array of labels, [H, W] or [N, H, W]; empty looks for one of :data:`LABELS`.
-        classes: their names; of objects without one, the first.
-        semantic: whether a label's number is a class; otherwise it is an object. With two values, objects are the
-            connected parts either way.
-        left: told what was left out.
+        classes: names of the classes; objects of instance labels have the first.
+        semantic: whether label numbers are classes; otherwise each number is an object. If there is only one number
+            besides 0, objects are its connected parts either way.
+        left: is extended by what was left out.
 
     Raises:
-        DatasetError: it is no such archive, is too large, or its arrays do not fit together.
+        DatasetError: it is not such an archive, is too large, or its arrays do not match.
     """
     arrays = read_archive(file)
     key = label_key or next((name for name in LABELS if name in arrays), "")
@@ -72,14 +72,15 @@ def stack(
         if unknown := [label for label, _, _ in objects if not label]:
             left.append(f"{name}: {len(unknown)} objects of a class without a name (--classes)")
         else:
-            yield Labelled(name, objects, arrays={m: members[number] for m, members in pixels.items()})
+            yield LabelledTile(name, objects, arrays={m: members[number] for m, members in pixels.items()})
 
 
 def read_archive(file: Path) -> dict[str, Array]:
-    """The arrays of numbers of an archive.
+    """The numeric arrays of an archive.
 
     Raises:
-        DatasetError: it is none, holds objects, is larger than :data:`LARGEST`, or an array claims more than is there.
+        DatasetError: it is not an archive, holds objects, is larger than :data:`LARGEST`, or the header of an array
+            does not match its size.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -90,7 +91,7 @@ def read_archive(file: Path) -> dict[str, Array]:
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, EOFError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DatasetError(
-            f"{file} is no readable .npz of numbers ({reason}): write it again with numpy.savez."
+            f"{file} is not a readable .npz of numbers ({reason}): write it again with numpy.savez."
         ) from None
 
 
@@ -101,9 +102,9 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
         header = layout.read_array_header_1_0 if version == (1, 0) else layout.read_array_header_2_0
         shape, _, dtype = header(stream)
         if dtype.kind not in NUMBERS:
-            raise ValueError(f"array '{info.filename}' holds other things than numbers")
+            raise ValueError(f"array '{info.filename}' holds values other than numbers")
         if math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
-            raise ValueError(f"array '{info.filename}' is not as large as it says")
+            raise ValueError(f"array '{info.filename}' does not have the size in its header")
     with archive.open(info) as stream:
         array: Array = layout.read_array(stream, allow_pickle=False)
     return array
@@ -124,7 +125,7 @@ def _bands(file: Path, name: str, array: Array, size: tuple[int, int]) -> Array:
 
 
 def _modality(key: str) -> str:
-    """A modality's name of an array's."""
+    """A valid modality name made from the name of an array."""
     return re.sub(r"[^a-z0-9_-]", "_", key.lower()).lstrip("_-") or "array"
 
 

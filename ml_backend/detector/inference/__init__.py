@@ -1,4 +1,4 @@
-"""Tiles in, instances with outlines and uncertainty out."""
+"""Prediction: from tiles to instances with outlines and uncertainty."""
 
 from ml_backend.detector.inference.detector import Detector
 from ml_backend.detector.inference.loading import load, load_weights

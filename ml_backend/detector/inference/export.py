@@ -1,4 +1,4 @@
-"""Exporting a checkpoint for serving on CPUs: ONNX graphs, written only when they compute what the checkpoint does."""
+"""Exporting a checkpoint as ONNX graphs for CPUs, after checking that their results are the checkpoint's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import importlib.util
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from io import StringIO
@@ -28,8 +28,8 @@ from ml_backend.detector.inference.loading import load
 from ml_backend.detector.inference.parity import Parity, compare
 from ml_backend.detector.masks import FloatArray
 from ml_backend.detector.model.openmmlab import bbox2roi
+from ml_backend.detector.progress import Progress, silent
 
-Progress = Callable[[float, str], None]
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -41,23 +41,23 @@ def export(
     chips: Sequence[ChipInput] = (),
     progress: Progress | None = None,
 ) -> Parity:
-    """Write a checkpoint as ONNX graphs that :func:`load` takes.
+    """Write a checkpoint as ONNX graphs that :func:`load` accepts.
 
     Args:
         checkpoint: folder of the checkpoint.
         out: folder to write; it must not exist.
-        size: (height, width) of the tiles that will be predicted; None takes that of the chips or the training.
-        chips: tiles of that size to compare on; without any, generated ones.
-        progress: told the share done and what comes next.
+        size: (height, width) of the tiles that will be predicted; None takes that of the chips or of the training.
+        chips: tiles of that size to compare on; by default generated ones.
+        progress: called with the share done (0..1) and the next step.
 
     Returns:
-        How well both agree; also written into the card.
+        The agreement of both, which is also written into the card.
 
     Raises:
         CheckpointError: the checkpoint is damaged or already exported.
-        ExportError: ``out`` exists, ONNX is not installed, or the graphs do not compute what the checkpoint does.
+        ExportError: ``out`` exists, ONNX is not installed, or the results of the graphs differ from the checkpoint's.
     """
-    opened, folder, say = open_checkpoint(checkpoint), Path(out), progress or (lambda share, text: None)
+    opened, folder, report = open_checkpoint(checkpoint), Path(out), progress or silent
     if "export" in opened.card:
         raise CheckpointError(f"{opened.path} is exported already: give the checkpoint it came from.")
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
@@ -66,26 +66,26 @@ def export(
         raise ExportError(f"{folder} exists: give the name of a new folder.")
     detector = load(opened, "cpu")
     detector.window = size or (chip_size(chips[0], detector.modalities) if chips else detector.window)
-    seen = list(chips) or _generated(detector, detector.window)
-    _check_sizes(seen, detector)
+    compared = list(chips) or _generated(detector, detector.window)
+    _check_sizes(compared, detector)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         draft = Path(temporary) / "export"
         draft.mkdir()
-        examples = _examples(detector, seen)
+        examples = _examples(detector, compared)
         for number, part in enumerate(PARTS):
-            say(number / (len(PARTS) + 1), f"exporting {part}")
+            report(number / (len(PARTS) + 1), f"exporting {part}")
             _write_graph(detector.model.get_submodule(part), examples[part], draft / graph_file(part))
         card = {**opened.card, "export": _entry(draft, detector.window)}
         replace_file(draft / CARD, json.dumps(card, indent=2).encode())
-        say(len(PARTS) / (len(PARTS) + 1), f"comparing on {len(seen)} tiles")
+        report(len(PARTS) / (len(PARTS) + 1), f"comparing on {len(compared)} tiles")
         source = "tiles of a dataset" if chips else "generated tiles"
-        parity = compare(detector, load(draft, "cpu"), examples, seen, source)
+        parity = compare(detector, load(draft, "cpu"), examples, compared, source)
         parity.require()
         card["export"]["parity"] = asdict(parity)
         replace_file(draft / CARD, json.dumps(card, indent=2).encode())
         draft.rename(folder)
-    say(1.0, f"done: {folder}")
+    report(1.0, f"done: {folder}")
     return parity
 
 
@@ -112,8 +112,8 @@ def _entry(draft: Path, tile: tuple[int, int]) -> dict[str, Any]:
 
 
 def _generated(detector: Detector, tile: tuple[int, int]) -> list[ChipInput]:
-    """Tiles of blurred noise around the training's mean: whole, with a hole, without the first modality where there are
-    more, and with the first alone.
+    """Four tiles of blurred noise around the training's mean: complete, with a hole, without the first of several
+    modalities, and with only the first.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -135,7 +135,7 @@ def _generated(detector: Detector, tile: tuple[int, int]) -> list[ChipInput]:
 
 @torch.inference_mode()
 def _examples(detector: Detector, chips: Sequence[ChipInput]) -> dict[str, tuple[Tensor, ...]]:
-    """What each part gets on its way from two tiles to boxes and masks (one would be taken for a fixed batch size)."""
+    """Example inputs of each part, for two tiles (with one tile, the batch size would be exported as a constant)."""
     model: Any = detector.model
     inputs = [network_input(chip, detector.modalities, detector.reduction)[0] for chip in (chips[0], chips[-1])]
     batch = model.data_preprocessor({"inputs": inputs})["inputs"]
@@ -162,13 +162,13 @@ def _write_graph(module: nn.Module, example: tuple[Tensor, ...], file: Path) -> 
     count = torch.export.Dim("count", min=1, max=2**20)
     inputs = tuple(tensor.detach().clone() for tensor in example)
     try:
-        with redirect_stdout(StringIO()), warnings.catch_warnings():  # the exporter narrates
+        with redirect_stdout(StringIO()), warnings.catch_warnings():  # the exporter prints its progress
             warnings.simplefilter("ignore", UserWarning)
             program = torch.onnx.export(
                 flattened(module).eval(),
                 (inputs,),
                 dynamo=True,
-                optimize=False,  # ONNX Runtime does that when it loads the graph, and in seconds
+                optimize=False,  # ONNX Runtime optimises when it loads the graph, and faster
                 dynamic_shapes=(tuple({0: count} for _ in inputs),),
                 verbose=False,
             )

@@ -1,9 +1,10 @@
 """Detectors whose parts with weights are ONNX graphs, run by ONNX Runtime on the CPU.
 
-A folder that ``export`` wrote holds one graph per part of the detector and the checkpoint's card with an entry
-``export``. What has no weights (anchors, box decoding, NMS, RoIAlign, pasting of masks) stays mmdet's: the same model
-is built, and its parts compute through their graphs. So the same :class:`Detector` predicts, and everything that takes
-a checkpoint takes such a folder. The graphs take any number of tiles, but of the one size they were made for.
+A folder written by ``export`` holds one graph per part of the detector, and the checkpoint's card with an entry
+``export``. The parts without weights (anchors, box decoding, NMS, RoIAlign, pasting of masks) remain mmdet's: the same
+model is built, and the ``forward`` of its other parts runs their graphs. So the same :class:`Detector` is used, and
+such a folder is accepted wherever a checkpoint is. The graphs take any number of tiles of the one size they were made
+for.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ def load_exported(opened: Checkpoint, device: str) -> Detector:
 
     Raises:
         CheckpointError: a graph is missing or altered, or ONNX Runtime is not installed.
-        DeviceError: another device than the CPU is asked for.
+        DeviceError: another device than the CPU is requested.
     """
     if device not in ("auto", "cpu"):
         raise DeviceError(f"{opened.path} is exported for the CPU: use --device cpu, or the checkpoint it came from.")
     model: Any = MODELS.build(ConfigDict(model_config(opened.config, opened.modalities, len(opened.classes))))
     for part in PARTS:
         module = model.get_submodule(part)
-        module.to("meta")  # its weights are the graph's
+        module.to("meta")  # its weights are in the graph
         module.forward = _forward(part, Graph(opened.path / graph_file(part), opened))
     height, width = opened.card["export"]["tile"]
     model.eval()
@@ -90,8 +91,8 @@ class Graph:
             raise CheckpointError(f"{file} is truncated or altered (its checksum is not in {CARD}): copy it again.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors: what it could not simplify helps nobody
-        # threads that spin while torch computes would take its cores
+        options.log_severity_level = 3  # errors only: messages on failed optimisations do not matter
+        # spinning threads would take cores from torch
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         self._inputs = self._session.get_inputs()
@@ -120,7 +121,7 @@ class Graph:
 
 
 def _forward(part: str, graph: Graph) -> Callable[..., Any]:
-    """What stands in for ``forward`` of a part: the same arguments and the same structure of results."""
+    """Replacement for ``forward`` of a part, with the same arguments and structure of results."""
     if part == "rpn_head":
         levels = len(STRIDES)
 
@@ -137,7 +138,7 @@ def _forward(part: str, graph: Graph) -> Callable[..., Any]:
 
 
 def flattened(module: nn.Module) -> nn.Module:
-    """The module with all tensors, in and out, as flat arguments and results: what a graph has."""
+    """The module with flat tuples of tensors as arguments and results, as in a graph."""
     return _Flat(module)
 
 

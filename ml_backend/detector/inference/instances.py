@@ -1,4 +1,4 @@
-"""Instances before their outlines are drawn: masks as crops, so that memory grows with objects and not with tiles."""
+"""Detected instances as cropped masks, before they are outlined; memory depends on the objects, not on the tile."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from ml_backend.detector.masks import BoolArray, FloatArray, mask_rings
 
 
 @dataclass(frozen=True, eq=False)
-class Instance:
-    """One instance on a tile; everything in tile pixels.
+class DetectedInstance:
+    """A detected instance as a mask, in tile pixels; :meth:`detection` outlines it.
 
     Attributes:
-        left: column of the crop's first pixel; ``top``: its row.
-        mask: bool [h, w], the smallest crop that holds the instance; [0, 0] when nothing is set.
+        left: column of the crop's first pixel.
+        top: row of the crop's first pixel.
+        mask: bool [h, w], cropped to the instance; [0, 0] if it is empty.
         label: index of the class.
-        stage_scores: float32 [stages]; ``stage_boxes``: float32 [stages, 4].
+        score: 0..1.
+        stage_scores: float32 [stages], each stage's score of the class.
+        stage_boxes: float32 [stages, 4], each stage's box, xyxy.
+        mask_entropy: see :class:`.Detection`.
+        class_entropy: see :class:`.Detection`.
         on_data: whether any modality has data on one of its pixels.
     """
 
@@ -43,13 +48,13 @@ class Instance:
 
     @property
     def pixels(self) -> int:
-        """How many pixels it covers."""
+        """Number of pixels of the mask."""
         return int(np.count_nonzero(self.mask))
 
-    def largest_part(self) -> Instance:
-        """The largest 4-connected part of it, which is what is outlined.
+    def largest_part(self) -> DetectedInstance:
+        """Its largest 4-connected part, which is outlined.
 
-        To be taken after windows are merged: what one of them sees apart may be joined outside of it.
+        Use it after windows are merged: parts may be connected outside a window.
         """
         parts, count = ndimage.label(self.mask)
         if count < 2:
@@ -59,24 +64,24 @@ class Instance:
         return replace(self, left=self.left + crop[1].start, top=self.top + crop[0].start, mask=largest[crop].copy())
 
     def within(self, left: int, top: int, right: int, bottom: int) -> BoolArray:
-        """The part of its mask in a rectangle of the tile: bool [bottom - top, right - left]."""
+        """Its mask in a rectangle of the tile, bool [bottom - top, right - left]."""
         part: BoolArray = np.zeros((bottom - top, right - left), dtype=bool)
         own = self.box
         x1, y1, x2, y2 = max(own[0], left), max(own[1], top), min(own[2], right), min(own[3], bottom)
         if x1 < x2 and y1 < y2:
-            seen = self.mask[y1 - self.top : y2 - self.top, x1 - self.left : x2 - self.left]
-            part[y1 - top : y2 - top, x1 - left : x2 - left] = seen
+            common = self.mask[y1 - self.top : y2 - self.top, x1 - self.left : x2 - self.left]
+            part[y1 - top : y2 - top, x1 - left : x2 - left] = common
         return part
 
-    def moved(self, left: int, top: int) -> Instance:
-        """The same instance on a tile whose origin lies that far to the left and to the top."""
+    def moved(self, left: int, top: int) -> DetectedInstance:
+        """The instance shifted by ``left`` and ``top`` pixels, such as from a window to its tile."""
         if not left and not top:
             return self
         shift = np.array([left, top, left, top], dtype=np.float32)
         return replace(self, left=self.left + left, top=self.top + top, stage_boxes=self.stage_boxes + shift)
 
     def detection(self, classes: Sequence[str], tolerance: float) -> Detection:
-        """Draw its outline, simplified by at most ``tolerance`` pixels."""
+        """Outline it; simplified by at most ``tolerance`` pixels."""
         rings = mask_rings(self.mask, tolerance) if self.mask.size else []
         origin = np.array([self.left, self.top], dtype=np.float32)
         return Detection(
@@ -90,15 +95,15 @@ class Instance:
         )
 
 
-def instances_of(found: Any) -> list[Instance]:
-    """Take one tile's instances, in their order, out of mmdet's InstanceData."""
-    arrays = {key: found[key].numpy() for key in found.keys()}  # noqa: SIM118  (InstanceData iterates otherwise)
+def instances_of(found: Any) -> list[DetectedInstance]:
+    """The instances of one tile from mmdet's InstanceData, in the same order."""
+    arrays = {key: found[key].numpy() for key in found.keys()}  # noqa: SIM118  (InstanceData iterates over instances)
     taken = []
     for i in range(len(arrays["scores"])):
         mask = arrays["masks"][i].astype(bool)
         crop = _crop(mask)
         taken.append(
-            Instance(
+            DetectedInstance(
                 left=crop[1].start,
                 top=crop[0].start,
                 mask=mask[crop].copy(),
@@ -114,7 +119,7 @@ def instances_of(found: Any) -> list[Instance]:
 
 
 def _crop(mask: BoolArray) -> tuple[slice, slice]:
-    """The rows and columns of the smallest rectangle that holds a mask; empty when nothing is set."""
+    """Rows and columns of the bounding rectangle of a mask; empty slices if the mask is empty."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return slice(0, 0), slice(0, 0)

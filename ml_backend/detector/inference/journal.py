@@ -1,8 +1,8 @@
-"""What windows showed, kept on disk until all of it is written: an interrupted prediction goes on where it stopped.
+"""The results of windows on disk, until the output is written: so an interrupted prediction can be resumed.
 
-One SQLite file. What a batch of windows showed is one transaction, so a process that dies, whenever it does, leaves
-whole batches behind. The file says what it was made of; with other rasters, settings or weights it is refused. It is
-held by one process at a time, however that ends.
+One SQLite file. The results of a batch of windows are one transaction, so a process that dies at any time leaves
+complete batches. The file holds a hash of the rasters, settings and weights; with others it is refused. It is locked by
+one process at a time, and unlocked when that process ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from ml_backend.detector.errors import CannotResumeError, FolderInUseError
 from ml_backend.detector.inference.results import Detection
-from ml_backend.detector.inference.seen import Seen
+from ml_backend.detector.inference.window_result import WindowResult
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS origin (identity TEXT NOT NULL);
@@ -29,15 +29,15 @@ CREATE INDEX IF NOT EXISTS best_first ON finds (tile, score DESC);
 
 
 class Journal:
-    """The file, open. Batches, tiles and windows are numbers that the caller gives."""
+    """The open file. Batches, tiles and windows are numbers chosen by the caller."""
 
     def __init__(self, file: Path, identity: Mapping[str, Any], *, resume: bool = True) -> None:
-        """Open it, or make it.
+        """Open or create it.
 
         Args:
-            file: where it lies.
-            identity: all that decides what windows show, as JSON.
-            resume: False discards what it holds.
+            file: path of the SQLite file.
+            identity: everything that the results of windows depend on, as JSON.
+            resume: False discards its content.
 
         Raises:
             FolderInUseError: another process is writing it.
@@ -47,7 +47,7 @@ class Journal:
         self._identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self._rows = sqlite3.connect(file, timeout=0, isolation_level=None)
         try:
-            with self._sound():
+            with self._converted_errors():
                 self._open(resume)
         except BaseException:
             self._rows.close()
@@ -80,56 +80,58 @@ class Journal:
         self._rows.close()
 
     def discard(self) -> None:
-        """Remove the file: all of it is written elsewhere."""
+        """Remove the file, once the output is written."""
         self._rows.close()
         for suffix in ("", "-wal", "-shm"):
             self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
 
     def batches(self) -> set[int]:
-        """The batches that are known."""
+        """Numbers of the batches that are stored."""
         return {number for (number,) in self._rows.execute("SELECT number FROM batches")}
 
-    def keep(self, batch: int, shown: Iterable[tuple[int, int, Seen]]) -> None:
-        """Keep what a batch showed: tile, window and what was seen there."""
+    def add_batch(self, batch: int, results: Iterable[tuple[int, int, WindowResult]]) -> None:
+        """Store the results of a batch: (tile, window, result) of each window."""
         with self._transaction():
-            rows = [(tile, window, seen.to_bytes()) for tile, window, seen in shown]
+            rows = [(tile, window, result.to_bytes()) for tile, window, result in results]
             self._rows.executemany("INSERT INTO seen VALUES (?, ?, ?)", rows)
             self._rows.execute("INSERT INTO batches VALUES (?)", [batch])
 
     def tiles(self) -> set[int]:
-        """The tiles of which some window is known."""
+        """The tiles with at least one stored window."""
         return {tile for (tile,) in self._rows.execute("SELECT DISTINCT tile FROM seen")}
 
-    def seen(self, tile: int) -> Iterator[Seen]:
-        """What a tile's windows showed, in the order of their numbers."""
-        with self._sound():
+    def window_results(self, tile: int) -> Iterator[WindowResult]:
+        """The results of a tile's windows, by window number."""
+        with self._converted_errors():
             for (shown,) in self._rows.execute("SELECT shown FROM seen WHERE tile = ? ORDER BY window", [tile]):
                 try:
-                    yield Seen.from_bytes(shown)
+                    yield WindowResult.from_bytes(shown)
                 except (ValueError, KeyError, EOFError) as error:
                     raise self._damaged() from error
 
-    def conclude(self, found: Iterable[tuple[int, Detection]]) -> None:
-        """Keep the finds of tiles, in place of any kept before."""
+    def replace_detections(self, found: Iterable[tuple[int, Detection]]) -> None:
+        """Store the (tile, detection) pairs of all tiles, replacing earlier ones."""
         with self._transaction():
             self._rows.execute("DELETE FROM finds")
-            for tile, find in found:
-                self._rows.execute("INSERT INTO finds VALUES (?, ?, ?)", [tile, find.score, json.dumps(find.to_json())])
+            for tile, detection in found:
+                self._rows.execute(
+                    "INSERT INTO finds VALUES (?, ?, ?)", [tile, detection.score, json.dumps(detection.to_json())]
+                )
 
-    def finds(self, tile: int) -> Iterator[dict[str, Any]]:
-        """A tile's finds, best first, as :meth:`.Detection.to_json` gives them."""
-        with self._sound():
+    def detections(self, tile: int) -> Iterator[dict[str, Any]]:
+        """A tile's detections by decreasing score, as :meth:`.Detection.to_json` returns them."""
+        with self._converted_errors():
             rows = self._rows.execute("SELECT find FROM finds WHERE tile = ? ORDER BY score DESC, rowid", [tile])
-            for (find,) in rows:
-                yield json.loads(find)
+            for (detection,) in rows:
+                yield json.loads(detection)
 
     def count(self) -> int:
-        """How many finds there are."""
+        """Number of detections."""
         return int(self._rows.execute("SELECT count(*) FROM finds").fetchone()[0])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._sound():
+        with self._converted_errors():
             self._rows.execute("BEGIN")
             try:
                 yield
@@ -140,8 +142,8 @@ class Journal:
             self._rows.execute("COMMIT")
 
     @contextmanager
-    def _sound(self) -> Iterator[None]:
-        """Say in a sentence what SQLite finds wrong."""
+    def _converted_errors(self) -> Iterator[None]:
+        """Convert SQLite's errors."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -160,7 +162,7 @@ class Journal:
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """What tells these files from others and from changed ones: names, sizes and times of their last change."""
+    """A hash of the files' paths, sizes and modification times."""
     digest = hashlib.sha256()
     for file in files:
         state = file.stat()

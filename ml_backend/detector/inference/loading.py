@@ -1,4 +1,4 @@
-"""From a checkpoint, or what ``export`` made of one, to a detector in memory."""
+"""Loading a detector from a checkpoint or an exported folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ml_backend.detector.model.build import build_model
 
 
 def load(checkpoint: Checkpoint | Path | str, device: str = "auto") -> Detector:
-    """Load a checkpoint, or the folder that ``export`` wrote, and keep it in memory.
+    """Load a detector from a checkpoint, or from a folder written by ``export``.
 
     Raises:
         CheckpointError: it is missing, damaged, of another version of the network, or its weights do not fit its card.
-        DeviceError: the device does not exist, or is none that an exported model runs on.
+        DeviceError: the device does not exist, or an exported model does not run on it.
     """
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
     opened.require_same_network()
@@ -32,7 +32,7 @@ def load(checkpoint: Checkpoint | Path | str, device: str = "auto") -> Detector:
     model = build_model(opened.config, opened.modalities, len(opened.classes))
     load_weights(model, opened.weights(), opened.path)
     model.to(target).eval()
-    if target.type == "cpu" and opened.config.size == "nano":  # 7 to 16 % quicker there; larger sizes gain nothing
+    if target.type == "cpu" and opened.config.size == "nano":  # 7 to 16 % faster; larger sizes gain nothing
         model.to(memory_format=torch.channels_last)
     side = max(SMALLEST, opened.longest_side)
     return Detector(
@@ -48,7 +48,7 @@ def load(checkpoint: Checkpoint | Path | str, device: str = "auto") -> Detector:
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
-    """Put weights into a model of the same architecture.
+    """Load weights into a model of the same architecture.
 
     Raises:
         CheckpointError: names or shapes differ.

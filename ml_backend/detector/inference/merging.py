@@ -1,47 +1,51 @@
-"""One slump, one instance: joining what overlapping windows of a tile say.
+"""Merging the instances of overlapping windows of a tile, so that each object is one instance.
 
-Two windows see the same pixels in the strip that they share, so only there can they agree or disagree. Two instances
-of one class are the same slump when, inside the strip,
+Two windows share a strip of pixels, and are compared only there. Two instances of one class are the same object if,
+inside the strip,
 
-- their masks overlap with an IoU of .5 or more (a slump seen twice, or one that goes across), or
-- a connected part of one overlaps so with a connected part of the other (a slump whose arms one window sees apart), or
-- one is nothing but a scrap at its window's edge, most of it lies in the other, and it has no equal there.
+- their masks overlap with an IoU of .5 or more (an object detected twice, or crossing the strip), or
+- a connected part of one overlaps likewise with a connected part of the other (an object whose parts are not connected
+  within one of the windows), or
+- one is a fragment at its window's edge, most of which lies in the other, and no instance there is the same by the
+  rules above.
 
-Slumps that touch have no common pixels and stay two. Sameness is passed on: a slump may lie in many windows.
+Objects that touch have no common pixels and remain two. The relation is transitive: an object may lie in many windows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, groupby
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from ml_backend.detector.inference.instances import Instance
+from ml_backend.detector.inference.instances import DetectedInstance
+from ml_backend.detector.inference.suppression import Suppressor
+from ml_backend.detector.inference.window_result import WindowResult
 from ml_backend.detector.inference.windows import Window
 from ml_backend.detector.masks import BoolArray
 
 SAME_IOU = 0.5
 CONTAINED = 0.75
 LARGEST_HULL = 1 << 26  # pixels, a byte each
-# Masks seldom reach the very last pixel of a window.
+# pixels; masks seldom reach the very last pixel of a window
 EDGE = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """An instance (in the tile's pixels) as one window sees it."""
+    """An instance, in the tile's pixels, as predicted in one window."""
 
-    instance: Instance
+    instance: DetectedInstance
     window: Window
     tile: Window
 
     @property
     def cut(self) -> bool:
-        """Whether it reaches an edge of its window that is not the tile's: there may be more of it."""
+        """Whether it reaches an edge of its window that is not the tile's, so that it may be incomplete."""
         return any(self.instance.within(*_corners(band)).any() for band in self._inner_edges())
 
     def _inner_edges(self) -> Iterable[Window]:
@@ -57,7 +61,7 @@ class Piece:
 
 
 class _Group:
-    """Pieces that show the same slump, and the rectangle they span."""
+    """Pieces of the same object, and their bounding rectangle."""
 
     def __init__(self, node: _Node) -> None:
         self.nodes = [node]
@@ -65,7 +69,7 @@ class _Group:
 
     @property
     def pieces(self) -> list[Piece]:
-        """In the order in which they came."""
+        """The pieces in the order in which they were added."""
         return [node.piece for node in self.nodes]
 
 
@@ -88,7 +92,7 @@ class _Pair:
     masks: tuple[BoolArray, BoolArray]
 
     def agree(self) -> bool:
-        """Whether the masks, or any two connected parts of them, overlap with the IoU that makes them the same."""
+        """Whether the masks, or any two connected parts of them, overlap with an IoU of at least :data:`SAME_IOU`."""
         one, other = self.masks
         if _iou(np.count_nonzero(one & other), np.count_nonzero(one), np.count_nonzero(other)) >= SAME_IOU:
             return True
@@ -98,8 +102,8 @@ class _Pair:
         touching, common = np.unique(np.stack([parts[both], other_parts[both]]), axis=1, return_counts=True)
         return bool((_iou(common, areas[touching[0]], other_areas[touching[1]]) >= SAME_IOU).any())
 
-    def scrap(self) -> _Node | None:
-        """Which of both, if any, is a scrap of the other."""
+    def fragment(self) -> _Node | None:
+        """Which of the two, if any, is a fragment of the other."""
         small = 0 if np.count_nonzero(self.masks[0]) <= np.count_nonzero(self.masks[1]) else 1
         node, pixels = (self.first, self.second)[small], np.count_nonzero(self.masks[small])
         within = np.count_nonzero(self.masks[0] & self.masks[1]) >= CONTAINED * pixels
@@ -107,15 +111,15 @@ class _Pair:
 
 
 class Merger:
-    """Makes one instance of all that show the same slump, window by window.
+    """Merges the instances of the same object, window by window.
 
-    Windows come in rows, from the top of the tile down; what no later window can add to may be taken at any time, so
-    that memory grows with a row of windows and not with the tile.
+    Windows are added row by row, from the top of the tile down. Instances that no later window can extend can be taken
+    at any time, so that memory grows with a row of windows and not with the tile.
 
-    What a window sees whole (it reaches none of the window's inner edges) is taken as that window says, by the best
-    score where several do. Otherwise the instance is the union of its pieces: boxes of each stage are the hull of
-    theirs; score, stage scores and entropies are their means, weighted by the pieces' pixels. Pieces whose union would
-    span more than :data:`LARGEST_HULL` pixels are not joined.
+    If a piece is complete (it reaches none of its window's inner edges), the merged instance is that piece, the one
+    with the best score if there are several. Otherwise it is the union of the pieces: the boxes of each stage are the
+    bounding boxes of theirs; score, stage scores and entropies are means weighted by the pieces' pixels. Pieces whose
+    union would span more than :data:`LARGEST_HULL` pixels are not merged.
 
     Args:
         size: (height, width) of the tile.
@@ -124,10 +128,10 @@ class Merger:
     def __init__(self, size: tuple[int, int]) -> None:
         self._tile = Window(0, 0, size[1], size[0])
         self._windows: dict[Window, list[_Node]] = {}
-        self._groups: dict[_Group, None] = {}  # in the order in which their first piece came
+        self._groups: dict[_Group, None] = {}  # in the order of their first pieces
 
-    def add(self, window: Window, instances: Iterable[Instance]) -> None:
-        """Take what a window shows, in the tile's pixels."""
+    def add(self, window: Window, instances: Iterable[DetectedInstance]) -> None:
+        """Add the instances of a window, in the tile's pixels."""
         own = [_Node(Piece(instance, window, self._tile)) for instance in instances if instance.mask.size]
         self._groups |= dict.fromkeys(node.group for node in own)
         for other, theirs in self._windows.items():
@@ -137,8 +141,8 @@ class Merger:
         if own:
             self._windows[window] = own
 
-    def settled(self, top: int | None = None) -> list[Instance]:
-        """Take the instances that windows which begin at row ``top`` or below cannot add to; all without it."""
+    def take_finished(self, top: int | None = None) -> list[DetectedInstance]:
+        """Remove and return the instances that windows beginning at row ``top`` or below cannot extend; None: all."""
         done = [group for group in self._groups if top is None or group.hull.bottom <= top]
         for group in done:
             del self._groups[group]
@@ -151,7 +155,7 @@ class Merger:
         return [_joined(group.pieces) for group in done]
 
     def open_boxes(self) -> list[tuple[int, int, int, int]]:
-        """What the instances cover so far that are not settled: left, top, right, bottom."""
+        """Bounding boxes (left, top, right, bottom) of the instances that are not finished."""
         return [_corners(group.hull) for group in self._groups]
 
     def _join(self, pair: _Pair) -> None:
@@ -165,27 +169,58 @@ class Merger:
         del self._groups[other]
 
 
-def merge(found: Sequence[tuple[Window, Sequence[Instance]]], size: tuple[int, int]) -> list[Instance]:
-    """What a :class:`Merger` makes of windows that are all known, best first."""
+def tile_instances(
+    results: Iterable[WindowResult],
+    size: tuple[int, int],
+    *,
+    score_threshold: float,
+    min_pixels: int,
+    max_overlap: float,
+) -> Iterator[DetectedInstance]:
+    """The instances of a tile of ``size`` (height, width): merged, filtered, each its largest part, and suppressed.
+
+    Windows must come from the top down; memory grows with a row of them. Instances are yielded by location, and by
+    score only if there is a single row of windows. See :meth:`.Detector.predict` for the other arguments.
+    """
+    merger, suppressor = Merger(size), Suppressor(max_overlap)
+
+    def filtered(top: int | None) -> Iterator[DetectedInstance]:
+        for instance in merger.take_finished(top):
+            if instance.on_data and instance.score >= score_threshold:
+                largest = instance.largest_part()
+                if largest.pixels >= min_pixels:
+                    yield largest
+
+    for top, row in groupby(results, key=lambda result: result.window.top):
+        suppressor.add(filtered(top))
+        yield from suppressor.take_finished(top, merger.open_boxes())
+        for result in row:
+            merger.add(result.window, result.instances)
+    suppressor.add(filtered(None))
+    yield from suppressor.take_finished()
+
+
+def merge(found: Sequence[tuple[Window, Sequence[DetectedInstance]]], size: tuple[int, int]) -> list[DetectedInstance]:
+    """The merged instances of all windows of a tile of ``size`` (height, width), best first."""
     merger = Merger(size)
     for window, instances in found:
         merger.add(window, instances)
-    return sorted(merger.settled(), key=lambda instance: -instance.score)
+    return sorted(merger.take_finished(), key=lambda instance: -instance.score)
 
 
 def _same(pairs: Sequence[_Pair]) -> Iterator[_Pair]:
-    """Those pairs of two windows' pieces that show the same slump: see the module's docstring."""
+    """The pairs of pieces of the same object: see the module's docstring."""
     agreeing = [pair.agree() for pair in pairs]
     equals = {
         node for pair, agrees in zip(pairs, agreeing, strict=True) if agrees for node in (pair.first, pair.second)
     }
     for pair, agrees in zip(pairs, agreeing, strict=True):
-        if agrees or ((scrap := pair.scrap()) is not None and scrap not in equals):
+        if agrees or ((fragment := pair.fragment()) is not None and fragment not in equals):
             yield pair
 
 
 def _pairs(ones: Sequence[_Node], others: Sequence[_Node], shared: Window) -> Iterator[_Pair]:
-    """The pieces of two windows that have common pixels and one class."""
+    """The pairs of pieces of two windows with common pixels and the same class."""
     if not ones or not others:
         return
     boxes = [np.array([node.piece.instance.box for node in nodes]) for nodes in (ones, others)]
@@ -204,7 +239,7 @@ def _iou(common: Any, one: Any, other: Any) -> Any:
     return common / (one + other - common)
 
 
-def _joined(group: Sequence[Piece]) -> Instance:
+def _joined(group: Sequence[Piece]) -> DetectedInstance:
     if len(group) == 1:
         return group[0].instance
     members = [piece.instance for piece in group]
@@ -218,11 +253,13 @@ def _joined(group: Sequence[Piece]) -> Instance:
     whole = [piece.instance for piece in group if not piece.cut]
     if whole:
         best = max(whole, key=lambda instance: instance.score)
-        if 2 * best.pixels >= np.count_nonzero(mask):  # else it is whole only by mistake: others saw more of it
+        if 2 * best.pixels >= np.count_nonzero(
+            mask
+        ):  # else it is complete only by mistake: other windows show more of it
             return best if best.on_data else replace(best, on_data=any(member.on_data for member in members))
     weights = np.array([member.pixels for member in members], dtype=float)
     stage_boxes = np.stack([member.stage_boxes for member in members])
-    return Instance(
+    return DetectedInstance(
         left=hull.left,
         top=hull.top,
         mask=mask,

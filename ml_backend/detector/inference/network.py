@@ -1,8 +1,8 @@
-"""One batch through the network, in one or several symmetries.
+"""Running the network on a batch, in one or several symmetries.
 
-With several (test-time augmentation), as in mmdet's ``aug_test``: the proposals of all views are pooled; every view's
-cascade judges every proposal, and logits and boxes of each stage are averaged over the views; so are the probabilities
-of the masks. What is averaged is the same set of views for a turned tile, so the answer turns with the tile.
+With several (test-time augmentation), as in mmdet's ``aug_test``: the proposals of all views are pooled; the cascade of
+every view classifies and refines every proposal, and logits and boxes of each stage are averaged over the views, as are
+the probabilities of the masks. With all symmetries the result is equivariant: it turns with the tile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Prepared = tuple[Tensor, Size]  # float32 [C + M, h, w], and the tile's own (H, 
 
 @dataclass(frozen=True)
 class _View:
-    """A batch seen in one symmetry: FPN maps, mmdet's metainfo per tile, proposals [p, 5] with score, embeddings."""
+    """A batch in one symmetry: FPN maps, mmdet's metainfo per tile, proposals [p, 5] with score, embeddings [B, D]."""
 
     symmetry: Symmetry
     pyramid: tuple[Tensor, ...]
@@ -35,13 +35,13 @@ class _View:
 
 
 @torch.inference_mode()
-def find(model: Any, tiles: Sequence[Prepared], seen_as: Sequence[Symmetry]) -> tuple[list[Any], FloatArray]:
-    """Find instances on tiles of one size.
+def detect(model: Any, tiles: Sequence[Prepared], symmetries: Sequence[Symmetry]) -> tuple[list[Any], FloatArray]:
+    """Detect instances on tiles of one size.
 
     Returns:
         mmdet's InstanceData per tile on the CPU, in tile pixels and with masks [n, H, W], and embeddings [B, D].
     """
-    views = [_look(model, tiles, symmetry) for symmetry in seen_as]
+    views = [_run_view(model, tiles, symmetry) for symmetry in symmetries]
     if len(views) == 1:
         boxes = [proposals[:, :4] for proposals in views[0].proposals]
     else:
@@ -53,26 +53,26 @@ def find(model: Any, tiles: Sequence[Prepared], seen_as: Sequence[Symmetry]) -> 
 
 
 @torch.inference_mode()
-def judge(
+def segment_boxes(
     model: Any,
     tiles: Sequence[Prepared],
     boxes: Sequence[Tensor],
     labels: Sequence[Tensor | None],
-    seen_as: Sequence[Symmetry],
+    symmetries: Sequence[Symmetry],
 ) -> list[Any]:
-    """Say what is in given boxes: nothing is suppressed, and the masks are those of the boxes as given.
+    """Classify and segment given boxes: nothing is suppressed, and the masks are those of the boxes as given.
 
     Args:
         model: the detector.
         tiles: of one size.
         boxes: per tile [n, 4] xyxy in tile pixels.
         labels: per tile the classes [n], or None for the most probable ones.
-        seen_as: symmetries.
+        symmetries: to average over.
 
     Returns:
-        As :func:`find`, one instance per box, in order.
+        As :func:`detect`, one instance per box, in order.
     """
-    views = [_look(model, tiles, symmetry) for symmetry in seen_as]
+    views = [_run_view(model, tiles, symmetry) for symmetry in symmetries]
     device = views[0].embeddings.device
     scales = [torch.tensor(meta["scale_factor"], dtype=torch.float32).repeat(2) for meta in views[0].metas]
     given = [(own * scale).to(device) for own, scale in zip(boxes, scales, strict=True)]
@@ -87,11 +87,11 @@ def judge(
 
 
 def _network_size(tiles: Sequence[Prepared]) -> Size:
-    """(h, w) of the tiles as the network gets them, before padding."""
+    """(h, w) of the tiles in network pixels, before padding."""
     return (tiles[0][0].shape[1], tiles[0][0].shape[2])
 
 
-def _look(model: Any, tiles: Sequence[Prepared], symmetry: Symmetry) -> _View:
+def _run_view(model: Any, tiles: Sequence[Prepared], symmetry: Symmetry) -> _View:
     inputs = [symmetry.image(tensor) for tensor, _ in tiles]
     samples = [
         DetDataSample(metainfo=image_meta(symmetry.size(own), (tensor.shape[1], tensor.shape[2])))
@@ -118,9 +118,9 @@ def _look(model: Any, tiles: Sequence[Prepared], symmetry: Symmetry) -> _View:
 
 
 def _pooled(proposals: Sequence[Tensor], cfg: Any) -> Tensor:
-    """The best proposals [p, 4] of all views' [p, 5]: as many as one view gives, and no two alike."""
+    """The best proposals [p, 4] of all views' [p, 5]: as many as one view has, without duplicates."""
     every = torch.cat(list(proposals))
-    # one class and a background column, as multiclass_nms wants it
+    # one class and a background column, as multiclass_nms expects
     scores = torch.stack([every[:, 4], torch.zeros_like(every[:, 4])], dim=1)
     kept, _ = multiclass_nms(every[:, :4], scores, -1.0, cfg.nms, cfg.max_per_img)
     best: Tensor = kept[:, :4]

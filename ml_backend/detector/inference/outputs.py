@@ -1,4 +1,4 @@
-"""Finds as files: JSON in pixels, GeoJSON and GeoPackage in the world's coordinates. Each is whole or not there."""
+"""Writing detections: JSON in pixels, GeoJSON and GeoPackage in map coordinates. Files are written atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform_geom
 from shapely.affinity import affine_transform
 
-from ml_backend.detector.inference.rasters import Place
+from ml_backend.detector.inference.rasters import Georeference
 
 GEOGRAPHIC = CRS.from_epsg(4326)
 PRECISION = 7  # decimals of degrees: a centimetre
@@ -24,73 +24,79 @@ AT_ONCE = 1000
 LAYER = "finds"
 STAGES = 3  # of the cascade
 
-# Name of the tile, where it lies, and a find as `Detection.to_json` gives it.
-Placed = tuple[str, Place, Mapping[str, Any]]
+# name of the tile, its georeference, and a detection as returned by `Detection.to_json`
+LocatedDetection = tuple[str, Georeference, Mapping[str, Any]]
 
 
 def write_json(file: Path, tiles: Iterable[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]]) -> None:
-    """``{"tiles": [...]}``: what is known of every tile, and its ``detections``.
+    """Write ``{"tiles": [...]}``: the given entries of every tile, and its ``detections``.
 
     Raises:
-        OSError: the disk refuses; it names the file itself.
+        OSError: the file cannot be written; the error names it.
     """
     with _draft(file) as draft, draft.open("w", encoding="utf-8") as stream:
         stream.write('{"tiles": [')
-        for number, (tile, finds) in enumerate(tiles):
+        for number, (tile, detections) in enumerate(tiles):
             head = json.dumps({**tile, "detections": []})
             stream.write((", " if number else "") + head[:-2])
-            _write_list(stream, finds)
+            _write_list(stream, detections)
             stream.write("]}")
         stream.write("]}")
 
 
-def write_geojson(file: Path, finds: Iterable[Placed]) -> None:
-    """RFC 7946: EPSG:4326, holes kept, cut at the antimeridian.
+def write_geojson(file: Path, detections: Iterable[LocatedDetection]) -> None:
+    """Write GeoJSON (RFC 7946): EPSG:4326, with holes, cut at the antimeridian.
 
     Raises:
-        OSError: the disk refuses; it names the file itself.
+        OSError: the file cannot be written; the error names it.
     """
     with _draft(file) as draft, draft.open("w", encoding="utf-8") as stream:
         stream.write('{"type": "FeatureCollection", "features": [')
-        _write_list(stream, features(finds))
+        _write_list(stream, features(detections))
         stream.write("]}")
 
 
-def features(finds: Iterable[Placed]) -> Iterator[dict[str, Any]]:
-    """Finds as GeoJSON features; a box that holds nothing is none."""
-    for batch in _batches(find for find in finds if find[2]["rings"]):
-        for (name, _, find), geometry in zip(batch, _geographic(batch), strict=True):
+def features(detections: Iterable[LocatedDetection]) -> Iterator[dict[str, Any]]:
+    """Detections as GeoJSON features, without those that have no outline."""
+    for batch in _batches(detection for detection in detections if detection[2]["rings"]):
+        for (name, _, detection), geometry in zip(batch, _geographic(batch), strict=True):
             yield {
                 "type": "Feature",
                 "geometry": shapely.geometry.mapping(geometry),
                 "properties": {
                     "tile": name,
-                    "class": find["class_name"],
-                    **{key: find[key] for key in ("score", "probability", "stage_scores")},
-                    **{key: find[key] for key in ("mask_entropy", "class_entropy")},
+                    "class": detection["class_name"],
+                    **{key: detection[key] for key in ("score", "probability", "stage_scores")},
+                    **{key: detection[key] for key in ("mask_entropy", "class_entropy")},
                 },
             }
 
 
-def write_geopackage(file: Path, finds: Iterable[Placed], crs: CRS) -> None:
-    """One layer, :data:`LAYER`, of multipolygons.
+def write_geopackage(file: Path, detections: Iterable[LocatedDetection], crs: CRS) -> None:
+    """Write a GeoPackage with one layer, :data:`LAYER`, of multipolygons.
 
     Args:
         file: to be written.
-        finds: all in ``crs``, unless that is EPSG:4326, into which they are then brought.
+        detections: all in ``crs``; if that is EPSG:4326, in any CRS, to be transformed.
         crs: of the layer.
 
     Raises:
-        OSError: the disk refuses; it names the file itself.
+        OSError: the file cannot be written; the error names it.
     """
     import pyogrio.errors  # imported late: it brings pandas
     import pyogrio.raw
 
     with _draft(file) as draft:
-        for number, batch in enumerate(chain(_batches(find for find in finds if find[2]["rings"]), [[]])):
+        for number, batch in enumerate(
+            chain(_batches(detection for detection in detections if detection[2]["rings"]), [[]])
+        ):
             if number and not batch:
                 break
-            shapes = _geographic(batch) if crs == GEOGRAPHIC else [_placed(place, find) for _, place, find in batch]
+            shapes = (
+                _geographic(batch)
+                if crs == GEOGRAPHIC
+                else [_placed(place, detection) for _, place, detection in batch]
+            )
             many = np.array([shapely.MultiPolygon(shapely.get_parts(shape).tolist()) for shape in shapes], dtype=object)
             columns = _columns(batch)
             try:
@@ -113,28 +119,30 @@ def write_geopackage(file: Path, finds: Iterable[Placed], crs: CRS) -> None:
                 raise OSError(5, str(error).splitlines()[0], str(file)) from None
 
 
-def _columns(finds: list[Placed]) -> dict[str, Any]:
-    stages = np.array([find["stage_scores"] for _, _, find in finds], dtype=float).reshape(-1, STAGES)
+def _columns(detections: list[LocatedDetection]) -> dict[str, Any]:
+    stages = np.array([detection["stage_scores"] for _, _, detection in detections], dtype=float).reshape(-1, STAGES)
     numbers = {
-        name: np.array([find[name] for _, _, find in finds], dtype=float)  # an unknown probability is null
+        name: np.array(
+            [detection[name] for _, _, detection in detections], dtype=float
+        )  # an unknown probability is null
         for name in ("score", "probability", "mask_entropy", "class_entropy")
     }
     return {
-        "tile": np.array([name for name, _, _ in finds], dtype=object),
-        "class": np.array([find["class_name"] for _, _, find in finds], dtype=object),
+        "tile": np.array([name for name, _, _ in detections], dtype=object),
+        "class": np.array([detection["class_name"] for _, _, detection in detections], dtype=object),
         **numbers,
         **{f"stage_{number + 1}": stages[:, number] for number in range(stages.shape[1])},
     }
 
 
-def _placed(place: Place, find: Mapping[str, Any]) -> Any:
-    """A find's polygon in its tile's CRS."""
-    pixels = shapely.Polygon(find["rings"][0], find["rings"][1:])
-    return affine_transform(pixels, place.transform.to_shapely())
+def _placed(georeference: Georeference, detection: Mapping[str, Any]) -> Any:
+    """A detection's polygon in the CRS of its tile."""
+    pixels = shapely.Polygon(detection["rings"][0], detection["rings"][1:])
+    return affine_transform(pixels, georeference.transform.to_shapely())
 
 
-def _geographic(batch: list[Placed]) -> list[Any]:
-    """Finds in EPSG:4326, cut at the antimeridian, rings turning as RFC 7946 wants."""
+def _geographic(batch: list[LocatedDetection]) -> list[Any]:
+    """Detections in EPSG:4326, cut at the antimeridian, with rings oriented as in RFC 7946."""
     shapes: list[Any] = [None] * len(batch)
     by_crs: dict[CRS, list[int]] = {}
     for index, (_, place, _) in enumerate(batch):
@@ -147,8 +155,8 @@ def _geographic(batch: list[Placed]) -> list[Any]:
     return shapes
 
 
-def _batches(finds: Iterable[Placed]) -> Iterator[list[Placed]]:
-    remaining = iter(finds)
+def _batches(detections: Iterable[LocatedDetection]) -> Iterator[list[LocatedDetection]]:
+    remaining = iter(detections)
     while batch := list(islice(remaining, AT_ONCE)):
         yield batch
 
@@ -160,7 +168,7 @@ def _write_list(stream: IO[str], items: Iterable[Mapping[str, Any]]) -> None:
 
 @contextmanager
 def _draft(file: Path) -> Iterator[Path]:
-    """A file beside it that takes its place when all went well."""
+    """A temporary file next to ``file``, which replaces it on success."""
     draft = file.with_name(f".draft-{file.name}")
     try:
         draft.unlink(missing_ok=True)

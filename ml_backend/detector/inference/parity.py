@@ -1,4 +1,4 @@
-"""Whether an exported detector computes what its checkpoint does."""
+"""Comparing an exported detector with its checkpoint."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from ml_backend.detector.inference.exported import PARTS, flat
 from ml_backend.detector.inference.results import Detection
 from ml_backend.detector.masks import rings_mask
 
-# Float32 sums in another order differ by some 1e-6 of the largest value; a wrong graph differs by far more.
+# Float32 sums in another order differ by about 1e-6 of the largest value; a wrong graph differs by far more.
 MAX_DIFFERENCE = 1e-3
-# Scores that lie next to a threshold may fall on its other side; nothing else may change.
+# Scores close to a threshold may fall on its other side; nothing else may change.
 MIN_AGREEMENT = 0.98
 SAME_IOU, SAME_SCORE = 0.95, 0.01
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the exported detector is from the checkpoint.
+    """The differences between an exported detector and its checkpoint.
 
     Attributes:
-        differences: per part the largest absolute difference of its results, relative to their largest value (or 1).
-        agreement: share of detections that both give: mask IoU of at least .95 and scores within .01.
-        detections: how many were compared.
-        tiles: on how many tiles; ``source`` says which.
+        differences: per part the largest absolute difference of its outputs, relative to their largest value (or 1).
+        agreement: share of detections that both have: mask IoU of at least .95 and scores within .01.
+        detections: number compared.
+        tiles: number of tiles compared on.
+        source: what tiles these are.
     """
 
     differences: dict[str, float]
@@ -41,7 +42,7 @@ class Parity:
     source: str
 
     def require(self) -> None:
-        """Refuse an export that computes something else.
+        """Check that the differences are within the tolerances.
 
         Raises:
             ExportError: naming the part and the figure.
@@ -89,14 +90,14 @@ def _difference(one: nn.Module, other: nn.Module, example: tuple[Tensor, ...]) -
 
 
 def matching(one: Sequence[Detection], other: Sequence[Detection], size: tuple[int, int]) -> int:
-    """How many detections of one list have their like in the other: class, score and mask."""
+    """Number of detections of one list with an equivalent in the other: class, score and mask."""
     masks = [rings_mask(detection.rings, *size) for detection in other]
     free, count = set(range(len(other))), 0
     for detection in one:
         mask = rings_mask(detection.rings, *size)
         for index in sorted(free):
-            like = other[index]
-            if like.class_name != detection.class_name or abs(like.score - detection.score) > SAME_SCORE:
+            candidate = other[index]
+            if candidate.class_name != detection.class_name or abs(candidate.score - detection.score) > SAME_SCORE:
                 continue
             common, either = np.count_nonzero(mask & masks[index]), np.count_nonzero(mask | masks[index])
             if common >= SAME_IOU * either:

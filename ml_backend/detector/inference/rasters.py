@@ -1,4 +1,4 @@
-"""Rasters outside any dataset, of any size: read a window at a time."""
+"""Reading rasters of any size, outside a dataset, window by window."""
 
 from __future__ import annotations
 
@@ -20,34 +20,33 @@ from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.inference.windows import Window
 
 CACHE_MB = 256  # of unpacked blocks: a row of windows over 30,000 pixels
-MOST_PIXELS = 10**10  # beyond, a file's header is more likely wrong than its raster so large
+MOST_PIXELS = 10**10  # larger sizes are more likely a wrong header
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a raster's pixels lie: from pixel corners (x, y) to coordinates in ``crs``."""
+class Georeference:
+    """The transform of a raster from pixel corners (x, y) to coordinates in ``crs``."""
 
     transform: Affine
     crs: CRS
 
 
 class RasterStack:
-    """Co-registered rasters, one per modality, kept open and read a window at a time; a modality may be missing.
+    """Co-registered rasters, one per modality, kept open and read window by window; modalities may be missing.
 
-    To be read from one thread, in the order of the windows: what GDAL has unpacked it keeps for the next ones, up to
-    :data:`CACHE_MB`.
+    Read it from one thread, in the order of the windows: GDAL caches up to :data:`CACHE_MB` of decoded blocks.
 
     Attributes:
         size: (height, width).
-        place: where it lies; None when the first raster does not say.
+        place: of the first raster; None if it has none.
     """
 
     def __init__(self, files: Mapping[str, Path], modalities: Sequence[ModalitySpec]) -> None:
         """Open them.
 
         Raises:
-            DatasetError: a modality is unknown, a file cannot be read or only as a whole, or the files are not on one
-                grid.
+            DatasetError: a modality is unknown, a file cannot be read, or not window by window, or the files are not on
+                one grid.
         """
         known = {modality.name: modality for modality in modalities}
         self._open: dict[str, tuple[Path, OpenChip]] = {}
@@ -59,14 +58,14 @@ class RasterStack:
                 )
             chip = _open_raster(file, known[name])
             self._open[name] = (file, chip)
-            own = (chip.size, _place(chip.raster))
+            own = (chip.size, _georeference(chip.raster))
             if first is None:
                 first, grid = file, own
             elif own != grid:
                 raise DatasetError(f"{file} is not on the grid of {first}: resample all rasters to one grid.")
         assert grid is not None, "there is at least one file"
         self.size: tuple[int, int] = grid[0]
-        self.place: Place | None = grid[1]
+        self.georeference: Georeference | None = grid[1]
 
     def read(self, window: Window) -> ChipInput:
         """The pixels of a window.
@@ -99,8 +98,8 @@ def _open_raster(file: Path, modality: ModalitySpec) -> OpenChip:
     return chip
 
 
-def place_of(file: Path) -> Place | None:
-    """Where a raster lies; None when it does not say.
+def read_georeference(file: Path) -> Georeference | None:
+    """The georeference of a raster; None if it has none.
 
     Raises:
         DatasetError: it cannot be read.
@@ -109,10 +108,10 @@ def place_of(file: Path) -> Place | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(file, driver=chip_driver(file)) as raster:
-                return _place(raster)
+                return _georeference(raster)
     except (RasterioError, OSError) as error:
         raise unreadable(file, error) from None
 
 
-def _place(raster: DatasetReader) -> Place | None:
-    return Place(raster.transform, raster.crs) if raster.crs else None
+def _georeference(raster: DatasetReader) -> Georeference | None:
+    return Georeference(raster.transform, raster.crs) if raster.crs else None

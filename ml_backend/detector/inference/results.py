@@ -1,4 +1,4 @@
-"""What the detector answers, as plain data."""
+"""The results of a prediction, as plain data."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ml_backend.detector.masks import FloatArray
 
 @dataclass(frozen=True)
 class Detection:
-    """One instance on a tile.
+    """One detected instance on a tile, with its outline.
 
     Attributes:
         rings: closed rings float32 [N, 2] (x right, y down) in pixel corners, so the tile is [0, W] x [0, H]; the first
-            is the exterior, the rest are holes. Only a box prompt with nothing in it has none.
+            is the exterior, the rest are holes. Empty only for a box prompt in which nothing is found.
         class_name: one of the checkpoint's classes.
         score: 0..1, from the cascade's averaged logits.
-        stage_scores: each stage's own score of that class.
+        stage_scores: [3], each stage's own score of that class.
         stage_boxes: float32 [3, 4], each stage's box, xyxy in tile pixels.
-        mask_entropy: mean binary entropy of the mask probabilities in the box, 0 (sure) to 1.
-        class_entropy: entropy of the class distribution over its maximum, 0 (sure) to 1.
-        probability: chance that it is right at IoU .5, from the score and the temperature fitted on validation; None
-            when the checkpoint has none.
+        mask_entropy: mean binary entropy of the mask probabilities in the box, 0 (certain) to 1.
+        class_entropy: entropy of the class distribution over its maximum, 0 (certain) to 1.
+        probability: calibrated probability that it is correct at IoU .5, from the score and the temperature fitted on
+            validation; None if the checkpoint has no temperature.
     """
 
     rings: list[FloatArray]
@@ -50,13 +50,13 @@ class Detection:
 
 @dataclass(frozen=True)
 class TileResult:
-    """What the detector says about one tile.
+    """The prediction of one tile.
 
     Attributes:
-        detections: best first.
+        detections: by decreasing score.
         embedding: float32 [D], mean of the deepest fused features over pixels where any modality is valid. Of a tile
-            cut into windows it is the mean of theirs, weighted by their valid pixels; of several symmetries, the mean.
-        seconds: its share of the batches' time.
+            cut into windows, the mean weighted by their valid pixels; with test-time augmentation, the mean.
+        seconds: its share of the batches' computing time.
     """
 
     detections: tuple[Detection, ...]

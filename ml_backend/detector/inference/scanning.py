@@ -1,8 +1,8 @@
-"""Looking at tiles of any size window by window: what is known is kept in a journal, and memory stays small."""
+"""Predicting tiles of any size window by window; results are kept in a journal, so that little memory is needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,37 +12,36 @@ from ml_backend.detector.chips import ChipInput, read_tile
 from ml_backend.detector.dataset import DatasetSpec, ModalitySpec, Tile
 from ml_backend.detector.inference.detector import Detector
 from ml_backend.detector.inference.journal import Journal
-from ml_backend.detector.inference.rasters import Place
+from ml_backend.detector.inference.merging import tile_instances
+from ml_backend.detector.inference.rasters import Georeference
 from ml_backend.detector.inference.results import Detection
-from ml_backend.detector.inference.settling import settle
-from ml_backend.detector.inference.windows import Part, Pixels, Window
-
-Progress = Callable[[float, str], None]
+from ml_backend.detector.inference.windows import Pixels, Window, WindowChip
+from ml_backend.detector.progress import Progress
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is predicted: its name, the files it is read from, its pixels, and where it lies if that is known."""
+    """A tile or raster to predict: its name, files, pixels, and georeference if it has one."""
 
     name: str
     files: tuple[Path, ...]
     pixels: Pixels
-    place: Place | None = None
+    georeference: Georeference | None = None
 
 
 class TileReader:
-    """Reads tiles of a dataset, keeping the last one for its next window."""
+    """Reads tiles of a dataset; caches the last one for its next window."""
 
     def __init__(self, dataset: DatasetSpec, modalities: Sequence[ModalitySpec]) -> None:
         self._dataset, self._modalities = dataset, modalities
         self._last: tuple[Tile, ChipInput] | None = None
 
     def pixels(self, tile: Tile) -> Pixels:
-        """A tile's, to be read when its turn comes."""
+        """The pixels of a tile, which are read on demand."""
         return _TilePixels(self, tile)
 
     def read(self, tile: Tile) -> ChipInput:
-        """A tile's, whole."""
+        """The chip of a whole tile."""
         if self._last is None or self._last[0] is not tile:
             self._last = tile, read_tile(self._dataset, self._modalities, tile)
         return self._last[1]
@@ -62,8 +61,8 @@ class _TilePixels:
 
 
 @dataclass(frozen=True)
-class _View:
-    """A window, by number, of a tile, by number."""
+class _PlannedWindow:
+    """A window, with its number and that of its tile."""
 
     tile: int
     number: int
@@ -81,16 +80,16 @@ def scan(
     tta: str = "none",
     progress: Progress,
 ) -> None:
-    """Look at every window that the journal does not know, and keep what it shows.
+    """Predict every window that is not in the journal yet, and add its result.
 
-    The next windows are read while the network looks at some. Batches are the same however often this is interrupted,
-    and so is what the network computes of them.
+    The next batch is read while the network predicts one. Batches, and so their results, are the same however often
+    this is interrupted.
 
     Raises:
         DetectorError: see :meth:`.Detector.predict`; a raster cannot be read; or the journal is damaged.
     """
     plan = [
-        _View(tile, number, part)
+        _PlannedWindow(tile, number, part)
         for tile, source in enumerate(sources)
         for number, part in enumerate(detector.windows(source.pixels.size, window, overlap))
     ]
@@ -98,30 +97,32 @@ def scan(
     known = journal.batches()
     pending = [start for start in batches if start not in known]
 
-    def read(start: int) -> list[tuple[_View, Part]]:
+    def read(start: int) -> list[tuple[_PlannedWindow, WindowChip]]:
         views = batches[start]
-        parts = [(view, detector.part(view.window, sources[view.tile].pixels.read(view.window))) for view in views]
+        parts = [
+            (view, detector.window_chip(view.window, sources[view.tile].pixels.read(view.window))) for view in views
+        ]
         return [(view, part) for view, part in parts if part.valid]
 
-    def look(number: int, views: Sequence[tuple[_View, Part]]) -> None:
-        found = detector.look([part for _, part in views], batch_size=batch_size, tta=tta)
-        journal.keep(number, [(views[index][0].tile, views[index][0].number, seen) for index, seen in found])
+    def predict(number: int, views: Sequence[tuple[_PlannedWindow, WindowChip]]) -> None:
+        found = detector.predict_windows([part for _, part in views], batch_size=batch_size, tta=tta)
+        journal.add_batch(number, [(views[index][0].tile, views[index][0].number, result) for index, result in found])
 
     with ThreadPoolExecutor(1, "read") as reading:
         ahead = reading.submit(read, pending[0]) if pending else None
         for start, following in zip_longest(pending, pending[1:]):
-            assert ahead is not None, "the next batch is always asked for"
+            assert ahead is not None, "the next batch is always submitted"
             views = ahead.result()
             ahead = reading.submit(read, following) if following is not None else None
-            look(start, views)
+            predict(start, views)
             done = start + len(batches[start])
             progress(done / len(plan), f"window {done}/{len(plan)}")
-    for tile in sorted(set(range(len(sources))) - journal.tiles()):  # no data: one window is looked at all the same
+    for tile in sorted(set(range(len(sources))) - journal.tiles()):  # without data: predict one window anyway
         view = next(view for view in plan if view.tile == tile)
-        look(-1 - tile, [(view, detector.part(view.window, sources[tile].pixels.read(view.window)))])
+        predict(-1 - tile, [(view, detector.window_chip(view.window, sources[tile].pixels.read(view.window)))])
 
 
-def conclude(
+def collect_detections(
     detector: Detector,
     sources: Sequence[Source],
     journal: Journal,
@@ -131,12 +132,12 @@ def conclude(
     max_overlap: float | None,
     tolerance: float,
 ) -> None:
-    """Make finds of all that a journal knows, and keep them there; see :meth:`.Detector.predict`."""
+    """Turn the window results of a journal into detections, stored there, too; see :meth:`.Detector.predict`."""
 
     def found() -> Iterator[tuple[int, Detection]]:
         for tile, source in enumerate(sources):
-            instances = settle(
-                journal.seen(tile),
+            instances = tile_instances(
+                journal.window_results(tile),
                 source.pixels.size,
                 score_threshold=score_threshold,
                 min_pixels=min_pixels,
@@ -145,4 +146,4 @@ def conclude(
             for instance in instances:
                 yield tile, detector.outline(instance, tolerance)
 
-    journal.conclude(found())
+    journal.replace_detections(found())

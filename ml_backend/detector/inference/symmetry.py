@@ -1,4 +1,4 @@
-"""The symmetries of the square: ways to look at a tile that has no up and no down."""
+"""The symmetries of the square, for test-time augmentation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Symmetry:
     flip_y: bool = False
 
     def size(self, size: Size) -> Size:
-        """The (height, width) that an image of this size gets."""
+        """The (height, width) of the transformed image."""
         return (size[1], size[0]) if self.transpose else size
 
     def image(self, image: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def symmetries(name: str) -> tuple[Symmetry, ...]:
     """The symmetries of a test-time augmentation, the identity first.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: the name is unknown.
     """
     if name not in TTA:
         raise ConfigError(f"The test-time augmentation '{name}' is unknown: use {', '.join(TTA)}.")

@@ -1,4 +1,4 @@
-"""Cutting a tile of any size into overlapping windows that the network has room for."""
+"""Cutting a tile of any size into overlapping windows that fit into memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ml_backend.detector.masks import BoolArray
 
 SMALLEST = 32
 DEFAULT_WINDOW = DEFAULT_SIDE
-# Two windows need some common pixels to agree on, and more than half of them shared would only be slow.
+# pixels; windows are compared in what they share, see merging
 SMALLEST_OVERLAP = 4
 
 
@@ -34,7 +34,7 @@ class Window:
         return (self.bottom - self.top, self.right - self.left)
 
     def shared(self, other: Window) -> Window | None:
-        """What both cover."""
+        """The intersection; None if it is empty."""
         left, top = max(self.left, other.left), max(self.top, other.top)
         right, bottom = min(self.right, other.right), min(self.bottom, other.bottom)
         return Window(left, top, right, bottom) if left < right and top < bottom else None
@@ -50,7 +50,7 @@ class Window:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def of(self, chip: ChipInput) -> ChipInput:
-        """The part of a chip in it: views, nothing is copied."""
+        """The part of a chip in the window, as views."""
         rows, columns = self.slices
         return ChipInput(
             {name: array[:, rows, columns] for name, array in chip.arrays.items()},
@@ -59,8 +59,8 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A window of a tile, the chip that is in it, and how many pixels have data there."""
+class WindowChip:
+    """A window of a tile, its chip, and its number of pixels with data in any modality."""
 
     window: Window
     chip: ChipInput
@@ -68,25 +68,25 @@ class Part:
 
 
 class Pixels(Protocol):
-    """The pixels of a tile, to be read a window at a time."""
+    """The pixels of a tile, which can be read window by window."""
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width)."""
 
     def read(self, window: Window) -> ChipInput:
-        """What is in a window."""
+        """The chip of a window."""
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """The pixels of a tile that has been read."""
+    """The pixels of a tile in memory."""
 
     chip: ChipInput
     size: tuple[int, int]
 
     def read(self, window: Window) -> ChipInput:
-        """Views, nothing is copied."""
+        """The chip of a window, as views."""
         return window.of(self.chip)
 
 
@@ -95,11 +95,11 @@ def plan_windows(size: tuple[int, int], window: tuple[int, int], overlap: int) -
 
     Args:
         size: (height, width) of the tile.
-        window: (height, width) of the windows; a side of the tile that is not longer is not cut.
-        overlap: in pixels.
+        window: (height, width) of the windows; a tile is not cut along sides that are not longer.
+        overlap: smallest number of pixels that neighbours share.
 
     Raises:
-        ConfigError: the window is too small, or the overlap is none or more than half of it.
+        ConfigError: the window is too small, or the overlap is too small or more than half the window.
     """
     if min(window) < SMALLEST:
         raise ConfigError(f"A window of {window[1]} x {window[0]} pixels makes no sense: give {SMALLEST} or more.")
@@ -135,7 +135,7 @@ def covered(chip: ChipInput, modalities: tuple[str, ...]) -> BoolArray:
 
 
 def window_around(box: tuple[float, float, float, float], size: tuple[int, int], window: tuple[int, int]) -> Window:
-    """The window with a box (xyxy) in its middle, moved into the tile; as large as the box where that is larger."""
+    """The window centred on a box (xyxy), moved into the tile of ``size``; as large as the box if that is larger."""
     top, height = _span_around(box[1], box[3], size[0], window[0])
     left, width = _span_around(box[0], box[2], size[1], window[1])
     return Window(left, top, left + width, top + height)

@@ -1,4 +1,4 @@
-"""The network: backbones, fusion, cascade heads, composed as an mmdet config."""
+"""The network: backbones, fusion and cascade heads, composed as an mmdet config."""
 
 from ml_backend.detector.model.build import build_model, model_config
 

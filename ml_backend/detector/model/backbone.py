@@ -1,4 +1,4 @@
-"""One MViTv2 per modality, joined at every scale before the FPN."""
+"""One MViTv2 per modality, fused at every scale before the FPN."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ml_backend.detector.config import STACKED
-from ml_backend.detector.model.fusion import FUSION_STRATEGIES, joins_data
+from ml_backend.detector.model.fusion import FUSION_STRATEGIES, stacks_bands
 from ml_backend.detector.model.openmmlab import MODELS
 
 
@@ -18,17 +18,17 @@ from ml_backend.detector.model.openmmlab import MODELS
 class MultimodalBackbone(nn.Module):
     """Backbones of several modalities and their fusion.
 
-    What lies under nodata never enters: invalid pixels are zeroed, the mean, before a branch sees them, its attention
-    and the fusion leave out places where a modality is invalid. So a missing modality is one that is invalid
-    everywhere, bit for bit. A missing anchor has a map all the same, that of the mean image: the base the others are
-    joined to.
+    Values of invalid pixels have no effect: they are set to zero, the mean, before a branch sees them, and its
+    attention and the fusion leave out positions where a modality is invalid. So a missing modality gives exactly the
+    same result as one that is invalid everywhere. A missing anchor still has a feature map, that of the mean image, to
+    which the others are added.
 
     Args:
         modalities: names, in the order of the input's channels.
         bands: number of bands of each modality.
         anchor: the modality whose features the others are added to.
-        branch: mmdet config of one backbone, without ``in_channels``, that is called with an image and its validity;
-            gives one map per scale.
+        branch: mmdet config of one backbone, without ``in_channels``; it is called with an image and its validity, and
+            returns one map per scale.
         scales: channels of the backbone's maps.
         fusion: a name in :data:`ml_backend.detector.model.fusion.FUSION_STRATEGIES`.
     """
@@ -47,7 +47,7 @@ class MultimodalBackbone(nn.Module):
         self.bands = tuple(bands)
         self.anchor = anchor
         strategy = FUSION_STRATEGIES[fusion]
-        self.stacked = joins_data(fusion) and len(self.modalities) > 1
+        self.stacked = stacks_bands(fusion) and len(self.modalities) > 1
         own = dict(zip(self.modalities, self.bands, strict=True))
         inputs = {STACKED: sum(self.bands)} if self.stacked else own
         self.branches = nn.ModuleDict(
@@ -57,7 +57,7 @@ class MultimodalBackbone(nn.Module):
         self.fusion = nn.ModuleList(strategy(channels, self.modalities, anchor) for channels in scales if joins)
 
     def init_weights(self) -> None:
-        """Initialise the backbones; the fusion initialises itself."""
+        """Initialise the backbones; the fusion is initialised by its constructor."""
         for branch in self.branches.values():
             branch.init_weights()  # type: ignore[operator]
 
@@ -92,28 +92,28 @@ class MultimodalBackbone(nn.Module):
         return tuple(joined)
 
     def _needed(self, validity: Tensor) -> tuple[str, ...]:
-        """The modalities whose branch has to run: the anchor's, and others that some tile of the batch has.
+        """The modalities whose branch has to run: the anchor, and others that any tile of the batch has.
 
-        All in training, where every weight gets its gradient, and in a graph that is recorded for any input.
+        All of them in training, where every weight needs a gradient, and while a graph is traced.
         """
-        if _recorded() or torch.is_grad_enabled():
+        if _is_traced() or torch.is_grad_enabled():
             return self.modalities
         present = validity.amax(dim=(0, 2, 3)).tolist()
         return tuple(n for n, share in zip(self.modalities, present, strict=True) if share or n == self.anchor)
 
 
 def _gaps(planes: Sequence[Tensor]) -> list[Tensor | None]:
-    """Of each modality, its validity where a tile has gaps; None where every tile is whole or wholly absent.
+    """For each modality its validity if any tile is partly valid; None if every tile is completely valid or invalid.
 
-    To those validity would change nothing. In a graph that is recorded for any input, every tile may have gaps.
+    In the latter case masking has no effect and is skipped. While a graph is traced, every tile may have gaps.
     """
-    if _recorded():
+    if _is_traced():
         return list(planes)
-    seen = torch.stack([(plane != 0).flatten(1) for plane in planes])
-    gaps = (seen.any(dim=2) & ~seen.all(dim=2)).any(dim=1).tolist()
+    valid = torch.stack([(plane != 0).flatten(1) for plane in planes])
+    gaps = (valid.any(dim=2) & ~valid.all(dim=2)).any(dim=1).tolist()
     return [plane if has_gaps else None for plane, has_gaps in zip(planes, gaps, strict=True)]
 
 
-def _recorded() -> bool:
-    """Whether this is run to record a graph of it."""
+def _is_traced() -> bool:
+    """Whether a graph is being traced."""
     return bool(torch.compiler.is_compiling() or torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]

@@ -22,7 +22,7 @@ STAGE_WEIGHTS = (1.0, 0.5, 0.25)
 
 @dataclass(frozen=True)
 class Size:
-    """What makes a size: the MViT architecture, the widths of neck and heads, and how many boxes are looked at."""
+    """A model size: the MViT architecture, the widths of neck and heads, and the numbers of proposals and RoIs."""
 
     arch: dict[str, Any]
     pretrain_size: int

@@ -1,15 +1,15 @@
-"""Detectron2's names of a (Cascade) Mask R-CNN on MViTv2, turned into mmdet's.
+"""Conversion of detectron2's tensor names of a (Cascade) Mask R-CNN on MViTv2 to mmdet's.
 
-Both compute the same with the same numbers: channels, orders of classes (background last), box deltas and their scales
-agree. Three things differ, and are seen to here:
+Both compute the same with the same weights: order of channels and classes (background last), box deltas and their
+scales agree. Three differences are handled here:
 
-- detectron2 has one mask head for all stages of a cascade: each stage's gets it;
-- a plain Mask R-CNN has one box head: the first stage's, whose deltas are scaled alike, gets it;
-- convolutions with a batch norm after them (``mask_fcn1.norm``) become the one convolution that both are in prediction.
-  Those with another norm have no such form and are left out.
+- detectron2 has one mask head for all stages of a cascade: it is copied to each stage;
+- a plain Mask R-CNN has one box head: it becomes that of the first stage, whose deltas have the same scale;
+- convolutions followed by a batch norm (``mask_fcn1.norm``) become one convolution that includes the norm. Those with
+  another norm are left out.
 
-What has no counterpart keeps its name, and is told as unused. Detectron2's MViT looks at windows of 56 tokens in most
-blocks; ours attends to all tokens in every block, with the same weights.
+Tensors without a counterpart keep their name, and are reported as unused. Detectron2's MViT attends within windows of
+56 tokens in most blocks; ours attends to all tokens in every block, with the same weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 STAGES = range(3)
 MARK = re.compile(r"(module\.)?backbone\.bottom_up\.")
-EPSILON = 1e-5  # of detectron2's batch norms
+EPSILON = 1e-5  # epsilon of detectron2's batch norms
 BACKBONE = {"patch_embed.proj.": "patch_embed.projection.", **{f"scale{n + 2}_norm.": f"norm{n}." for n in range(4)}}
 PLACES: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
     (re.compile(pattern), places)
@@ -50,29 +50,29 @@ PLACES: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
 
 
 @dataclass(frozen=True)
-class Named:
-    """A tensor of a file: what the file calls it, and its values."""
+class SourceTensor:
+    """A tensor of a file, with its name in the file."""
 
     name: str
     tensor: Tensor
 
 
 def is_detectron2(names: Mapping[str, Tensor]) -> bool:
-    """Whether these are a detector of detectron2: its backbone lies below its FPN."""
+    """Whether the tensors are those of a detectron2 detector, by the name of its backbone."""
     return any(MARK.match(name) for name in names)
 
 
-def from_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, Named]:
-    """The tensors by mmdet's names, one of them at several places where it serves there."""
-    placed: dict[str, Named] = {}
+def from_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, SourceTensor]:
+    """The tensors by mmdet's names; one tensor may have several."""
+    placed: dict[str, SourceTensor] = {}
     for name, tensor in without_norms(tensors).items():
         for place in places(name.removeprefix("module.")):
-            placed[place] = Named(name, tensor)
+            placed[place] = SourceTensor(name, tensor)
     return placed
 
 
 def places(name: str) -> list[str]:
-    """Where a tensor belongs; under its own name where that is nowhere."""
+    """mmdet's names of a tensor; its own name if it has no counterpart."""
     if MARK.match(name):
         place = MARK.sub("backbone.", name)
         for theirs, ours in BACKBONE.items():
@@ -91,7 +91,7 @@ def places(name: str) -> list[str]:
 
 
 def without_norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with every batch norm taken into the convolution before it."""
+    """The tensors with every batch norm folded into the preceding convolution."""
     normed = {name.split(".norm.")[0] for name in tensors if ".norm." in name}
     kept = {name: tensor for name, tensor in tensors.items() if name.split(".norm.")[0] == name}
     for layer in normed:

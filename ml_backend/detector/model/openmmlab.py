@@ -1,4 +1,4 @@
-"""The one door to mmcv, mmdet, mmengine and mmpretrain: installs the ops first, then imports what the detector uses."""
+"""The only module that imports mmcv, mmdet, mmengine and mmpretrain: after installing the ops that they need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ml_backend.detector.model import ops
 ops.install()
 
 with warnings.catch_warnings():
-    # mmpretrain warns about optional multimodal extras at import; nothing a user of the detector can act on
+    # mmpretrain warns about optional multimodal extras at import, which the detector does not need
     warnings.simplefilter("ignore")
     import mmdet.models  # noqa: F401  (fills the registry)
     from mmdet.models.layers import multiclass_nms
@@ -30,7 +30,7 @@ with warnings.catch_warnings():
         resize_decomposed_rel_pos,
     )
 
-# without this every build narrates the initialisation of every tensor on stdout
+# otherwise every build prints the initialisation of every tensor to stdout
 MMLogger.get_instance("mmengine", logger_name="mmengine", log_level="WARNING")
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""mmcv's compiled-op interface on torchvision's kernels.
+"""The interface of mmcv's compiled ops, implemented by torchvision's kernels.
 
 mmcv looks for a compiled extension ``mmcv._ext``. Its wheels come without one, and compiling it takes half an hour on
 a laptop. Cascade Mask R-CNN needs three functions of it, which torchvision ships for CPU and CUDA: greedy NMS and
-RoIAlign, forward and backward. Everything else refuses loudly.
+RoIAlign, forward and backward. All others raise NotImplementedError.
 
 :func:`install` must run before ``mmcv.ops`` is imported; :mod:`ml_backend.detector.model.openmmlab` takes care of that.
 """
@@ -44,7 +44,7 @@ def _require_average_pooling(pool_mode: int) -> None:
 
 
 def _at_least_float32(tensor: Tensor) -> torch.dtype:
-    """bfloat16 has no kernel, and its 8 bits could not tell neighbouring pixels of a RoI apart beyond 256."""
+    """bfloat16 has no kernel, and with 8 significant bits it could not represent every pixel coordinate above 256."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
@@ -63,8 +63,8 @@ def roi_align_forward(
 ) -> None:
     """Write RoIAlign of ``input`` [N, C, H, W] at ``rois`` [R, 5] (image index, xyxy) into ``output`` [R, C, h, w].
 
-    Half precision is computed in float32: the kernels take images and boxes of one type alone, and bfloat16 would
-    round the corners of boxes to whole pixels and more.
+    Half precision is computed in float32: the kernels need images and boxes of the same type, and bfloat16 would round
+    the corners of boxes to whole pixels or worse.
     """
     _require_average_pooling(pool_mode)
     dtype = _at_least_float32(input)

@@ -1,9 +1,9 @@
-"""Numpy arrays out of a pickle from strangers, without executing anything of it: detectron2 publishes weights so.
+"""Reading numpy arrays from untrusted pickles without executing code; detectron2 publishes weights as such files.
 
-Python's unpickler runs whatever a file names. This one knows no name but those that numpy gives arrays, dtypes and
-numbers, and puts functions of its own in their place; it takes no operation but those that build numbers, text,
-lists, tuples and dictionaries. What an array claims to be must agree with the bytes that are there, and text becomes
-bytes once, however often a file asks for them, so memory stays within a multiple of the file's size.
+Python's unpickler calls whatever a file names. This one accepts only the names of numpy's arrays, dtypes and scalars,
+which it replaces by functions of its own, and only the operations that build numbers, text, lists, tuples and
+dictionaries. The declared shape of an array must match its number of bytes, and text is encoded only once, however
+often a file refers to it, so memory stays within a multiple of the file's size.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NUMBERS = re.compile(r"[<>|=]?[fiub][1248]")  # dtypes of numbers, as numpy writ
 
 
 def read_arrays(file: Path) -> Any:
-    """What a pickle holds: dictionaries, lists, text and numbers, with arrays as :class:`numpy.ndarray`.
+    """The content of a pickle: dictionaries, lists, text and numbers, with arrays as :class:`numpy.ndarray`.
 
     Raises:
         pickle.UnpicklingError: it holds something else, or is damaged.
@@ -43,13 +43,13 @@ def read_arrays(file: Path) -> Any:
         except (EOFError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise pickle.UnpicklingError(str(error) or type(error).__name__) from None
         except MemoryError:
-            raise pickle.UnpicklingError("something in it claims to be larger than memory") from None
+            raise pickle.UnpicklingError("it declares more data than fits into memory") from None
         finally:
             _bytes_of.cache_clear()
 
 
 class _Dtype:
-    """A dtype of numbers, in the making."""
+    """A numeric dtype, while it is being read."""
 
     def __init__(self, text: str, *_: Any) -> None:
         if not isinstance(text, str) or not NUMBERS.fullmatch(text):
@@ -64,7 +64,7 @@ class _Dtype:
 
 
 class _Array:
-    """An array, in the making."""
+    """An array, while it is being read."""
 
     def __init__(self) -> None:
         self.values: npt.NDArray[Any] = np.zeros(0)
@@ -75,17 +75,17 @@ class _Array:
 
 
 def _values(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
-    raw = _bytes_of(data) if isinstance(data, str) else data  # text: as Python 2 had it
-    sound = isinstance(raw, bytes | bytearray) and isinstance(dtype, _Dtype) and isinstance(shape, tuple)
-    if not sound or not all(type(side) is int and side >= 0 for side in shape) or order not in ("C", "F"):
-        raise pickle.UnpicklingError("an array of something else than numbers")
+    raw = _bytes_of(data) if isinstance(data, str) else data  # text: bytes written by Python 2
+    valid = isinstance(raw, bytes | bytearray) and isinstance(dtype, _Dtype) and isinstance(shape, tuple)
+    if not valid or not all(type(side) is int and side >= 0 for side in shape) or order not in ("C", "F"):
+        raise pickle.UnpicklingError("an array of values other than numbers")
     if math.prod(shape) * dtype.dtype.itemsize != len(raw):
         raise pickle.UnpicklingError(f"an array of shape {shape} in {len(raw)} bytes")
     return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
 
 
 def _array(*_: Any) -> _Array:
-    """For numpy's ``_reconstruct``: an empty array, which gets its values by BUILD."""
+    """For numpy's ``_reconstruct``: an empty array, whose values are set by BUILD."""
     return _Array()
 
 
@@ -136,7 +136,7 @@ NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Reader(pickle._Unpickler):  # written in Python, so that its operations can be chosen
+class _Reader(pickle._Unpickler):  # the Python implementation, whose operations can be restricted
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
@@ -169,7 +169,7 @@ class _Reader(pickle._Unpickler):  # written in Python, so that its operations c
         into = self.stack[-1]
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             if not isinstance(key, str | int) or not isinstance(into, dict):
-                raise pickle.UnpicklingError("a dictionary by something else than names")
+                raise pickle.UnpicklingError("a dictionary with keys other than names")
             into[key] = value
 
     dispatch: ClassVar[dict[int, Any]] = {
@@ -185,7 +185,7 @@ class _Reader(pickle._Unpickler):  # written in Python, so that its operations c
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Arrays in place of what they were made in; dictionaries some levels deep, which is as far as weights lie."""
+    """Replace :class:`_Array` by its values, in dictionaries up to three levels deep, where weights are stored."""
     if isinstance(value, _Array):
         return value.values
     if isinstance(value, dict) and depth < 3:

@@ -1,17 +1,17 @@
-"""Starting the backbones from published MViTv2 weights.
+"""Initialising the backbones with published MViTv2 weights.
 
-Understood are files of mmpretrain (``backbone.*``, or the backbone alone), of mmdet (``backbone.*``), of detectron2
+Supported are files of mmpretrain (``backbone.*``, or the backbone alone), of mmdet (``backbone.*``), of detectron2
 (``backbone.bottom_up.*``, see :mod:`.detectron2`), of the MViT authors (the backbone alone) and of timm's ``mvitv2_*``;
 safetensors, PyTorch files of tensors, and pickles of numpy arrays (:mod:`.pickled`). Neck and heads of detectors are
-taken, too, each as a whole or not at all; only layers whose size is the number of classes may differ. Every modality's
-backbone gets the same weights, fitted to it:
+loaded, too, each completely or not at all; only layers whose size depends on the number of classes may differ. Every
+modality's backbone gets the same weights, adapted to it:
 
 - a first convolution for another number of bands becomes the mean kernel of the given one, repeated for each band and
-  scaled by given bands / own bands, so that what all bands have in common keeps its size;
+  scaled by given bands / own bands, so that a signal common to all bands keeps its magnitude;
 - tables of relative positions of another length (another image size) are interpolated, as MViT does for other inputs.
 
-Output norms of scales that the given model did not put out stay fresh, as do the fusion and what else is not in the
-file. All other tensors of a backbone must be there: half a transformer is worth nothing.
+Output norms of scales that the given model does not return keep their initial weights, as do the fusion and other parts
+that are not in the file. All other tensors of a backbone must be present.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from torch import Tensor, nn
 
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import CheckpointError
-from ml_backend.detector.model.detectron2 import Named, from_detectron2, is_detectron2
+from ml_backend.detector.model.detectron2 import SourceTensor, from_detectron2, is_detectron2
 from ml_backend.detector.model.pickled import read_arrays
 
 HUB = "hf://"
 NESTED = ("state_dict", "model", "model_state")
 BACKBONE = "backbone."
 HEADS = ("neck.", "rpn_head.", "roi_head.")
-HEAD = re.compile(r"neck|rpn_head|roi_head\.(bbox|mask)_head\.\d+")  # what is of use as a whole alone
-BY_CLASS = re.compile(r"\.(fc_cls|fc_reg|conv_logits)\.")  # layers that grow with the number of classes
+HEAD = re.compile(r"neck|rpn_head|roi_head\.(bbox|mask)_head\.\d+")  # parts that are loaded completely or not at all
+BY_CLASS = re.compile(r"\.(fc_cls|fc_reg|conv_logits)\.")  # layers whose size depends on the number of classes
 PICKLES = (".pkl", ".pickle")
 BRANCH = re.compile(r"backbone\.branches\.[^.]+\.")
 OUTPUT_NORM = re.compile(r"norm\d\.")
@@ -54,8 +54,8 @@ TIMM_NAMES = {
     "shortcut_proj_attn.": "proj.",
     "shortcut_proj_mlp.": "proj.",
 }
-OBJECTS = "it holds Python objects beside its tensors, which reading would run"
-# an unpickler that meets what is no pickle stumbles over it in any of these ways
+OBJECTS = "it holds Python objects beside its tensors, whose code reading would run"
+# what reading a file that is damaged or of another format may raise
 UNREADABLE = (
     *(SafetensorError, pickle.UnpicklingError, struct.error, EOFError, OSError),
     *(RuntimeError, LookupError, ValueError, TypeError, AttributeError),
@@ -65,19 +65,19 @@ T = TypeVar("T")
 
 
 def load_pretrained(model: nn.Module, config: DetectorConfig) -> dict[str, Any]:
-    """Put the weights of ``config.pretrained`` into a fresh model.
+    """Load the weights of ``config.pretrained`` into a new model.
 
     Args:
         model: the detector, changed in place.
         config: its configuration.
 
     Returns:
-        For the card, ``{"pretrained": {source, sha256, layout, tensors, fresh, unused}}``: how many tensors of the
-        model were set, how many of which of its parts were not, and what of the file found no place, by the file's
-        names. Empty when no weights are asked for.
+        For the card, ``{"pretrained": {source, sha256, layout, tensors, fresh, unused}}``: the number of tensors of the
+        model that were set, the numbers that were not by part, and the unused tensors of the file, by their names in
+        it. Empty if no weights are configured.
 
     Raises:
-        CheckpointError: the file cannot be had or read, or its backbone is not this model's.
+        CheckpointError: the file cannot be downloaded or read, or its backbone does not fit the model.
     """
     source = config.pretrained
     if not source:
@@ -96,7 +96,7 @@ def load_pretrained(model: nn.Module, config: DetectorConfig) -> dict[str, Any]:
     lacking = [n for n in own if BRANCH.match(n) and n not in found and not OUTPUT_NORM.match(BRANCH.sub("", n))]
     if lacking:
         raise CheckpointError(
-            f"{source} does not fit a backbone of size '{config.size}' ({len(lacking)} tensors lack or differ in "
+            f"{source} does not fit a backbone of size '{config.size}' ({len(lacking)} tensors missing or different in "
             f"shape, first '{lacking[0]}'): give MViTv2 weights of that size as detectron2, mmpretrain, mmdet or timm "
             "publish them."
         )
@@ -117,24 +117,24 @@ def load_pretrained(model: nn.Module, config: DetectorConfig) -> dict[str, Any]:
     }
 
 
-def placed(tensors: Weights) -> tuple[str, dict[str, Named]]:
-    """The layout that tensors come in, and each by the name that mmdet gives it (``backbone.*``)."""
+def placed(tensors: Weights) -> tuple[str, dict[str, SourceTensor]]:
+    """The layout of the tensors, and the tensors by mmdet's names (``backbone.*``)."""
     if is_detectron2(tensors):
         return "detectron2", from_detectron2(tensors)
     layout = "timm" if any(map(TIMM_BLOCK.search, tensors)) else "mmdet"
     places = mmdet_names({name: name for name in tensors})
-    return layout, {place: Named(name, tensors[name]) for place, name in places.items()}
+    return layout, {place: SourceTensor(name, tensors[name]) for place, name in places.items()}
 
 
 def _whole_heads(found: dict[str, Tensor], own: Weights) -> dict[str, Tensor]:
-    """What was found, without the parts of heads whose rest was not: half a head is worth nothing."""
+    """The tensors without those of incomplete heads."""
     heads = {name: match[0] for name in own if (match := HEAD.match(name))}
     broken = {head for name, head in heads.items() if name not in found and not BY_CLASS.search(name)}
     return {name: tensor for name, tensor in found.items() if heads.get(name) not in broken}
 
 
 def mmdet_names(tensors: Mapping[str, T]) -> dict[str, T]:
-    """The tensors of a file of mmpretrain, mmdet or timm by the names that mmdet gives them (``backbone.*``)."""
+    """The tensors of a file of mmpretrain, mmdet or timm by mmdet's names (``backbone.*``)."""
     depths: dict[int, int] = {}
     for match in filter(None, map(TIMM_BLOCK.search, tensors)):
         stage, block = map(int, match.groups())
@@ -156,10 +156,10 @@ def mmdet_names(tensors: Mapping[str, T]) -> dict[str, T]:
 
 
 def fit(name: str, given: Tensor, own: Tensor) -> Tensor | None:
-    """A given tensor in the shape of the model's own, or None where there is no sensible way.
+    """A given tensor in the shape of the model's own, or None if it cannot be converted.
 
     Args:
-        name: by which the first convolution and relative positions are known.
+        name: identifies the first convolution and relative positions.
         given: from the file.
         own: the model's.
     """
@@ -171,19 +171,22 @@ def fit(name: str, given: Tensor, own: Tensor) -> Tensor | None:
 
 
 def fit_bands(kernel: Tensor, bands: int) -> Tensor:
-    """A first convolution [E, C, k, k] for another number of bands: the mean kernel for each, scaled by C / bands."""
+    """A first convolution [E, C, k, k] for another number of bands: the mean kernel for each, scaled by C / bands.
+
+    Returns [E, bands, k, k].
+    """
     if kernel.shape[1] == bands:
         return kernel
     return kernel.mean(dim=1, keepdim=True).repeat(1, bands, 1, 1) * (kernel.shape[1] / bands)
 
 
 def _part(name: str) -> str:
-    """Which part a tensor belongs to: a modality's backbone, the fusion, the neck, or a head."""
+    """The part that a tensor belongs to: a modality's backbone, the fusion, the neck, or a head."""
     return name.removeprefix(BACKBONE).removeprefix("branches.").split(".")[0]
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file; nothing in it is executed."""
+    """The tensors of a file, read without executing code."""
     try:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
@@ -197,10 +200,10 @@ def _read(file: Path) -> dict[str, Tensor]:
         ) from None
     except UNREADABLE as error:
         reason = str(error).split("\n")[0]
-        if "weights_only" in str(error):  # torch would advise to trust the file, and to let it run what it likes
-            reason = OBJECTS if "unsupported global" in str(error).lower() else "it is no file of tensors by PyTorch"
+        if "weights_only" in str(error):  # torch's message advises to trust the file and execute its code
+            reason = OBJECTS if "unsupported global" in str(error).lower() else "it is not a file of tensors by PyTorch"
         raise CheckpointError(
-            f"{file} is no readable file of weights ({reason}): give one that holds nothing but tensors."
+            f"{file} is not a readable file of weights ({reason}): give one that holds nothing but tensors."
         ) from None
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -219,7 +222,7 @@ def _tensor(value: Tensor | npt.NDArray[Any]) -> Tensor:
 
 
 def _fetch(address: str) -> Path:
-    """A file of the Hugging Face hub, from its local cache where it is there already."""
+    """A file of the Hugging Face hub, from its local cache if it is there."""
     owner, _, rest = address.removeprefix(HUB).partition("/")
     repository, _, name = rest.partition("/")
     if not name:

@@ -1,4 +1,4 @@
-"""The cascade's RoI head, which also says what every stage thought of an instance."""
+"""The cascade's RoI head, which also returns the scores and boxes of every stage."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from ml_backend.detector.model.openmmlab import (
 
 @MODELS.register_module()
 class Float32RoIExtractor(SingleRoIExtractor):  # type: ignore[misc]
-    """mmdet's SingleRoIExtractor, which in mixed precision would give boxes the type of the features.
+    """mmdet's SingleRoIExtractor in float32; in mixed precision it would convert boxes to the type of the features.
 
-    bfloat16 has eight bits: at 300 px it knows every second pixel, and a slump may be ten pixels wide.
+    bfloat16 has eight significant bits: at 300 px it represents every second pixel only, and a slump may be ten pixels
+    wide.
     """
 
     def forward(self, feats: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
@@ -32,7 +33,7 @@ class Float32RoIExtractor(SingleRoIExtractor):  # type: ignore[misc]
 
 @MODELS.register_module()
 class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
-    """mmdet's CascadeRoIHead; its predictions carry, besides boxes, scores, labels and masks:
+    """mmdet's CascadeRoIHead; its predictions hold, besides boxes, scores, labels and masks:
 
     - ``stage_scores`` [n, stages]: each stage's own probability of the final class (the final score is that of their
       averaged logits),
@@ -40,7 +41,7 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
     - ``class_entropy`` [n]: entropy of the final class distribution (with background), divided by its maximum,
     - ``mask_entropy`` [n]: mean binary entropy, in bits, of the mask probabilities over the RoI's cells.
 
-    All are in 0..1 but the boxes. They are what acquisition measures uncertainty and disagreement with.
+    All except the boxes are in 0..1. Acquisition computes uncertainty and disagreement from them.
     """
 
     def predict_bbox(
@@ -51,7 +52,7 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
         rcnn_test_cfg: Any,
         rescale: bool = False,
     ) -> list[Any]:
-        """Run the cascade and keep its trace; boxes stay in network pixels until :meth:`predict_mask`, as in mmdet."""
+        """Run the cascade; boxes stay in network pixels until :meth:`predict_mask`, as in mmdet."""
         boxes = [result.bboxes for result in rpn_results_list]
         return [
             self.keep_best(logits, stage_boxes, rcnn_test_cfg)
@@ -61,7 +62,7 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
     def refine(
         self, x: tuple[Tensor, ...], boxes: list[Tensor], batch_img_metas: list[dict[str, Any]]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Send boxes [p, 4] (xyxy, network pixels) of every image through the stages.
+        """Refine boxes [p, 4] (xyxy, network pixels) of every image by all stages.
 
         Returns:
             Per image the stages' class logits [p, stages, K + 1] and regressed boxes [p, stages, 4].
@@ -87,7 +88,7 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
         ]
 
     def keep_best(self, logits: Tensor, stage_boxes: Tensor, cfg: Any) -> Any:
-        """Suppress duplicates among one image's proposals: logits [p, stages, K + 1], stage_boxes [p, stages, 4]."""
+        """Apply score threshold and NMS to one image's logits [p, stages, K + 1] and stage_boxes [p, stages, 4]."""
         probability = logits.mean(dim=1).softmax(dim=1)
         kept, labels, indices = multiclass_nms(
             stage_boxes[:, -1], probability, cfg.score_thr, cfg.nms, cfg.max_per_img, return_inds=True
@@ -96,7 +97,7 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
         return self.describe(kept[:, :4], labels, kept[:, 4], logits[proposal], stage_boxes[proposal])
 
     def describe(self, boxes: Tensor, labels: Tensor, scores: Tensor, logits: Tensor, stage_boxes: Tensor) -> Any:
-        """Instances of one image, with what the stages thought of them: boxes [n, 4], logits [n, stages, K + 1]."""
+        """Instances of one image with the entries listed above: boxes [n, 4], logits [n, stages, K + 1]."""
         stages = logits.softmax(dim=2)
         final = logits.mean(dim=1).softmax(dim=1).clamp(min=1e-12)
         result = InstanceData()
@@ -113,7 +114,7 @@ class StagedCascadeRoIHead(CascadeRoIHead):  # type: ignore[misc]
         results_list: list[Any],
         rescale: bool = False,
     ) -> list[Any]:
-        """Average the stages' masks and paste them; same meaning as mmdet's method."""
+        """Average the stages' masks and paste them; arguments and result are those of mmdet's method."""
         probabilities = self.mask_probabilities(x, [result.bboxes for result in results_list])
         return self.paste(probabilities, batch_img_metas, results_list, rescale)
 

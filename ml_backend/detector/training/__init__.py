@@ -1,8 +1,8 @@
-"""Training, in one stage or several, from scratch or from earlier models."""
+"""Training in one or several stages, from scratch or from earlier models."""
 
 from ml_backend.detector.training.anchor import anchor_scores, best_anchor
 from ml_backend.detector.training.optimizer import learning_rate
-from ml_backend.detector.training.result import TrainResult
+from ml_backend.detector.training.runfolder import TrainResult
 from ml_backend.detector.training.single import train
 from ml_backend.detector.training.stages import StagesResult, plan_stages, train_in_stages
 

@@ -1,7 +1,7 @@
-"""Which modality to add the others to, where nobody says so: the one whose detector finds the most by itself.
+"""Choosing the anchor by measurement: the modality whose own detector finds the most.
 
-A residual keeps the anchor's map, and neck and heads come from the anchor's detector, so an anchor that sees little
-costs a lot (docs/detector.md, Tree crowns).
+A residual keeps the anchor's map, and neck and heads come from the anchor's detector, so a weak anchor limits the
+result (docs/detector.md, Tree crowns).
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Any
 
 from ml_backend.detector.checkpoint import Checkpoint, inspect, replace_file
 from ml_backend.detector.config import DetectorConfig
-from ml_backend.detector.data.samples import holds_objects
 from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.errors import CannotResumeError, ConfigError, DatasetError
 from ml_backend.detector.evaluation import evaluate
-from ml_backend.detector.training.result import Progress
+from ml_backend.detector.progress import Progress
+from ml_backend.detector.validation import holds_objects
 
 SPLIT = "val"
 
 
 def require_choice(dataset: DatasetSpec, config: DetectorConfig, sources: Mapping[str, Checkpoint]) -> None:
-    """See that an anchor can be chosen.
+    """Check that an anchor can be chosen.
 
     Args:
         dataset: whose validation split decides.
-        config: of the fine-tuning, as it was given.
+        config: of the fine-tuning, not resolved.
         sources: detectors that need no pretraining, by modality.
 
     Raises:
-        ConfigError: an anchor is named, or a detector does not tell of one modality alone.
-        DatasetError: there is nothing to measure on.
+        ConfigError: an anchor is configured, or a detector is not unimodal.
+        DatasetError: the validation split is missing or has no objects.
     """
     if config.anchor:
         raise ConfigError(
@@ -42,11 +42,11 @@ def require_choice(dataset: DatasetSpec, config: DetectorConfig, sources: Mappin
     for name, source in sources.items():
         if len(source.config.modalities) > 1:
             raise ConfigError(
-                f"{source.path} sees {', '.join(source.config.modalities)} together, which does not tell how much "
-                f"'{name}' shows alone: name the anchor instead of having it chosen, or give a detector of '{name}'."
+                f"{source.path} was trained on {', '.join(source.config.modalities)} together, so it gives no score of "
+                f"'{name}' alone: name the anchor, or give a detector of '{name}' alone."
             )
-    seen = dataset.seen_by(config.resolve(dataset).modalities)
-    if not dataset.has_split(SPLIT) or not holds_objects(seen, SPLIT):
+    used = dataset.seen_by(config.resolve(dataset).modalities)
+    if not dataset.has_split(SPLIT) or not holds_objects(used, SPLIT):
         raise DatasetError(
             f"{dataset.annotation_file(SPLIT)} is missing or holds no objects, so no anchor can be chosen by it: label "
             "at least one there, or name the anchor."
@@ -60,16 +60,16 @@ def anchor_scores(
     device: str,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """How much of the validation split each modality's detector finds, 0..1.
+    """A score in 0..1 for each modality: how much of the validation split its detector finds.
 
-    It is mask AP50 times the share of the split's objects that lie on tiles with the modality: a DEM of few tiles is
-    a poor anchor, however much it shows there. Empty if the split holds no object.
+    It is mask AP50 times the share of the split's objects that lie on tiles with the modality: a DEM of only a few
+    tiles is a poor anchor, however good it is there. Empty if the split has no objects.
 
     Args:
         dataset: with the used modalities.
         checkpoints: each modality's detector.
-        metrics: of those that were measured on that split when they were trained.
-        device: where the others are measured.
+        metrics: of those that were evaluated on that split in their training.
+        device: for evaluating the others.
         progress: called with the share of one modality's tiles that is done, and a line of text.
     """
     scores: dict[str, float] = {}
@@ -88,10 +88,10 @@ def anchor_scores(
 
 
 def best_anchor(scores: Mapping[str, float], config: DetectorConfig) -> str:
-    """The modality with the highest score; of equal ones, or where nothing was measured, the configuration's anchor.
+    """The modality with the highest score; if several have, or without scores, the configuration's anchor.
 
     Args:
-        scores: what :func:`anchor_scores` found.
+        scores: of :func:`anchor_scores`.
         config: resolved.
     """
     return max(config.modalities, key=lambda name: (scores.get(name, 0.0), name == config.anchor))
@@ -100,9 +100,9 @@ def best_anchor(scores: Mapping[str, float], config: DetectorConfig) -> str:
 def kept_scores(
     file: Path, dataset: DatasetSpec, checkpoints: Mapping[str, Path], measure: Callable[[], dict[str, float]]
 ) -> dict[str, float]:
-    """The scores in a file that were measured with these models on this dataset; measured and kept if there are none.
+    """Read the scores of these models on this dataset from a file; if it has none, compute and store them.
 
-    What an interrupted chain had chosen by stays so, where another device would round otherwise.
+    So an interrupted training in stages keeps its choice, although another device might round differently.
 
     Raises:
         CannotResumeError: the file is damaged.

@@ -1,4 +1,4 @@
-"""The gradient of one step: over as many forward passes as the configuration wants, or the GPU's memory needs."""
+"""The gradient of one step, accumulated over several forward passes where configured or needed for memory."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ml_backend.detector.training.team import Team
 
 Batch = dict[str, Any]
 Losses = dict[str, Tensor]
-SEEDS = 1 << 64  # that torch tells apart
+SEEDS = 1 << 64  # number of different seeds in torch
 
 
-class GradientOfStep:
+class StepGradient:
     """Forward and backward of a step's tiles, at most ``micro`` of them at once.
 
     Where memory runs out, ``micro`` is halved and the step repeated: the tiles of a step, and so the schedule and the
-    data order, stay the same. What is random in a forward pass (RoI sampling, stochastic depth) depends only on
-    the step and on the first tile's place in it, so that a resumed training repeats it, and so that several processes
-    do together what one does with as many forward passes.
+    data order, stay the same. Randomness in a forward pass (RoI sampling, stochastic depth) depends only on
+    the step and on the position of the first tile in it, so that a resumed training repeats it, and several processes
+    compute the same as one process with as many forward passes.
     """
 
     def __init__(
@@ -38,16 +38,16 @@ class GradientOfStep:
 
     @cached_property
     def _parallel(self) -> nn.Module:
-        """The model that averages gradients; made by all processes at their first step, once none has failed before."""
+        """The model that averages gradients over processes; created at the first step, by all processes together."""
         return self.team.parallel(self.model, self.device)
 
-    def __call__(self, step: int, batch: Batch, say: Callable[[str], None]) -> Losses:
-        """Leave the gradient in the parameters.
+    def __call__(self, step: int, batch: Batch, report: Callable[[str], None]) -> Losses:
+        """Compute the gradient of the parameters.
 
         Args:
-            step: which one.
-            batch: this process's tiles of it, as lists.
-            say: told when the memory did not suffice.
+            step: number of the step.
+            batch: this process's tiles, in mmdet's format.
+            report: called with a message when memory ran out.
 
         Returns:
             The mean over the tiles of all processes of the ``loss`` and of its parts (:data:`.log.LOSSES`).
@@ -62,12 +62,12 @@ class GradientOfStep:
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-                self._refuse_if_hopeless()
-            # outside of the except clause, whose traceback would keep the activations
+                self._refuse_if_indivisible()
+            # outside the except clause, whose traceback would keep the activations
             torch.cuda.empty_cache()
             self.micro = -(-self.micro // 2)
             passes = -(-len(self.slots) // self.micro)
-            say(f"out of memory: goes on with {self.micro} tiles at once, {passes} times per step")
+            report(f"out of memory: continues with {self.micro} tiles at once, {passes} times per step")
 
     def _mean(self, losses: Losses) -> Losses:
         """The mean over all processes."""
@@ -82,9 +82,9 @@ class GradientOfStep:
             with self.team.unsynchronised(self._parallel, more=end < tiles):
                 share = (end - first) / tiles
                 losses = self._losses({key: values[first:end] for key, values in batch.items()})
-                self.team.touched(self.model, losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
+                self.team.depend_on_all_weights(self.model, losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
             for name, sum_so_far in total.items():
-                if name in losses:  # a stage that no proposal is left for has none
+                if name in losses:  # a stage without proposals has none
                     sum_so_far += losses[name].detach() * share
         return total
 
@@ -96,8 +96,8 @@ class GradientOfStep:
         loss, parts = model.parse_losses(losses)
         return {**parts, "loss": loss}
 
-    def _refuse_if_hopeless(self) -> None:
-        """One tile is the least; and processes that wait for each other's gradients cannot repeat a step alone."""
+    def _refuse_if_indivisible(self) -> None:
+        """Raise for a single tile, or for several processes, none of which can repeat a step alone."""
         if self.micro > 1 and self.team.size == 1:
             return
         owner = "GPU" if self.device.type == "cuda" else "machine"

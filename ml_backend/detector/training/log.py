@@ -6,9 +6,9 @@
     log/validation.csv   the metrics of the validation split: one row per evaluation
     log/events.*         both for TensorBoard (``tensorboard --logdir OUT``)
 
-The CSV files are the truth. They are on the disk before a resume state says that their steps are done; what a killed
-process wrote after its last state is dropped when the training goes on, and the events are written anew from them. So
-the log of a training that was killed anywhere has neither gaps nor doubled steps.
+The CSV files are authoritative. They are synced to disk before a resume state is saved; rows that a killed process
+wrote after its last state are dropped when the training is resumed, and the events are rewritten from the CSV files. So
+the log has neither gaps nor duplicate steps, wherever a training was killed.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ COLUMNS = {
 
 
 class TrainingLog:
-    """The log of one training, which only its first process keeps.
+    """The log of one training, written by its first process only.
 
     Args:
         folder: of the training.
-        step: the last one that is done; rows of later ones are dropped.
+        step: last step of the resume state; later rows are dropped.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -55,33 +55,33 @@ class TrainingLog:
         self._events = _open_events(self.path)
         for name, table in self._tables.items():
             for row in table.rows:
-                self._tell(name, row)
+                self._add_event(name, row)
 
     def add(self, table: str, step: int, **values: float | None) -> None:
-        """Write a row, at once.
+        """Write a row.
 
         Args:
             table: ``training`` or ``validation``.
-            step: steps done; a second row of one step is left out, since it says the same.
-            values: by column; what has none stays empty.
+            step: steps done; a second row of the same step is dropped, as it is equal.
+            values: by column; None leaves a cell empty.
         """
         row = self._tables[table].add(step, values)
         if row:
-            self._tell(table, row)
+            self._add_event(table, row)
 
-    def keep(self) -> None:
-        """See that all rows are on the disk, whatever happens to the machine."""
+    def sync(self) -> None:
+        """Sync all rows to disk."""
         for table in self._tables.values():
-            table.keep()
+            table.sync()
 
     def close(self) -> None:
-        """Write the rest of the events."""
+        """Close the files."""
         for table in self._tables.values():
             table.close()
         if self._events:
             self._events.close()
 
-    def _tell(self, table: str, row: Row) -> None:
+    def _add_event(self, table: str, row: Row) -> None:
         if not self._events:
             return
         when = datetime.fromisoformat(row["time"]).timestamp()
@@ -92,7 +92,7 @@ class TrainingLog:
 
 
 class _Table:
-    """A CSV file that grows by a row at a time."""
+    """A CSV file to which rows are appended."""
 
     def __init__(self, file: Path, columns: Sequence[str], step: int) -> None:
         self.columns = columns
@@ -115,7 +115,7 @@ class _Table:
         self._writer.writerow(row)
         return row
 
-    def keep(self) -> None:
+    def sync(self) -> None:
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
@@ -124,7 +124,7 @@ class _Table:
 
 
 def _open_events(folder: Path) -> Any:
-    """A fresh writer of TensorBoard events; None in an installation from before ThawLoop needed one."""
+    """A new writer of TensorBoard events; None if tensorboardX is not installed."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:

@@ -1,4 +1,4 @@
-"""The steps of one training, from its first or its last saved one to the published checkpoint."""
+"""The training loop: from the first step, or the last saved one, to the published checkpoint."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from ml_backend.detector.evaluation import METRICS, evaluate_detector
 from ml_backend.detector.inference import Detector
 from ml_backend.detector.inference.windows import SMALLEST
 from ml_backend.detector.model.build import build_model
-from ml_backend.detector.training.assignment import Assignment
-from ml_backend.detector.training.averaging import moving_average
-from ml_backend.detector.training.gradient import Batch, GradientOfStep
+from ml_backend.detector.progress import Progress
+from ml_backend.detector.training.gradient import Batch, StepGradient
 from ml_backend.detector.training.log import TrainingLog
 from ml_backend.detector.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from ml_backend.detector.training.parts import freeze, set_training_mode
 from ml_backend.detector.training.precision import choose_precision, keep_predictions_in_float32
-from ml_backend.detector.training.result import Progress, TrainResult
-from ml_backend.detector.training.runfolder import RunFolder
-from ml_backend.detector.training.selection import Selection
+from ml_backend.detector.training.runfolder import RunFolder, TrainResult
+from ml_backend.detector.training.selection import Selection, moving_average
+from ml_backend.detector.training.setup import TrainingSetup
 from ml_backend.detector.training.team import Team
 
 TRAINING_SHARE = 0.95  # of the progress bar; the rest is the evaluation at the end
@@ -39,23 +38,23 @@ class Training:
     """The state of one training while it runs."""
 
     def __init__(
-        self, assignment: Assignment, folder: RunFolder, team: Team, progress: Progress, should_stop: Callable[[], bool]
+        self, setup: TrainingSetup, folder: RunFolder, team: Team, progress: Progress, should_stop: Callable[[], bool]
     ) -> None:
-        self.assignment, self.config, self.folder, self.team = assignment, assignment.config, folder, team
+        self.setup, self.config, self.folder, self.team = setup, setup.config, folder, team
         self.progress, self.should_stop = progress, should_stop
-        self.evaluates = assignment.dataset.has_split("val") and bool(assignment.dataset.usable_tiles("val"))
-        start_measuring_memory(assignment.device)
+        self.evaluates = setup.dataset.has_split("val") and bool(setup.dataset.usable_tiles("val"))
+        start_measuring_memory(setup.device)
         torch.manual_seed(self.config.seed)
-        self.model = build_model(self.config, assignment.dataset.modalities, len(assignment.dataset.classes))
-        self.init = assignment.begin(self.model)
+        self.model = build_model(self.config, setup.dataset.modalities, len(setup.dataset.classes))
+        self.init = setup.load_initial_weights(self.model)
         freeze(self.model, self.config)
-        self.model.to(assignment.device)
-        self.optimizer = make_optimizer(self.model, self.config, fresh_fusion=assignment.start.leaves_fusion)
+        self.model.to(setup.device)
+        self.optimizer = make_optimizer(self.model, self.config, fresh_fusion=setup.start.fusion_is_fresh)
         self.average = moving_average(self.model, self.config.ema) if self.config.ema else None
-        self.precision = choose_precision(self.config, assignment.device)
+        self.precision = choose_precision(self.config, setup.device)
         if self.precision != torch.float32:
             keep_predictions_in_float32(self.model)
-        self.gradient = GradientOfStep(self.model, self.config, team, assignment.device, self.precision)
+        self.gradient = StepGradient(self.model, self.config, team, setup.device, self.precision)
         self.step = 0
         self.seconds = 0.0
         self.peak = 0.0
@@ -64,7 +63,7 @@ class Training:
         self._started = time.perf_counter()
 
     def run(self) -> None:
-        """Do the remaining steps, evaluate, publish."""
+        """Do the remaining steps, evaluate, and publish the checkpoint."""
         self.team.first(self._open_log)
         try:
             self._run()
@@ -74,7 +73,7 @@ class Training:
 
     def _run(self) -> None:
         batches = self._batches()
-        done = self.step == self.config.iterations or self.team.any(self._hopeless)
+        done = self.step == self.config.iterations or self.team.any(self._out_of_patience)
         reported = 0.0
         while not done:
             batch = self.team.together(lambda: next(batches))
@@ -89,20 +88,20 @@ class Training:
         self.team.first(self._publish)
 
     @property
-    def _judged(self) -> nn.Module:
-        """What is evaluated and published: the averaged weights, where they are averaged."""
-        judged: nn.Module = self.average.module if self.average else self.model
-        return judged
+    def _published_model(self) -> nn.Module:
+        """The model that is evaluated and published: with averaged weights, if they are averaged."""
+        published: nn.Module = self.average.module if self.average else self.model
+        return published
 
     @property
-    def _hopeless(self) -> bool:
+    def _out_of_patience(self) -> bool:
         return 0 < self.config.patience <= self.selection.stale
 
     def _batches(self) -> Iterator[Batch]:
-        workers = min(4, os.cpu_count() or 1) if self.assignment.device.type == "cuda" else 0
+        workers = min(4, os.cpu_count() or 1) if self.setup.device.type == "cuda" else 0
         return iter(
             DataLoader(
-                TrainingBatches(self.assignment.dataset, self.config, self.gradient.slots),
+                TrainingBatches(self.setup.dataset, self.config, self.gradient.slots),
                 batch_size=None,
                 sampler=range(self.step, self.config.iterations),
                 num_workers=workers,
@@ -117,31 +116,31 @@ class Training:
         losses = self.gradient(self.step, batch, self._report)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         names = (*losses, "gradient_norm")
-        told: dict[str, float] = dict(zip(names, torch.stack([*losses.values(), norm]).tolist(), strict=True))
-        self._note(told, time.perf_counter() - began)
-        if not (math.isfinite(told["loss"]) and math.isfinite(told["gradient_norm"])):
+        values: dict[str, float] = dict(zip(names, torch.stack([*losses.values(), norm]).tolist(), strict=True))
+        self._log_step(values, time.perf_counter() - began)
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             self.team.first(lambda: self._diverge("The loss or its gradient", self.step + 1))
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
-        return told["loss"]
+        return values["loss"]
 
     def _open_log(self) -> None:
         self.log = TrainingLog(self.folder.path, self.step)
 
-    def _note(self, told: Mapping[str, float], seconds: float) -> None:
-        """Log the step that is being done."""
+    def _log_step(self, values: Mapping[str, float], seconds: float) -> None:
+        """Log the current step."""
         if self.log:
-            rate, memory = learning_rate(self.step, self.config), peak_memory_mb(self.assignment.device)
+            rate, memory = learning_rate(self.step, self.config), peak_memory_mb(self.setup.device)
             so_far = {"seconds": self._elapsed(), "step_seconds": seconds, "learning_rate": rate, "memory_mb": memory}
-            self.log.add("training", self.step + 1, **so_far, **told)
+            self.log.add("training", self.step + 1, **so_far, **values)
 
     def _after_step(self) -> bool:
-        """Evaluate, save and stop where it is time to; says whether the training is done."""
+        """Evaluate, save and stop if due; returns whether the training is done."""
         last = self.step == self.config.iterations
         if self.config.eval_interval and (last or self.step % self.config.eval_interval == 0) and self.evaluates:
             self.team.first(self._select)
-        done = last or self.team.any(self._hopeless)
+        done = last or self.team.any(self._out_of_patience)
         stopping = self.team.any(self.should_stop()) and not done
         if done or stopping or self.step % self.config.save_interval == 0:
             self.team.first(self._save)
@@ -149,15 +148,15 @@ class Training:
             self.team.first(self._stop)
         return done
 
-    def _require_numbers(self) -> None:
-        """A step may spoil the weights although its loss was fine: they must be neither kept nor published."""
-        for weights in (self.model.state_dict(), self._judged.state_dict()):
+    def _require_finite_weights(self) -> None:
+        """A step may make weights NaN although its loss is finite: they must be neither saved nor published."""
+        for weights in (self.model.state_dict(), self._published_model.state_dict()):
             if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
                 self._diverge("A weight", self.step)
 
     def _select(self) -> None:
-        self._require_numbers()
-        self.selection = self.selection.after(self._evaluate(), self.step, self._judged.state_dict())
+        self._require_finite_weights()
+        self.selection = self.selection.after(self._evaluate(), self.step, self._published_model.state_dict())
 
     def _stop(self) -> None:
         raise TrainingStoppedError(
@@ -166,22 +165,22 @@ class Training:
         )
 
     def _evaluate(self) -> dict[str, Any]:
-        dataset, device = self.assignment.dataset, self.assignment.device
+        dataset, device = self.setup.dataset, self.setup.device
         side = max(SMALLEST, dataset.longest_side)
         detector = Detector(
-            self._judged,
+            self._published_model,
             self.config,
             dataset.classes,
             dataset.modalities,
             device,
             (side, side),
-            reduction=self.assignment.reduction,
+            reduction=self.setup.reduction,
         )
-        told = evaluate_detector(detector, dataset, "val", progress=lambda share, text: self._report(text, share))
+        evaluation = evaluate_detector(detector, dataset, "val", progress=lambda share, text: self._report(text, share))
         if self.log:
-            figures = {name: getattr(told, name) for name in METRICS}
+            figures = {name: getattr(evaluation, name) for name in METRICS}
             self.log.add("validation", self.step, seconds=self._elapsed(), **figures)
-        return told.summary()
+        return evaluation.summary()
 
     def _report(self, text: str, evaluated: float = 0.0) -> None:
         share = TRAINING_SHARE * self.step / self.config.iterations
@@ -193,12 +192,12 @@ class Training:
         return self.seconds + time.perf_counter() - self._started
 
     def _peak(self) -> float:
-        return max(self.peak, peak_memory_mb(self.assignment.device))
+        return max(self.peak, peak_memory_mb(self.setup.device))
 
     def _save(self) -> None:
-        self._require_numbers()
+        self._require_finite_weights()
         if self.log:
-            self.log.keep()
+            self.log.sync()
         self.folder.save_state(
             {
                 "step": self.step,
@@ -213,7 +212,7 @@ class Training:
         )
 
     def restore(self) -> None:
-        """Go on from the folder's resume state, if it has one.
+        """Load the folder's resume state, if there is one.
 
         Raises:
             CannotResumeError: it is damaged, or of another model.
@@ -230,12 +229,12 @@ class Training:
             if self.average:
                 self.average.load_state_dict(state["average"])
         except torch.OutOfMemoryError:
-            raise  # a RuntimeError, too
-        except (KeyError, TypeError, ValueError, RuntimeError):  # what torch says of a state that is none of this model
+            raise  # a subclass of RuntimeError
+        except (KeyError, TypeError, ValueError, RuntimeError):  # raised by torch for a state of another model
             raise self.folder.not_of_this_model() from None
 
     def _diverge(self, what: str, step: int) -> NoReturn:
-        """Keep the best or else the last weights as a checkpoint, and refuse to go on."""
+        """Write the best or else the last saved weights as a checkpoint, and raise."""
         best, state = self.selection, self.folder.load_state()
         kept = "no checkpoint had been saved yet"
         if best.weights:
@@ -252,7 +251,7 @@ class Training:
     def _publish(self) -> None:
         best = self.selection
         metrics = dict(best.metrics) or (self._evaluate() if self.evaluates else {})
-        weights = best.weights or self._judged.state_dict()
+        weights = best.weights or self._published_model.state_dict()
         self._write(weights, metrics, best.step or self.step)
         result = TrainResult(self.folder.checkpoint, metrics, self._elapsed(), self._peak(), self.step)
         self.folder.finish(result.to_json())
@@ -268,16 +267,16 @@ class Training:
         training = {
             "seconds": self._elapsed(),
             "peak_memory_mb": self._peak(),
-            "device": device_name(self.assignment.device),
+            "device": device_name(self.setup.device),
             "precision": str(self.precision).removeprefix("torch."),
             "tiles_at_once": self.gradient.micro,
             "processes": self.team.size,
         }
-        return self.assignment.card(self.init, dict(metrics), step, training)
+        return self.setup.card(self.init, dict(metrics), step, training)
 
 
 def _good_weights(state: dict[str, Any]) -> dict[str, Tensor]:
-    """What a resume state would have published."""
+    """The weights of a resume state that would be published."""
     average: dict[str, Tensor] | None = state["average"]
     if average is None:
         return dict(state["model"])

@@ -1,4 +1,4 @@
-"""What moves the weights: AdamW by groups, and the learning rate over time."""
+"""The optimizer (AdamW with parameter groups) and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_DECAY = ("bias", "norm", "rel_pos")
 
 
 def learning_rate(step: int, config: DetectorConfig) -> float:
-    """Linear warmup, then a cosine down to a hundredth of the peak."""
+    """Linear warmup, then cosine decay to a hundredth of the peak."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     done = (step - config.warmup) / max(1, config.iterations - config.warmup)
@@ -22,15 +22,15 @@ def learning_rate(step: int, config: DetectorConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: DetectorConfig, *, fresh_fusion: bool = False) -> torch.optim.Optimizer:
-    """AdamW over what is not frozen, without weight decay on norms, biases and relative positions.
+    """AdamW over the parameters that are not frozen, without weight decay on norms, biases and relative positions.
 
-    Each group has its ``factor`` of the learning rate: 1, or what the configuration's ``slow`` says of its part, or
+    Each group has a ``factor`` of the learning rate: 1, that of its part in the configuration's ``slow``, or
     ``fusion_rate``.
 
     Args:
         model: the detector.
         config: of the training.
-        fresh_fusion: whether only the fusion begins anew.
+        fresh_fusion: whether only the fusion is not pretrained.
     """
     factors = {
         parameter: factor
@@ -53,6 +53,6 @@ def make_optimizer(model: nn.Module, config: DetectorConfig, *, fresh_fusion: bo
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, config: DetectorConfig) -> None:
-    """Give every group its learning rate of this step."""
+    """Set the learning rate of every group for this step."""
     for group in optimizer.param_groups:
         group["lr"] = group["factor"] * learning_rate(step, config)

@@ -1,4 +1,4 @@
-"""The parts of a model that a configuration can name: to freeze them, or to let them learn slower."""
+"""The parts of a model that a configuration can name, to freeze them or lower their learning rate."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from torch import nn
 
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import ConfigError
-from ml_backend.detector.model.fusion import joins_data
+from ml_backend.detector.model.fusion import stacks_bands
 
 MODULES = {"neck": "neck", "rpn": "rpn_head", "roi_head": "roi_head"}
 
 
 def check_parts(config: DetectorConfig) -> None:
-    """See that every part that is to be frozen or slowed is one of the network's.
+    """Check that every part to be frozen or slowed exists in the network.
 
     Raises:
         ConfigError: a modality has no backbone of its own, because the fusion stacks all bands into one.
     """
-    if not joins_data(config.fusion) or len(config.modalities) == 1:
+    if not stacks_bands(config.fusion) or len(config.modalities) == 1:
         return
     for part in (*config.freeze, *dict(config.slow)):
         if part not in MODULES:
@@ -28,12 +28,12 @@ def check_parts(config: DetectorConfig) -> None:
 
 
 def part_modules(model: nn.Module, parts: tuple[str, ...]) -> list[nn.Module]:
-    """The modules of parts named as in :class:`DetectorConfig`, which :func:`check_parts` has seen."""
+    """The modules of parts named as in :class:`DetectorConfig`, checked by :func:`check_parts`."""
     return [model.get_submodule(MODULES.get(part, f"backbone.branches.{part}")) for part in parts]
 
 
 def freeze(model: nn.Module, config: DetectorConfig) -> None:
-    """Stop the gradient of the configured parts.
+    """Turn off the gradients of the configured parts.
 
     Raises:
         ConfigError: nothing would be left to train.
@@ -45,10 +45,10 @@ def freeze(model: nn.Module, config: DetectorConfig) -> None:
 
 
 def set_training_mode(model: nn.Module, config: DetectorConfig) -> None:
-    """Training mode, but for frozen parts, whose random depth would be noise that nothing learns from.
+    """Set training mode, except for frozen parts, whose stochastic depth would only add noise.
 
-    A frozen backbone costs no memory for gradients: neither its input nor its weights ask for one, so torch keeps no
-    activations. Frozen neck and heads still pass the gradient on to what comes before them.
+    A frozen backbone needs no memory for gradients: neither its input nor its weights require one, so torch stores no
+    activations. A frozen neck and frozen heads still pass gradients to the preceding parts.
     """
     model.train()
     for module in part_modules(model, config.freeze):

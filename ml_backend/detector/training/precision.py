@@ -11,7 +11,7 @@ from ml_backend.detector.config import DetectorConfig
 
 
 def choose_precision(config: DetectorConfig, device: torch.device) -> torch.dtype:
-    """What the configuration's ``precision`` means here: ``auto`` is bfloat16 on GPUs that compute in it."""
+    """The dtype of the configuration's ``precision``; ``auto`` is bfloat16 on GPUs that support it."""
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bfloat16" else torch.float32
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -19,25 +19,25 @@ def choose_precision(config: DetectorConfig, device: torch.device) -> torch.dtyp
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """Compute matrix products in this dtype; does nothing for float32."""
+    """Compute matrix products in this dtype; no effect for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
 def keep_predictions_in_float32(model: nn.Module) -> None:
-    """Make the heads answer in float32, whatever they compute in.
+    """Convert the outputs of the heads to float32.
 
-    Boxes are decoded, and anchors made, in the dtype of the heads' answers: bfloat16 would place them on a grid of 2 to
-    4 px in a 512 px tile. Losses follow that dtype too.
+    Boxes are decoded, and anchors generated, in the dtype of the heads' outputs: bfloat16 would round them to a grid of
+    2 to 4 px in a 512 px tile. Losses are computed in that dtype, too.
     """
     heads: Any = model
     for head in (heads.rpn_head, *heads.roi_head.bbox_head, *heads.roi_head.mask_head):
         head.register_forward_hook(lambda module, inputs, output: _float32(output))
 
 
-def _float32(answer: Any) -> Any:
-    """Tensors of a nest of tuples and lists, in float32."""
-    if isinstance(answer, torch.Tensor):
-        return answer.float()
-    if isinstance(answer, list | tuple):
-        return type(answer)(_float32(part) for part in answer)
-    return answer
+def _float32(output: Any) -> Any:
+    """Convert the tensors in nested tuples and lists to float32."""
+    if isinstance(output, torch.Tensor):
+        return output.float()
+    if isinstance(output, list | tuple):
+        return type(output)(_float32(part) for part in output)
+    return output

@@ -1,4 +1,4 @@
-"""The private side of a training's folder: which training it holds, its resume state, and whether it is finished."""
+"""The folder of a training: its identity, resume state, result and lock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,36 @@ import torch
 from ml_backend.detector.checkpoint import CARD, replace_file
 from ml_backend.detector.errors import CannotResumeError
 from ml_backend.detector.history import FOLDER
-from ml_backend.detector.lock import alone_in
-from ml_backend.detector.training.result import TrainResult
+from ml_backend.detector.lock import lock_folder
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The result of a finished training.
+
+    Attributes:
+        checkpoint: folder of the published checkpoint.
+        metrics: of the validation split (:meth:`Evaluation.summary`); empty when there is none.
+        seconds: of training and evaluation, including those before interruptions.
+        peak_memory_mb: of the GPU during this training; on a CPU, of the process since it started.
+        iterations: optimizer steps done.
+    """
+
+    checkpoint: Path
+    metrics: dict[str, Any]
+    seconds: float
+    peak_memory_mb: float
+    iterations: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "checkpoint": str(self.checkpoint)}
 
 
 class RunFolder:
-    """``run.json`` (identity), ``state.pth`` (to resume), ``result.json`` (once finished), ``checkpoint/``, ``log/``,
-    a lock."""
+    """Holds ``run.json`` (identity), ``state.pth`` (resume state), ``result.json`` (once finished), ``checkpoint/``,
+    ``log/`` and a lock.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,26 +57,26 @@ class RunFolder:
         self._state = path / "state.pth"
         self._result = path / "result.json"
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Make the folder and hold it, so that no other process trains in it; the lock ends with the process.
+    def lock(self) -> AbstractContextManager[None]:
+        """Create the folder and lock it, so that no other process trains in it; the lock ends with the process.
 
         Raises:
-            FolderInUseError: another one does.
+            FolderInUseError: another process holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        return alone_in(
+        return lock_folder(
             self.path, f"Another process is training in {self.path}: wait for it or give another output folder."
         )
 
     def claim(self, identity: Mapping[str, Any], *, discard: bool = False) -> None:
-        """Make the folder this training's own.
+        """Record the identity of this training, after checking that the folder holds no other one.
 
         Args:
-            identity: what tells trainings apart, as JSON.
-            discard: whether what it holds is to be removed.
+            identity: what distinguishes trainings, as JSON.
+            discard: whether to remove an earlier training first.
 
         Raises:
-            CannotResumeError: the folder holds another training, or does not say which.
+            CannotResumeError: the folder holds another training, or one without identity.
         """
         if discard:
             for file in (self._result, self._state, self._identity):
@@ -72,7 +95,7 @@ class RunFolder:
         replace_file(self._identity, text.encode())
 
     def finished(self) -> dict[str, Any] | None:
-        """The result, once the training has ended.
+        """The result as JSON, if the training is finished.
 
         Raises:
             CannotResumeError: it is damaged.
@@ -88,7 +111,7 @@ class RunFolder:
         return result
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write the resume state so that a crash, of the machine too, leaves the old or the new one."""
+        """Write the resume state atomically: after a crash, even of the machine, it is the old or the new one."""
         temporary = self._state.with_suffix(".tmp")
         with temporary.open("wb") as stream:
             torch.save(dict(state), stream)
@@ -105,7 +128,7 @@ class RunFolder:
         if not self._state.is_file():
             return None
         try:
-            with zipfile.ZipFile(self._state) as archive:  # torch's format; it has checksums, which torch ignores
+            with zipfile.ZipFile(self._state) as archive:  # torch's format has checksums, which torch does not verify
                 if archive.testzip() is not None:
                     raise _damaged(self._state)
             state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
@@ -114,16 +137,16 @@ class RunFolder:
         return state
 
     def not_of_this_model(self) -> CannotResumeError:
-        """What to say of a sound resume state that does not fit the model."""
+        """The error for an undamaged resume state that does not fit the model."""
         return _damaged(self._state, "was written by another version")
 
     def publish_log(self) -> None:
-        """Let the log travel with the checkpoint."""
+        """Copy the log into the folder of the checkpoint."""
         shutil.rmtree(self.checkpoint / FOLDER, ignore_errors=True)
         shutil.copytree(self.path / FOLDER, self.checkpoint / FOLDER)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Record the result and drop the resume state, which is of no use any more."""
+        """Record the result and remove the resume state."""
         replace_file(self._result, json.dumps(result, indent=2).encode())
         self._state.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Training in stages: a detector per modality alone, then all together from those."""
+"""Training in stages: a unimodal detector per modality, then a multimodal one that starts from them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.errors import ConfigError
+from ml_backend.detector.progress import Progress
 from ml_backend.detector.training.anchor import anchor_scores, best_anchor, kept_scores, require_choice
 from ml_backend.detector.training.parts import check_parts
-from ml_backend.detector.training.result import Progress, TrainResult
+from ml_backend.detector.training.runfolder import TrainResult
 from ml_backend.detector.training.single import train
 from ml_backend.detector.training.team import join_team
 from ml_backend.detector.training.warmstart import WarmStart, open_sources
@@ -28,7 +29,7 @@ CHOICE = "anchor.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of the chain.
+    """One of the trainings.
 
     Attributes:
         name: of its folder: ``pretrain-MODALITY`` or ``finetune``.
@@ -40,7 +41,7 @@ class Stage:
 
     @property
     def work(self) -> int:
-        """How long it takes, compared with other stages: backbone passes over tiles."""
+        """Expected relative duration: number of backbone passes over tiles."""
         return self.config.iterations * self.config.step_tiles * len(self.config.modalities)
 
 
@@ -49,11 +50,11 @@ class StagesResult:
     """A finished training in stages.
 
     Attributes:
-        stages: what each stage gave, by its name, in order; the last is the multimodal detector.
+        stages: result of each stage by name, in order; the last is the multimodal detector.
         anchor: the modality that the others were added to.
-        anchor_scores: what it was chosen by, of each modality (see :func:`.anchor.anchor_scores`); empty if it was not.
-        own_memory: whether the peak of a later stage is its own: so on a GPU. On a CPU it is that of the process so
-            far, earlier stages included, and is left out of what is told of it.
+        anchor_scores: by modality, if the anchor was chosen by them (see :func:`.anchor.anchor_scores`); else empty.
+        own_memory: whether the peak memory of later stages is their own, as on a GPU. On a CPU it is that of the
+            process, including earlier stages, and is not reported for them.
     """
 
     stages: dict[str, TrainResult]
@@ -68,12 +69,12 @@ class StagesResult:
 
     @property
     def seconds(self) -> float:
-        """Of all stages together."""
+        """Total of all stages."""
         return sum(result.seconds for result in self.stages.values())
 
     @property
     def peak_memory_mb(self) -> float:
-        """Of the hungriest stage."""
+        """Largest peak of all stages."""
         return max(result.peak_memory_mb for result in self.stages.values())
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class StagesResult:
         }
 
     def peak_of(self, stage: str) -> float | None:
-        """Peak memory of a stage; None where it cannot be told from that of earlier ones."""
+        """Peak memory of a stage in MiB; None if it cannot be separated from that of earlier ones."""
         first = stage == next(iter(self.stages))
         return self.stages[stage].peak_memory_mb if first or self.own_memory else None
 
@@ -109,24 +110,26 @@ def train_in_stages(
     should_stop: Callable[[], bool] | None = None,
     resume: bool = True,
 ) -> StagesResult:
-    """Pretrain a detector on each modality alone, then join them and train all together.
+    """Pretrain a detector on each modality, then combine them and train all together.
 
-    Every stage is a :func:`train` in a folder of its own below ``out_dir``, so the same call continues an interrupted
-    chain exactly and does not repeat finished stages.
+    Every stage is a :func:`train` in its own folder below ``out_dir``, so the same call continues exactly after an
+    interruption, and does not repeat finished stages.
 
     Args:
         dataset_dir: see :mod:`ml_backend.detector.dataset`.
         out_dir: gets ``pretrain-MODALITY/``, ``finetune/`` and, in the end, ``stages.json``; with ``choose_anchor``
-            also ``anchor.json``, what it was chosen by.
+            also ``anchor.json``, the scores it was chosen by.
         config: of the fine-tuning.
         pretrain: of the pretraining, for all modalities or by modality; ``modalities`` and ``anchor`` are set here. By
             default, and for modalities that are left out, it is ``config`` without its ``freeze`` and ``slow``. Its
             ``seed`` is raised by :data:`contracts.stages.PRETRAINING_SEEDS`: fine-tuning sees tiles in another order,
-            turned otherwise.
-        sources: ``{modality: checkpoint that knows it}``: these modalities are not pretrained.
-        choose_anchor: take as anchor the modality whose own detector finds the most of the validation split.
-        device: see :func:`train`; so ``should_stop`` and ``resume``.
-        progress: called with the share done of the whole, and a line of text that begins with the stage.
+            with other augmentation.
+        sources: ``{modality: checkpoint trained on it}``: these modalities are not pretrained.
+        choose_anchor: take as anchor the modality whose own detector finds the most on the validation split.
+        device: see :func:`train`.
+        progress: called with the share done of the whole (0..1), and a line of text that begins with the stage.
+        should_stop: see :func:`train`.
+        resume: see :func:`train`.
 
     Raises:
         DetectorError: as :func:`train`; or there is only one modality, or no anchor can be chosen.
@@ -197,8 +200,8 @@ def plan_stages(
         dataset_dir: see :mod:`ml_backend.detector.dataset`.
         config: of the fine-tuning.
         pretrain: of the pretraining.
-        given: modalities that need none.
-        choose_anchor: whether the pretrained ones decide on the anchor; that of the last stage means nothing then.
+        given: modalities that need no pretraining.
+        choose_anchor: whether the anchor is chosen after pretraining; that of the last stage is provisional then.
 
     Raises:
         ConfigError: there is only one modality, or settings are given for one that is not used.
@@ -233,7 +236,7 @@ def _alone(config: DetectorConfig, modality: str) -> DetectorConfig:
 
 
 def _part_of(progress: Progress, stages: tuple[Stage, ...], stage: Stage) -> Progress:
-    """Progress of one stage, told as progress of the whole."""
+    """A callback that reports progress of one stage as progress of the whole."""
     number = stages.index(stage)
     total = sum(s.work for s in stages)
     before = sum(s.work for s in stages[:number])

@@ -1,7 +1,7 @@
-"""Processes that train one model together, as torchrun starts them; without torchrun, one process and no ceremony.
+"""Processes started by torchrun that train one model together; without torchrun, a team of one process.
 
-The first process alone writes, evaluates and reports. What may fail is done by :meth:`Team.together` or
-:meth:`Team.first`, so that a failure of one ends all, and the first says why.
+Only the first process writes, evaluates and reports. Work that may fail is done by :meth:`Team.together` or
+:meth:`Team.first`, so that a failure in one process ends all of them, and the first reports it.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from torch.nn.parallel import DistributedDataParallel
 from ml_backend.detector.errors import AnotherProcessFailedError, ConfigError, DetectorError, DeviceError
 
 T = TypeVar("T")
-# a process that ends closes its connections at once; this is for the others' wait while the first evaluates
-PATIENCE = timedelta(hours=12)
+# long enough for the first process to evaluate; a process that ends closes its connections at once
+TIMEOUT = timedelta(hours=12)
 
 
 class Team:
-    """One process's view of the processes that train together."""
+    """The group of processes, as seen from this one: ``rank`` of ``size``."""
 
     def __init__(self, rank: int, size: int, local_rank: int) -> None:
         self.rank, self.size, self._local_rank = rank, size, local_rank
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the process that writes, evaluates and reports."""
+    def is_first(self) -> bool:
+        """Whether this process writes, evaluates and reports."""
         return self.rank == 0
 
     def device(self, chosen: torch.device) -> torch.device:
-        """This process's own device: on a GPU machine, one GPU each."""
+        """The device of this process; with CUDA, one GPU each."""
         if self.size == 1 or chosen.type != "cuda":
             return chosen
         if self._local_rank >= torch.cuda.device_count():
@@ -49,10 +49,10 @@ class Team:
         return own
 
     def slots(self, tiles: int) -> range:
-        """This process's share of the tiles of a step.
+        """The indexes of this process's tiles among the ``tiles`` of a step.
 
         Raises:
-            ConfigError: they cannot be shared equally.
+            ConfigError: they cannot be divided equally.
         """
         if tiles % self.size:
             raise ConfigError(
@@ -63,7 +63,7 @@ class Team:
         return range(self.rank * share, (self.rank + 1) * share)
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do something in every process; when it fails in one, all end, and the first process says why."""
+        """Call ``work`` in every process; if it fails in one, all raise, and the first process has the reason."""
         if self.size == 1:
             return work()
         failure: DetectorError | None = None
@@ -76,23 +76,23 @@ class Team:
         failed = next((rank for rank, text in enumerate(texts) if text is not None), None)
         if failed is None:
             return result
-        if not self.leads:
+        if not self.is_first:
             raise AnotherProcessFailedError(texts[failed])
         raise failure or DetectorError(f"Process {failed} of {self.size}: {texts[failed]}")
 
     def first(self, work: Callable[[], T]) -> T | None:
-        """Do something in the first process, while the others wait and get None."""
-        return self.together(lambda: work() if self.leads else None)
+        """Call ``work`` in the first process, while the others wait and get None."""
+        return self.together(lambda: work() if self.is_first else None)
 
     def agreed(self, work: Callable[[], T]) -> T:
-        """Do something in the first process, and give all of them what it found."""
+        """Call ``work`` in the first process, and return its result in all of them."""
         found = [self.first(work)]
         if self.size > 1:
             dist.broadcast_object_list(found)
         return cast(T, found[0])
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
+        """Whether ``flag`` is True in any process."""
         if self.size == 1:
             return flag
         shared = torch.tensor(int(flag))
@@ -108,32 +108,33 @@ class Team:
         return shared / self.size
 
     def parallel(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The model, with gradients averaged over all processes."""
+        """The model wrapped so that gradients are averaged over all processes."""
         if self.size == 1:
             return model
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
-    def touched(self, model: nn.Module, loss: Tensor) -> Tensor:
-        """The loss, made to depend on all weights: the processes wait for the gradient of each, also where one of them
-        saw nothing that a part learns from (no proposal left for a stage)."""
+    def depend_on_all_weights(self, model: nn.Module, loss: Tensor) -> Tensor:
+        """The loss plus zero times all weights: every process must have a gradient for every weight, even if a part was
+        not used in it (a stage without proposals).
+        """
         if self.size == 1:
             return loss
         return loss + 0.0 * sum(p.flatten()[0] for p in model.parameters() if p.requires_grad)
 
     def unsynchronised(self, model: nn.Module, more: bool) -> AbstractContextManager[Any]:
-        """Keep gradients to oneself while there are more forward passes to come before the optimizer's step."""
+        """Do not average gradients while more forward passes follow before the optimizer's step."""
         return model.no_sync() if more and isinstance(model, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager
 def join_team() -> Iterator[Team]:
-    """Join the processes that torchrun started together with this one; inside another ``join_team``, the same team."""
+    """Join the processes started together with this one by torchrun; nested calls return the same team."""
     if not dist.is_available() or not (dist.is_initialized() or dist.is_torchelastic_launched()):
         yield Team(0, 1, 0)
         return
     joined = not dist.is_initialized()
     if joined:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     try:
         yield Team(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
     except RuntimeError as error:
@@ -150,10 +151,10 @@ def join_team() -> Iterator[Team]:
 
 
 def _lost_connection(error: RuntimeError) -> bool:
-    """Whether it is about the other processes; gloo has no exception of its own."""
+    """Whether the error is a lost connection to other processes; gloo has no exception type of its own."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def is_first_process() -> bool:
-    """Whether to print: yes, but in the other processes of torchrun."""
+    """Whether this is the only process, or the first one started by torchrun."""
     return not dist.is_torchelastic_launched() or os.environ.get("RANK", "0") == "0"

@@ -1,6 +1,6 @@
-"""Starting from earlier models: the same architecture, or one for each modality, be it unimodal or not.
+"""Starting from earlier models: one of the same architecture, or one for each modality, unimodal or multimodal.
 
-Normalisation is inherited with the weights, which were learnt on inputs scaled that way.
+The normalisation is taken over with the weights, which were trained on inputs scaled by it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ml_backend.detector.config import STACKED, DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, ModalitySpec
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.inference import load_weights
-from ml_backend.detector.model.fusion import joins_data
+from ml_backend.detector.model.fusion import stacks_bands
 
 Init = Checkpoint | Path | str | Mapping[str, Path | str] | None
 FIRST_CONVOLUTION = "patch_embed.projection.weight"
@@ -29,18 +29,23 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Earlier models that a training begins with; both empty means fresh weights."""
+    """Earlier models that a training starts from; without any, weights are newly initialised.
+
+    Attributes:
+        whole: a checkpoint of the same architecture.
+        by_modality: checkpoints from which the modalities' backbones are taken.
+    """
 
     whole: Checkpoint | None
     by_modality: Mapping[str, Checkpoint]
 
     @property
-    def leaves_fusion(self) -> bool:
-        """Whether the fusion begins anew where neck and heads, and backbones that are given, are earlier models'."""
+    def fusion_is_fresh(self) -> bool:
+        """Whether the fusion is newly initialised while neck, heads and given backbones are pretrained."""
         return bool(self.by_modality)
 
     def normalise(self, modality: ModalitySpec) -> ModalitySpec:
-        """The modality with the normalisation of the model that its backbone comes from."""
+        """The modality with the normalisation of the model that its backbone is taken from."""
         source = self.whole or self.by_modality.get(modality.name)
         if source is None:
             return modality
@@ -48,25 +53,25 @@ class WarmStart:
         return replace(modality, mean=earlier.mean, std=earlier.std)
 
     def keep_out_of(self, folder: Path) -> None:
-        """Refuse to start from a checkpoint in a folder that is about to be discarded.
+        """Check that no checkpoint to start from is in a folder that is about to be discarded.
 
         Raises:
-            CheckpointError: one lies there.
+            CheckpointError: one is.
         """
         for source in (self.whole, *self.by_modality.values()):
             if source and source.path.resolve().is_relative_to(folder.resolve()):
                 raise CheckpointError(
-                    f"{source.path} would be discarded before it is read, because {folder} is to begin anew: give "
+                    f"{source.path} would be discarded before it is read, because {folder} is to be reset: give "
                     "another output folder."
                 )
 
     def lineage(self) -> dict[str, Any]:
-        """Which weights this starts from, for the card: SHA-256 of each."""
+        """SHA-256 of the weights of each earlier model, for the card."""
         sources = {"all": self.whole} if self.whole else dict(self.by_modality)
         return {name: source.card["weights"]["sha256"] for name, source in sources.items() if source}
 
     def apply(self, model: nn.Module, config: DetectorConfig, modalities: Sequence[ModalitySpec]) -> None:
-        """Put the earlier weights into a fresh model that takes these modalities."""
+        """Load the earlier weights into a new model with these modalities."""
         if self.whole:
             load_weights(model, self.whole.weights(), self.whole.path)
         if self.by_modality:
@@ -74,7 +79,7 @@ class WarmStart:
             load_weights(model, weights, self.by_modality[config.anchor].path)
 
     def _assemble(self, fresh: Weights, config: DetectorConfig, bands: Mapping[str, int]) -> Weights:
-        """Backbones from each modality's model, neck and heads from the anchor's; the fusion is fresh."""
+        """Weights with backbones from each modality's model, neck and heads from the anchor's, and the new fusion."""
         anchor = self.by_modality[config.anchor].weights()
         weights = {**fresh, **{key: value for key, value in anchor.items() if not key.startswith(BACKBONE)}}
         stacked = f"{BRANCHES}{STACKED}."
@@ -92,7 +97,7 @@ class WarmStart:
 
 
 def _widen(kernel: torch.Tensor, fresh: torch.Tensor, before: int) -> torch.Tensor:
-    """A first convolution with further input bands around its own, which count nothing until trained."""
+    """The weights of a first convolution for more input bands; those of the others are zero."""
     wide = torch.zeros_like(fresh)
     wide[:, before : before + kernel.shape[1]] = kernel
     return wide
@@ -102,12 +107,12 @@ def open_init(init: Init, config: DetectorConfig, dataset: DatasetSpec) -> WarmS
     """Open and check the models to start from.
 
     Args:
-        init: nothing, a checkpoint of the same architecture, or ``{modality: checkpoint that knows it}``.
+        init: nothing, a checkpoint of the same architecture, or ``{modality: checkpoint trained on it}``.
         config: resolved configuration.
         dataset: what will be trained on.
 
     Raises:
-        CheckpointError: one cannot be read, or is of another size or version of the network, with other classes,
+        CheckpointError: one cannot be read, is of another size or version of the network, or has other classes,
             modalities or bands.
     """
     if init is None:
@@ -129,14 +134,14 @@ def open_init(init: Init, config: DetectorConfig, dataset: DatasetSpec) -> WarmS
 def open_sources(
     sources: Mapping[str, Path | str], config: DetectorConfig, dataset: DatasetSpec, *, any_anchor: bool = False
 ) -> dict[str, Checkpoint]:
-    """Open and check the models that backbones come from, by modality; arguments and errors as :func:`open_init`'s.
+    """Open and check the models that backbones are taken from; arguments and errors are those of :func:`open_init`.
 
-    With ``any_anchor``, each may become the anchor's.
+    With ``any_anchor``, any of the modalities may become the anchor.
     """
     opened = {name: open_checkpoint(path).require_same_network() for name, path in sources.items()}
     for name, source in opened.items():
         _check_source(name, source, config, dataset)
-        if joins_data(config.fusion) and name != config.anchor and not any_anchor:
+        if stacks_bands(config.fusion) and name != config.anchor and not any_anchor:
             raise CheckpointError(
                 f"{source.path} is given for '{name}', but the one backbone of fusion = '{config.fusion}' begins as "
                 f"that of '{config.anchor}': leave it out."
@@ -145,15 +150,15 @@ def open_sources(
 
 
 def _check_none_is_forgotten(sources: Mapping[str, Checkpoint], config: DetectorConfig) -> None:
-    """Refuse to begin a backbone anew whose weights lie in a checkpoint that is given for another modality."""
-    if joins_data(config.fusion):
+    """Check that no backbone is newly initialised whose weights are in a checkpoint given for another modality."""
+    if stacks_bands(config.fusion):
         return
     for name in config.modalities:
         knows = next((source for source in sources.values() if name in source.config.modalities), None)
         if name not in sources and knows is not None:
             raise CheckpointError(
-                f"{knows.path} knows '{name}', too, whose backbone would begin anew: give a checkpoint for it as well "
-                f"(--from {name}={knows.path})."
+                f"{knows.path} knows '{name}', too, whose backbone would be newly initialised: give a checkpoint "
+                f"for it as well (--from {name}={knows.path})."
             )
 
 
@@ -187,7 +192,7 @@ def _check_source(name: str, source: Checkpoint, config: DetectorConfig, dataset
             f"{source.path} is a checkpoint for the modalities {', '.join(source.config.modalities)}, not for "
             f"'{name}': give one trained on '{name}'."
         )
-    if joins_data(source.config.fusion) and len(source.config.modalities) > 1:
+    if stacks_bands(source.config.fusion) and len(source.config.modalities) > 1:
         raise CheckpointError(
             f"{source.path} has one backbone for all modalities (fusion = 'stack') and none for '{name}': give one "
             f"trained on '{name}' alone, or by another fusion."

@@ -160,7 +160,7 @@ def test_export_refuses_an_unusable_folder_before_any_work(tmp_path: Path, capsy
     (tmp_path / "file").touch()
     out = tmp_path / "file/onnx"
     assert main(["export", "--checkpoint", "none", "--out", str(out)]) == 1
-    assert f"error: --out {out} cannot be written, since {out.parent} is no folder" in capsys.readouterr().err
+    assert f"error: --out {out} cannot be written, since {out.parent} is not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

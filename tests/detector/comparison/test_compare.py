@@ -189,7 +189,7 @@ def test_nothing_is_trained_before_everything_is_checked(case: str, own_dataset_
 def test_a_comparison_in_which_nothing_ended_well_exits_1(
     dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Schedule, "do", lambda schedule, runs: None)
+    monkeypatch.setattr(Schedule, "run_all", lambda schedule, runs: None)
     arguments = ["compare", "--dataset", str(dataset_dir), "--out", str(tmp_path), "--device", "cpu", "--seeds", "0"]
     assert main([*arguments, "--recipes", "staged", "--fusions", "stack"]) == 1
     printed = capsys.readouterr()

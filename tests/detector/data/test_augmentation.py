@@ -16,14 +16,14 @@ from ml_backend.detector.data import TrainingBatches
 from ml_backend.detector.data.augmentation import Sample, hide_modalities, jitter, scale_jitter, turn
 from ml_backend.detector.data.pasting import paste
 from ml_backend.detector.data.samples import training_sample
-from ml_backend.detector.dataset import DatasetSpec, Instance, Tile
+from ml_backend.detector.dataset import AnnotatedInstance, DatasetSpec, Tile
 from ml_backend.detector.validation import check_dataset
 
 RGB = ModalitySpec("rgb", ("r", "g"), mean=(0.0, 0.0), std=(1.0, 1.0))
 DEM = ModalitySpec("dem", ("z",), mean=(0.0,), std=(1.0,), unit="m")
 SPECS = (RGB, DEM)
-OBJECT = Instance(1, [], 0, False)
-REGION = Instance(2, [], 0, True)
+OBJECT = AnnotatedInstance(1, [], 0, False)
+REGION = AnnotatedInstance(2, [], 0, True)
 
 
 def sample(size: int = 24, *, square: tuple[int, int, int, int] = (6, 6, 14, 12), level: float = 1.0) -> Sample:

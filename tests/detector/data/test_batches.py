@@ -10,7 +10,7 @@ import torch
 from ml_backend.detector import ChipInput, DatasetError, DetectorConfig, ModalitySpec, read_dataset
 from ml_backend.detector.chips import network_input
 from ml_backend.detector.data import TrainingBatches, apply_symmetry, draw_order, hide_modalities, training_sample
-from ml_backend.detector.dataset import DatasetSpec, Instance, Tile
+from ml_backend.detector.dataset import AnnotatedInstance, DatasetSpec, Tile
 from ml_backend.detector.validation import check_dataset
 
 CONFIG = DetectorConfig(iterations=12, batch_size=4, modalities=("rgb", "relative_elevation"), anchor="rgb")
@@ -59,7 +59,7 @@ def test_boxes_are_tight_around_masks(dataset: DatasetSpec) -> None:
 
 
 def test_empty_tiles_keep_their_share_and_every_tile_is_used() -> None:
-    full = [Tile(i, f"{i}.tif", 8, 8, None, (Instance(i, [], 0, False),)) for i in range(6)]
+    full = [Tile(i, f"{i}.tif", 8, 8, None, (AnnotatedInstance(i, [], 0, False),)) for i in range(6)]
     empty = [Tile(i, f"{i}.tif", 8, 8, None, ()) for i in range(6, 60)]
     order = draw_order((*full, *empty), replace(CONFIG, iterations=100, empty_share=0.2))
     assert set(range(6)) <= set(order)
@@ -67,7 +67,7 @@ def test_empty_tiles_keep_their_share_and_every_tile_is_used() -> None:
 
 
 def test_without_empty_tiles_all_are_drawn_equally_often() -> None:
-    full = tuple(Tile(i, f"{i}.tif", 8, 8, None, (Instance(i, [], 0, False),)) for i in range(6))
+    full = tuple(Tile(i, f"{i}.tif", 8, 8, None, (AnnotatedInstance(i, [], 0, False),)) for i in range(6))
     counts = np.bincount(draw_order(full, replace(CONFIG, iterations=6, batch_size=4)))
     assert counts.tolist() == [4] * 6
 
@@ -87,10 +87,10 @@ def test_dropout_hides_only_other_modalities() -> None:
 
 def test_ignored_and_invisible_instances_are_neither_object_nor_background() -> None:
     instances = (
-        Instance(1, [], 0, False),
-        Instance(2, [], 0, True),
-        Instance(3, [], 0, False),
-        Instance(4, [], 0, False),
+        AnnotatedInstance(1, [], 0, False),
+        AnnotatedInstance(2, [], 0, True),
+        AnnotatedInstance(3, [], 0, False),
+        AnnotatedInstance(4, [], 0, False),
     )
     masks = np.zeros((4, 16, 16), dtype=bool)
     masks[0, 2:8, 2:8] = True

@@ -16,12 +16,12 @@ from ml_backend.detector import Detection, Evaluation, read_dataset
 from ml_backend.detector.calibration import Calibration
 from ml_backend.detector.chips import ChipInput
 from ml_backend.detector.dataset import DatasetSpec
-from ml_backend.detector.evaluation.findings import Findings, find
+from ml_backend.detector.evaluation.findings import Findings, predict_split
 from ml_backend.detector.evaluation.matching import match
 from ml_backend.detector.evaluation.measure import measure
 from ml_backend.detector.evaluation.report import write_report
 from ml_backend.detector.evaluation.report.gallery import gallery
-from ml_backend.detector.evaluation.report.pictures import picture, render, window_around
+from ml_backend.detector.evaluation.report.pictures import crop_around, picture, render
 from tests.detector.evaluation.answers import Answers, Oracle, detection, guesses, truths
 
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(1)>&'"
@@ -56,7 +56,7 @@ class Page(HTMLParser):
 
 
 def findings_of(dataset: DatasetSpec, answers: Answers) -> Findings:
-    return find(Oracle(dataset, answers), dataset, "train")  # type: ignore[arg-type]
+    return predict_split(Oracle(dataset, answers), dataset, "train")  # type: ignore[arg-type]
 
 
 def report(findings: Findings, file: Path, checkpoint: str = "checkpoint") -> tuple[Evaluation, Page]:
@@ -76,7 +76,7 @@ def test_the_page_holds_figures_pictures_and_nothing_from_elsewhere(
         "mask AP50",
         "By region",
         "region-2",
-        "By modalities",
+        "By available modalities",
         "12 experts",
         "0.76",
         "Best mask AP50 0.250 at step 2",
@@ -138,16 +138,16 @@ def test_the_gallery_sorts_hits_misses_and_false_alarms(dataset: DatasetSpec) ->
     matches, pairs = match(findings.truth, findings.predictions, 100)
     alarms, misses, hits = gallery(findings, matches, pairs, 0.4)
     with_truth = [tile for tile in tiles if tile.instances]
-    assert alarms.total == len(alarms.cards) == len(tiles)
+    assert alarms.total == len(alarms.entries) == len(tiles)
     assert misses.total == len(with_truth)
     assert hits.total == sum(len(tile.instances) - 1 for tile in with_truth)
-    assert alarms.cards[0].tile == tiles[-1].file_name
-    assert "nothing is there" in alarms.cards[0].text
-    areas = [int(re.search(r"([\d,]+) px", card.text)[1].replace(",", "")) for card in misses.cards]
+    assert alarms.entries[0].tile == tiles[-1].file_name
+    assert "nothing is there" in alarms.entries[0].text
+    areas = [int(re.search(r"([\d,]+) px", entry.text)[1].replace(",", "")) for entry in misses.entries]
     assert areas == sorted(areas, reverse=True)
-    for card, kind in ((alarms.cards[0], "prediction"), (misses.cards[0], "truth")):
-        assert {outline.kind for outline in card.outlines if outline.subject} == {kind}
-    assert {outline.kind for outline in hits.cards[0].outlines if outline.subject} == {"truth", "prediction"}
+    for entry, kind in ((alarms.entries[0], "prediction"), (misses.entries[0], "truth")):
+        assert {outline.kind for outline in entry.outlines if outline.subject} == {kind}
+    assert {outline.kind for outline in hits.entries[0].outlines if outline.subject} == {"truth", "prediction"}
 
 
 def test_at_most_sixty_pictures_are_shown_of_any_number(dataset: DatasetSpec) -> None:
@@ -157,7 +157,7 @@ def test_at_most_sixty_pictures_are_shown_of_any_number(dataset: DatasetSpec) ->
     matches, pairs = match(findings.truth, findings.predictions, 100)
     sections = gallery(findings, matches, pairs, 0.1)
     assert sections[0].total == 72
-    assert [len(section.cards) <= 20 for section in sections] == [True, True, True]
+    assert [len(section.entries) <= 20 for section in sections] == [True, True, True]
 
 
 def test_nothing_annotated_and_nothing_found_makes_a_page_too(own_dataset_dir: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_nothing_annotated_and_nothing_found_makes_a_page_too(own_dataset_dir: P
     file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
     dataset = read_dataset(own_dataset_dir)
     _, page = report(findings_of(dataset, [[] for _ in dataset.tiles("train")]), tmp_path / "report.html")
-    assert "Nothing is annotated" in page.text
+    assert "These tiles have no annotations" in page.text
     assert "nan" not in page.text.lower()
 
 
@@ -179,10 +179,10 @@ def test_pictures_are_stretched_and_transparent_where_there_is_no_data() -> None
     assert (pixels[0, 0, 3], pixels[5, 5, 3], pixels[9, 9, 3]) == (0, 0, 255)
     assert (pixels[1, 0, 0], pixels[63, 63, 0]) == (0, 255)
     chip = ChipInput({"dem": array}, {"dem": valid})
-    told = picture(chip, "dem", window_around((40, 40, 10, 10), 64, 64))
+    told = picture(chip, "dem", crop_around((40, 40, 10, 10), 64, 64))
     image = Image.open(io.BytesIO(base64.b64decode(told.split(",")[1])))
     assert image.size == (48, 48)
-    assert picture(chip, "rgb", window_around((40, 40, 10, 10), 64, 64)) is None
+    assert picture(chip, "rgb", crop_around((40, 40, 10, 10), 64, 64)) is None
     assert render(array, np.zeros((64, 64), bool))[..., 3].max() == 0
 
 
@@ -191,5 +191,5 @@ def test_pictures_are_stretched_and_transparent_where_there_is_no_data() -> None
     [((0, 0, 4, 4), (0, 0, 48, 48)), ((60, 60, 4, 4), (16, 16, 48, 48)), ((10, 10, 60, 20), (0, 0, 64, 64))],
 )
 def test_windows_stay_on_the_tile(box: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    window = window_around(box, 64, 64)
+    window = crop_around(box, 64, 64)
     assert (window.x, window.y, window.width, window.height) == expected

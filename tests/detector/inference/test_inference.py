@@ -120,7 +120,7 @@ def test_thresholds_leave_out(detector: Detector, chips: list[ChipInput]) -> Non
 def test_limits_that_make_no_sense_are_refused_before_any_work(
     limits: dict[str, Any], message: str, detector: Detector, chips: list[ChipInput], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for work in ("find", "judge"):
+    for work in ("detect", "segment_boxes"):
         monkeypatch.setattr(network, work, lambda *arguments: pytest.fail("it worked"))
     with pytest.raises(ConfigError, match=message):
         detector.predict(chips[:1], **limits)
@@ -244,26 +244,26 @@ class SmallMemory:
     def __init__(self, room: int) -> None:
         self.room, self.tried = room, []
 
-    def __call__(self, model: Any, tiles: list[Any], seen_as: Any) -> tuple[list[Any], np.ndarray]:
+    def __call__(self, model: Any, tiles: list[Any], symmetries: Any) -> tuple[list[Any], np.ndarray]:
         self.tried.append(len(tiles))
         if len(tiles) > self.room:
             raise torch.cuda.OutOfMemoryError("no room")
-        return real_find(model, tiles, seen_as)
+        return real_find(model, tiles, symmetries)
 
 
-real_find = network.find
+real_find = network.detect
 
 
 def test_a_batch_too_large_for_the_gpu_is_halved_and_that_remembered(
     detector: Detector, chips: list[ChipInput], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory = SmallMemory(room=2)
-    monkeypatch.setattr(network, "find", memory)
+    monkeypatch.setattr(network, "detect", memory)
     monkeypatch.setattr(detector, "_fitting", {})
     results = detector.predict(chips[:5], batch_size=5)
     assert len(results) == 5
     assert memory.tried == [5, 2, 2, 1]
-    assert "does not hold 5 tiles of 64 x 64 pixels at once: going on with a batch size of 2" in caplog.text
+    assert "does not hold 5 tiles of 64 x 64 pixels at once: continuing with a batch size of 2" in caplog.text
     memory.tried.clear()
     detector.predict(chips[:4], batch_size=5)
     assert memory.tried == [2, 2]

@@ -23,7 +23,7 @@ from ml_backend.detector.commands import main
 from ml_backend.detector.inference import network, rasters
 from ml_backend.detector.inference.journal import Journal
 from ml_backend.detector.inference.rasters import RasterStack
-from ml_backend.detector.inference.scanning import Source, conclude, scan
+from ml_backend.detector.inference.scanning import Source, collect_detections, scan
 from ml_backend.detector.inference.windows import Window
 from tests.detector.inference.test_predict_command import UTM, write_raster
 from tests.detector.inference.test_windows import IDS, PerfectWindows, stand_in
@@ -94,7 +94,7 @@ from ml_backend.detector.commands import main
 from ml_backend.detector.inference import outputs
 from ml_backend.detector.inference.journal import Journal
 
-where, count, keep = sys.argv[1], int(sys.argv[2]), Journal.keep
+where, count, keep = sys.argv[1], int(sys.argv[2]), Journal.add_batch
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -110,9 +110,9 @@ def kept(self, batch, shown):
     if where == "after" and not count:
         die()
 
-Journal.keep = kept
+Journal.add_batch = kept
 if where == "concluding":
-    Journal.finds = die
+    Journal.detections = die
 if where == "discarding":
     Journal.discard = die
 sys.exit(main(sys.argv[3:]))
@@ -135,11 +135,13 @@ def test_killed_anywhere_the_same_command_finds_the_same(common: list[str], tmp_
     assert killed.returncode == -signal.SIGKILL
     assert again.exists() == (place == "discarding 0")
     assert (tmp_path / "again.gpkg.unfinished").exists()
-    looked = network.find
+    looked = network.detect
     windows: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            network, "find", lambda model, tiles, seen_as: windows.append(len(tiles)) or looked(model, tiles, seen_as)
+            network,
+            "detect",
+            lambda model, tiles, symmetries: windows.append(len(tiles)) or looked(model, tiles, symmetries),
         )
         assert main(command) == 0
     expected = found_in(whole)
@@ -159,7 +161,7 @@ def test_an_unfinished_prediction_of_something_else_is_refused_until_it_is_disca
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "conclude", stop)
+        patch.setattr(Journal, "replace_detections", stop)
         assert main(command) == 1
     assert "the same command continues" in capsys.readouterr().err
     before = unfinished.read_bytes()
@@ -181,10 +183,10 @@ def test_stopped_after_the_last_window_the_same_command_only_concludes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "conclude", stop)
+        patch.setattr(Journal, "replace_detections", stop)
         assert main(command) == 1
     with monkeypatch.context() as patch:
-        patch.setattr(network, "find", stop)
+        patch.setattr(network, "detect", stop)
         assert main(command) == 0
     assert found_in(tmp_path / "out.gpkg")
 
@@ -230,7 +232,7 @@ def scene(file: Path, side: int, step: int) -> int:
 def test_memory_grows_with_a_row_of_windows_and_every_object_is_found_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "find", PerfectWindows(apart=False))
+    monkeypatch.setattr(network, "detect", PerfectWindows(apart=False))
     most: list[int] = []
     from ml_backend.detector.inference.merging import Merger
 
@@ -248,11 +250,11 @@ def test_memory_grows_with_a_row_of_windows_and_every_object_is_found_once(
     side, step = 1000, 40
     count = scene(tmp_path / "ids.tif", side, step)
     stack = RasterStack({"ids": tmp_path / "ids.tif"}, [IDS])
-    sources = [Source("ids.tif", (tmp_path / "ids.tif",), stack, stack.place)]
+    sources = [Source("ids.tif", (tmp_path / "ids.tif",), stack, stack.georeference)]
     with Journal(tmp_path / "journal", {}) as journal:
         scan(stand_in(), sources, journal, window=96, overlap=32, batch_size=4, progress=lambda share, text: None)
-        conclude(stand_in(), sources, journal, score_threshold=0, min_pixels=1, max_overlap=None, tolerance=0)
-        finds = list(journal.finds(0))
+        collect_detections(stand_in(), sources, journal, score_threshold=0, min_pixels=1, max_overlap=None, tolerance=0)
+        finds = list(journal.detections(0))
     assert len(finds) == count
     centres = {tuple(np.round(shapely.Polygon(find["rings"][0]).centroid.coords[0]).astype(int)) for find in finds}
     expected = np.arange(step // 2, side, step) + 0.5

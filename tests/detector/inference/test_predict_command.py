@@ -18,7 +18,7 @@ from ml_backend.detector import ChipInput, DatasetError, Detection, Detector, Tr
 from ml_backend.detector.commands import main
 from ml_backend.detector.inference import outputs
 from ml_backend.detector.inference.outputs import features
-from ml_backend.detector.inference.rasters import Place, place_of
+from ml_backend.detector.inference.rasters import Georeference, read_georeference
 
 UTM = {"crs": "EPSG:32608", "transform": from_origin(500_000, 7_600_000, 3, 3)}
 
@@ -73,7 +73,7 @@ def test_holes_are_kept_and_corners_lie_where_the_pixels_lie() -> None:
     square = np.array([[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]], dtype=np.float32)
     hole = square * np.float32(0.2) + np.float32(4)
     detection = Detection([square, hole], "RTS", 0.9, (0.9,) * 3, np.zeros((3, 4), np.float32), 0.1, 0.1)
-    place = Place(from_origin(-135, 69, 0.001, 0.001), rasterio.CRS.from_epsg(4326))
+    place = Georeference(from_origin(-135, 69, 0.001, 0.001), rasterio.CRS.from_epsg(4326))
     (feature,) = features([("tile", place, detection.to_json())])
     polygon = shapely.geometry.shape(feature["geometry"])
     assert polygon.bounds == pytest.approx((-135, 68.99, -134.99, 69))
@@ -95,7 +95,7 @@ def test_boxes_on_one_tile_are_answered(
     assert len(written(tmp_path)[0]["detections"]) == 1
     capsys.readouterr()
     for arguments, problem in (
-        ([*dataset, *boxes], "A box needs to know its tile"),
+        ([*dataset, *boxes], "--box needs a tile"),
         ([*dataset, *boxes, "--tile", "nowhere.tif"], "has no usable tile 'nowhere.tif'"),
         ([*dataset, "--tile", "train_0000.tif", "--box", "80,0,90,9"], "lies outside its tile of 64 x 64 pixels"),
         ([*dataset, "--tile", "train_0000.tif", "--box", "nan,0,9,9"], "is not four numbers"),
@@ -135,9 +135,9 @@ def test_what_cannot_be_done_is_refused_before_the_model_is_loaded(
         ([*chip, "--geojson", folder], f"--geojson {folder} is a folder"),
         ([*chip, "--out", file, "--geojson", file], "--out and --geojson both name"),
         ([*chip, "--gpkg", file, "--geojson", file], "--gpkg and --geojson both name"),
-        (["--chip", f"rgb={nowhere}", "--gpkg", file], "nowhere.tif does not say where it lies"),
+        (["--chip", f"rgb={nowhere}", "--gpkg", file], "nowhere.tif has no georeference"),
         ([*chip, "--max-overlap", "2"], "largest overlap of 2.0"),
-        (["--chip", f"rgb={nowhere}", "--geojson", file], "nowhere.tif does not say where it lies"),
+        (["--chip", f"rgb={nowhere}", "--geojson", file], "nowhere.tif has no georeference"),
         ([*chip, "--tolerance", "nan"], "tolerance of nan"),
         ([*chip, "--score-threshold", "nan"], "score threshold of nan"),
         ([*chip, "--min-pixels", "-1"], "smallest size of -1"),
@@ -145,7 +145,7 @@ def test_what_cannot_be_done_is_refused_before_the_model_is_loaded(
         ([*chip, "--split", "test"], "--tile and --split choose tiles of a dataset"),
         ([*chip, "--box", "1,1,9,9", "--window", "64"], "--window and --overlap are for searching"),
         ([*chip, "--box", "1,1,9,9", "--overlap", "8"], "--window and --overlap are for searching"),
-        ([*dataset, "--box", "1,1,9,9"], "A box needs to know its tile"),
+        ([*dataset, "--box", "1,1,9,9"], "--box needs a tile"),
     ):
         assert main([*common, *arguments]) == 1, arguments
         printed = capsys.readouterr().err
@@ -184,8 +184,8 @@ def test_a_full_disk_is_told_of_the_file_that_was_asked_for(
 def test_a_raster_that_is_another_format_by_content_has_no_place(tmp_path: Path) -> None:
     virtual = tmp_path / "here.tif"
     virtual.write_text('<VRTDataset rasterXSize="2" rasterYSize="2"><SRS>EPSG:4326</SRS></VRTDataset>')
-    with pytest.raises(DatasetError, match=r"here\.tif cannot be read \(it is no GeoTIFF"):
-        place_of(virtual)
+    with pytest.raises(DatasetError, match=r"here\.tif cannot be read \(it is not a GeoTIFF"):
+        read_georeference(virtual)
 
 
 def test_bad_rasters_are_refused_in_one_sentence(
@@ -204,7 +204,7 @@ def test_bad_rasters_are_refused_in_one_sentence(
         (["--chip", f"rgb={rgb}", "--chip", f"relative_elevation={elsewhere}"], "elsewhere.tif is not on the grid of"),
         (["--chip", f"rgb={small}"], "small.tif has 1 bands"),
         (["--chip", f"rgb={tmp_path / 'none.tif'}"], "none.tif does not exist: check the path"),
-        (["--chip", f"rgb={nowhere}", *world], "nowhere.tif does not say where it lies"),
+        (["--chip", f"rgb={nowhere}", *world], "nowhere.tif has no georeference"),
         (["--chip", f"rgb={rgb}", "--window", "8"], "window of 8 x 8 pixels makes no sense"),
         (["--chip", f"rgb={rgb}", "--batch-size", "0"], "batch size of 0 makes no sense"),
         (["--chip", f"rgb={rgb}", "--chip", f"rgb={small}"], "small.tif for 'rgb': give one"),

@@ -54,13 +54,13 @@ class Look(NamedTuple):
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Look]:
     looks: list[Look] = []
-    find = network.find
+    find = network.detect
 
-    def noting(model: Any, tiles: Any, seen_as: Any) -> Any:
+    def noting(model: Any, tiles: Any, symmetries: Any) -> Any:
         looks.extend(Look(*tile) for tile in tiles)
-        return find(model, tiles, seen_as)
+        return find(model, tiles, symmetries)
 
-    monkeypatch.setattr(network, "find", noting)
+    monkeypatch.setattr(network, "detect", noting)
     return looks
 
 

@@ -10,26 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_backend.detector import ChipInput, ConfigError, Detector, TrainResult, inspect, read_dataset
-from ml_backend.detector.evaluation.findings import Search, find
+from ml_backend.detector.evaluation.findings import Search, predict_split
 from ml_backend.detector.evaluation.overlaps import CANDIDATES, best_max_overlap, pairs_sharing, suppressed
-from ml_backend.detector.inference.instances import Instance
-from ml_backend.detector.inference.merging import merge
-from ml_backend.detector.inference.seen import Seen
-from ml_backend.detector.inference.settling import settle
+from ml_backend.detector.inference.instances import DetectedInstance
+from ml_backend.detector.inference.merging import merge, tile_instances
 from ml_backend.detector.inference.suppression import Suppressor, shared_of_smaller, survivors
+from ml_backend.detector.inference.window_result import WindowResult
 from ml_backend.detector.inference.windows import Window, plan_windows
 
 
-def blob(left: int, top: int, width: int, height: int, score: float, label: int = 0) -> Instance:
+def blob(left: int, top: int, width: int, height: int, score: float, label: int = 0) -> DetectedInstance:
     box = np.tile(np.array([left, top, left + width, top + height], dtype=np.float32), (3, 1))
     mask = np.ones((height, width), dtype=bool)
-    return Instance(left, top, mask, label, score, np.full(3, score, np.float32), box, 0.1, 0.2)
+    return DetectedInstance(left, top, mask, label, score, np.full(3, score, np.float32), box, 0.1, 0.2)
 
 
-def kept(*instances: Instance, max_overlap: float = 0.5) -> list[float]:
+def kept(*instances: DetectedInstance, max_overlap: float = 0.5) -> list[float]:
     suppressor = Suppressor(max_overlap)
     suppressor.add(instances)
-    return [instance.score for instance in suppressor.settled()]
+    return [instance.score for instance in suppressor.take_finished()]
 
 
 def test_what_lies_in_a_surer_find_is_left_out_and_so_is_what_lies_around_one() -> None:
@@ -61,7 +60,7 @@ def test_a_find_that_was_left_out_suppresses_nothing() -> None:
 
 
 @st.composite
-def scenes(draw: st.DrawFn) -> tuple[tuple[int, int], list[tuple[Window, list[Instance]]]]:
+def scenes(draw: st.DrawFn) -> tuple[tuple[int, int], list[tuple[Window, list[DetectedInstance]]]]:
     """Random instances in the windows of a tile, many of which overlap, of two classes and all different scores."""
     size = (draw(st.integers(33, 150)), draw(st.integers(33, 150)))
     windows = plan_windows(size, (48, 48), draw(st.integers(4, 24)))
@@ -81,11 +80,11 @@ def scenes(draw: st.DrawFn) -> tuple[tuple[int, int], list[tuple[Window, list[In
 @settings(max_examples=60, deadline=None)
 @given(scenes())
 def test_what_is_given_out_while_windows_come_is_what_all_windows_together_give(
-    scene: tuple[tuple[int, int], list[tuple[Window, list[Instance]]]],
+    scene: tuple[tuple[int, int], list[tuple[Window, list[DetectedInstance]]]],
 ) -> None:
     size, found = scene
-    seen = (Seen(window, instances, np.zeros(1, np.float32), 1, 0.0) for window, instances in found)
-    streamed = settle(seen, size, score_threshold=0.2, min_pixels=5, max_overlap=0.5)
+    seen = (WindowResult(window, instances, np.zeros(1, np.float32), 1, 0.0) for window, instances in found)
+    streamed = tile_instances(seen, size, score_threshold=0.2, min_pixels=5, max_overlap=0.5)
     likely = [i.largest_part() for i in merge(found, size) if i.score >= 0.2 and i.largest_part().pixels >= 5]
     pairs = [
         (a, b, shared_of_smaller(likely[a], likely[b]))
@@ -104,10 +103,12 @@ def test_what_is_given_out_while_windows_come_is_what_all_windows_together_give(
 @settings(max_examples=30, deadline=None)
 @given(scenes())
 def test_what_a_window_shows_survives_as_bytes(
-    scene: tuple[tuple[int, int], list[tuple[Window, list[Instance]]]],
+    scene: tuple[tuple[int, int], list[tuple[Window, list[DetectedInstance]]]],
 ) -> None:
     for window, instances in scene[1]:
-        back = Seen.from_bytes(Seen(window, instances, np.arange(3, dtype=np.float32), 7, 0.25).to_bytes())
+        back = WindowResult.from_bytes(
+            WindowResult(window, instances, np.arange(3, dtype=np.float32), 7, 0.25).to_bytes()
+        )
         assert (back.window, back.weight, back.seconds, back.embedding.tolist()) == (window, 7, 0.25, [0, 1, 2])
         for one, other in zip(back.instances, instances, strict=True):
             assert {n: np.asarray(v).tolist() for n, v in vars(one).items()} == {
@@ -116,11 +117,11 @@ def test_what_a_window_shows_survives_as_bytes(
 
 
 def test_what_a_window_shows_is_damaged_anywhere_and_says_so_or_is_the_same() -> None:
-    whole, refused = Seen(Window(0, 0, 8, 8), [], np.zeros(40, np.float32), 1, 0.0).to_bytes(), 0
+    whole, refused = WindowResult(Window(0, 0, 8, 8), [], np.zeros(40, np.float32), 1, 0.0).to_bytes(), 0
     for place in range(len(whole)):
         damaged = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
         try:
-            Seen.from_bytes(damaged)
+            WindowResult.from_bytes(damaged)
         except (ValueError, KeyError):  # a KeyError where an array has another name
             refused += 1
     assert refused > len(whole) / 2
@@ -134,7 +135,7 @@ def test_validation_chooses_and_the_card_keeps_it_for_prediction(
     assert detector.max_overlap() == chosen
     assert detector.max_overlap(0.7) == 0.7
     dataset = read_dataset(dataset_dir).with_modalities(detector.modalities)
-    findings = find(detector, dataset, "val", search=Search(max_overlap=1.0))
+    findings = predict_split(detector, dataset, "val", search=Search(max_overlap=1.0))
     assert pairs_sharing(findings, 0.5), "the detector knows so little that it must find things twice"
     assert best_max_overlap(findings) == chosen
     left = suppressed(findings, 0.5)

@@ -24,7 +24,7 @@ from ml_backend.detector import (
     ModalitySpec,
 )
 from ml_backend.detector.inference import network
-from ml_backend.detector.inference.instances import Instance
+from ml_backend.detector.inference.instances import DetectedInstance
 from ml_backend.detector.inference.merging import merge
 from ml_backend.detector.inference.windows import Window, plan_windows
 from ml_backend.detector.masks import rings_mask
@@ -42,7 +42,7 @@ class PerfectWindows:
         self.apart = apart
         self.windows = 0
 
-    def __call__(self, model: Any, tiles: Sequence[network.Prepared], seen_as: Any) -> tuple[list[Any], np.ndarray]:
+    def __call__(self, model: Any, tiles: Sequence[network.Prepared], symmetries: Any) -> tuple[list[Any], np.ndarray]:
         self.windows += len(tiles)
         return [self.found(tensor[0].numpy()) for tensor, _ in tiles], np.ones((len(tiles), 2), dtype=np.float32)
 
@@ -71,7 +71,7 @@ def stand_in() -> Detector:
 def found_masks(ids: np.ndarray, window: int, overlap: int, apart: bool) -> list[np.ndarray]:
     """What a detector that is perfect on windows says about a scene of numbered slumps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "find", PerfectWindows(apart))
+        patch.setattr(network, "detect", PerfectWindows(apart))
         chip = ChipInput({"ids": ids[None].astype(np.float32)}, {})
         options: dict[str, Any] = {"window": window, "overlap": overlap, "tolerance": 0, "min_pixels": 1}
         (result,) = stand_in().predict([chip], max_detections=10_000, **options)
@@ -132,9 +132,11 @@ def test_windows_cover_the_tile_and_overlap_as_asked(height: int, width: int, si
         assert all(next_[0] + overlap <= last[1] for last, next_ in pairwise(spans))
 
 
-def piece(mask: np.ndarray, left: int, top: int, score: float, entropy: float = 0.5) -> Instance:
+def piece(mask: np.ndarray, left: int, top: int, score: float, entropy: float = 0.5) -> DetectedInstance:
     box = np.array([left, top, left + mask.shape[1], top + mask.shape[0]], dtype=np.float32)
-    return Instance(left, top, mask, 0, score, np.full(3, score, np.float32), np.tile(box, (3, 1)), entropy, entropy)
+    return DetectedInstance(
+        left, top, mask, 0, score, np.full(3, score, np.float32), np.tile(box, (3, 1)), entropy, entropy
+    )
 
 
 LEFT, RIGHT, SIZE = Window(0, 0, 64, 64), Window(48, 0, 112, 64), (64, 112)
@@ -176,7 +178,7 @@ def test_what_windows_see_of_other_classes_or_elsewhere_stays_apart() -> None:
 
 
 def test_only_the_largest_part_counts_and_is_outlined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "find", PerfectWindows(apart=False))
+    monkeypatch.setattr(network, "detect", PerfectWindows(apart=False))
     ids = np.zeros((64, 64), dtype=int)
     ids[5:8, 5:8] = ids[20:23, 20:22] = ids[40:42, 40:42] = 1  # 9, 6 and 4 pixels
     chip = ChipInput({"ids": ids[None].astype(np.float32)}, {})
@@ -203,7 +205,7 @@ def test_pieces_keep_their_parts_until_windows_are_merged() -> None:
 
 
 def test_what_lies_wholly_where_there_are_no_data_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "find", PerfectWindows(apart=False))
+    monkeypatch.setattr(network, "detect", PerfectWindows(apart=False))
     ids = np.zeros((64, 64), dtype=int)
     ids[5:15, 5:15], ids[30:40, 30:40] = 1, 2
     valid = np.ones((64, 64), dtype=bool)
@@ -219,7 +221,7 @@ def test_what_lies_wholly_where_there_are_no_data_is_left_out(monkeypatch: pytes
 
 def test_windows_without_data_are_not_looked_at_and_count_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     network_ = PerfectWindows(apart=False)
-    monkeypatch.setattr(network, "find", network_)
+    monkeypatch.setattr(network, "detect", network_)
     ids = np.zeros((1, 64, 256), dtype=np.float32)
     ids[:, :, 140:] = np.nan
     (result,) = stand_in().predict([ChipInput({"ids": ids}, {})], window=64, overlap=16)

@@ -9,7 +9,7 @@ from torch import nn
 
 from ml_backend.detector import DetectorConfig, ModalitySpec
 from ml_backend.detector.data import training_sample
-from ml_backend.detector.dataset import Instance, Tile
+from ml_backend.detector.dataset import AnnotatedInstance, Tile
 from ml_backend.detector.model.build import build_model
 from ml_backend.detector.model.openmmlab import InstanceData
 
@@ -27,7 +27,7 @@ def sample(*boxes: tuple[tuple[int, int, int, int], bool]) -> Any:
     masks = np.zeros((len(boxes), SIZE, SIZE), dtype=bool)
     for mask, ((x1, y1, x2, y2), _) in zip(masks, boxes, strict=True):
         mask[y1:y2, x1:x2] = True
-    instances = tuple(Instance(number, [], 0, ignored) for number, (_, ignored) in enumerate(boxes))
+    instances = tuple(AnnotatedInstance(number, [], 0, ignored) for number, (_, ignored) in enumerate(boxes))
     return training_sample(Tile(1, "t.tif", SIZE, SIZE, None, instances), masks)
 
 

@@ -197,7 +197,7 @@ def test_a_pickle_of_anything_else_is_refused_and_not_executed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pkl").write_bytes(HOSTILE[kind])
-    with pytest.raises(CheckpointError, match=r"w\.pkl (is no readable file of weights|holds no tensors)") as caught:
+    with pytest.raises(CheckpointError, match=r"w\.pkl (is not a readable file of weights|holds no tensors)") as caught:
         load(tmp_path / "w.pkl", (RGB,))
     assert "\n" not in str(caught.value)
     assert os.listdir() == ["w.pkl"]

@@ -153,9 +153,9 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(classifier: dict[str, T
     half = save(tmp_path / "half.pth", {n: t for n, t in classifier.items() if not n.startswith("blocks.5")})
     cases = [
         (tmp_path / "nowhere.pth", "is missing: give"),
-        (truncated, "no readable file"),
-        (tmp_path / "code.pth", "no readable file of weights .*nothing but tensors"),
-        (tmp_path / "text.bin", "no readable file"),
+        (truncated, "not a readable file"),
+        (tmp_path / "code.pth", "not a readable file of weights .*nothing but tensors"),
+        (tmp_path / "text.bin", "not a readable file"),
         (tmp_path / "nothing.pth", "holds no tensors by name"),
         (other, "does not fit a backbone of size 'nano'"),
         (half, "does not fit a backbone of size 'nano'.*blocks.5"),

@@ -46,7 +46,7 @@ def test_the_best_single_detector_becomes_the_anchor(
     arguments = ["stages", "--dataset", str(dataset_dir), "--out", str(tmp_path), "--device", "cpu", "--choose-anchor"]
     arguments += ["--batch-size", "2", "--iterations", "1", "--fusion", fusion]
     assert main([*arguments, "--from", f"relative_elevation={elevation.checkpoint}"]) == 0
-    assert "anchor: relative_elevation (found of val, each alone: rgb 0.000, relative_el" in capsys.readouterr().out
+    assert "anchor: relative_elevation (share of val found by each alone: rgb 0.000" in capsys.readouterr().out
     summary = json.loads((tmp_path / "stages.json").read_text())
     assert summary["anchor"] == "relative_elevation"
     assert json.loads((tmp_path / "anchor.json").read_text())["scores"] == summary["anchor_scores"]
@@ -93,7 +93,7 @@ def test_given_detectors_are_measured(dataset_dir: Path, elevation: TrainResult)
     ("change", "message"),
     [
         ({"config": {"anchor": "rgb"}}, "The anchor 'rgb' is named, and is to be chosen by measurement"),
-        ({"sources": "trained"}, "sees rgb, relative_elevation together, which does not tell how much 'rgb' shows"),
+        ({"sources": "trained"}, "was trained on rgb, relative_elevation together, so it gives no score of 'rgb'"),
     ],
 )
 def test_what_leaves_nothing_to_choose_is_refused(

@@ -111,7 +111,7 @@ def test_an_evaluation_that_is_repeated_after_a_kill_is_logged_once(tmp_path: Pa
 def test_a_damaged_log_is_refused_by_the_report_and_mended_by_the_training(text: str, tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "log/training.csv").write_text(text)
-    with pytest.raises(CheckpointError, match=r"training\.csv is no sound log of a training: remove it"):
+    with pytest.raises(CheckpointError, match=r"training\.csv is not a valid training log: remove it"):
         read_log(tmp_path)
     log = TrainingLog(tmp_path, step=5)
     log.add("training", 6, loss=1.0)

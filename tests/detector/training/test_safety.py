@@ -27,7 +27,7 @@ from ml_backend.detector import (
     open_checkpoint,
     train,
 )
-from ml_backend.detector.lock import alone_in
+from ml_backend.detector.lock import lock_folder
 from ml_backend.detector.training.loop import Training
 from ml_backend.detector.training.runfolder import RunFolder
 from tests.detector.files import edit_json
@@ -36,11 +36,11 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import multiprocessing, os, sys, time
 from pathlib import Path
-from ml_backend.detector.lock import alone_in
+from ml_backend.detector.lock import lock_folder
 def live():
     print(os.getpid(), flush=True)  # it has begun, and so let go of the lock
     time.sleep(60)
-with alone_in(Path(sys.argv[1]), "held"):
+with lock_folder(Path(sys.argv[1]), "held"):
     multiprocessing.get_context("fork").Process(target=live).start()
     time.sleep(60)
 """
@@ -82,23 +82,23 @@ def test_a_killed_training_does_not_leave_its_folder_locked(tmp_path: Path) -> N
         assert first.stdout is not None
         worker = int(first.stdout.readline())
         try:
-            with pytest.raises(ConfigError, match="busy"), alone_in(tmp_path, "busy"):
+            with pytest.raises(ConfigError, match="busy"), lock_folder(tmp_path, "busy"):
                 pytest.fail("both held the folder")
             first.send_signal(signal.SIGKILL)
             assert first.wait() == -signal.SIGKILL
             os.kill(worker, 0)  # it lives
-            with alone_in(tmp_path, "still locked"):
+            with lock_folder(tmp_path, "still locked"):
                 pass
         finally:
             os.kill(worker, signal.SIGKILL)
 
 
 def test_the_end_of_a_fork_does_not_free_the_folder(tmp_path: Path) -> None:
-    with alone_in(tmp_path, "held"):
+    with lock_folder(tmp_path, "held"):
         child = multiprocessing.get_context("fork").Process(target=int)
         child.start()
         child.join()
-        with pytest.raises(ConfigError, match="held"), alone_in(tmp_path, "held"):
+        with pytest.raises(ConfigError, match="held"), lock_folder(tmp_path, "held"):
             pytest.fail("both held the folder")
 
 

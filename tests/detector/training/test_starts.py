@@ -102,7 +102,7 @@ def test_starts_that_do_not_fit_are_refused(
         (quick, {"relative_elevation": dem}, "no checkpoint of 'rgb' is given"),
         (quick, {"rgb": dem}, "is a checkpoint for the modalities relative_elevation, not for 'rgb'"),
         (quick, {"rgb": stacked}, "has one backbone for all modalities"),
-        (quick, {"rgb": trained.checkpoint}, "knows 'relative_elevation', too, whose backbone would begin anew"),
+        (quick, {"rgb": trained.checkpoint}, "knows 'relative_elevation', too, whose backbone would"),
         (replace(quick, fusion="stack"), {"rgb": rgb, "relative_elevation": dem}, "begins as that of 'rgb': leave it"),
         (quick, {"rgb": rgb, "ndvi": dem}, "given for modality 'ndvi', but the training uses"),
         (quick, tmp_path / "nowhere", r"model\.json is missing"),

@@ -24,11 +24,11 @@ from ml_backend.detector.config import FUSIONS, LARGEST_SEED
 from ml_backend.detector.data import TrainingBatches
 from ml_backend.detector.model.build import build_model
 from ml_backend.detector.training import learning_rate, loop
-from ml_backend.detector.training.averaging import moving_average
-from ml_backend.detector.training.gradient import GradientOfStep
+from ml_backend.detector.training.gradient import StepGradient
 from ml_backend.detector.training.optimizer import make_optimizer, set_learning_rate
 from ml_backend.detector.training.parts import freeze, set_training_mode
 from ml_backend.detector.training.precision import choose_precision, keep_predictions_in_float32
+from ml_backend.detector.training.selection import moving_average
 from ml_backend.detector.training.team import Team
 from ml_backend.detector.training.warmstart import open_init
 from ml_backend.detector.validation import check_dataset
@@ -120,7 +120,7 @@ def test_the_largest_seed_has_a_step_of_its_own(dataset_dir: Path, quick: Detect
         model, config = fresh(dataset_dir, replace(quick, seed=seed))
         batch = TrainingBatches(normalised(dataset_dir), replace(config, seed=0))[0]
         losses.append(
-            GradientOfStep(model.train(), config, Team(0, 1, 0), CPU, torch.float32)(0, batch, print)["loss"].item()
+            StepGradient(model.train(), config, Team(0, 1, 0), CPU, torch.float32)(0, batch, print)["loss"].item()
         )
     assert losses[0] != losses[1], "RoI sampling and stochastic depth differ"
 
@@ -133,7 +133,7 @@ def test_out_of_memory_falls_back_to_smaller_passes(
     config = replace(quick, batch_size=4)
     result = train(dataset_dir, tmp_path / "short", config, device="cpu", progress=lambda _, text: told.append(text))
     assert tried == [4, 2, *[1] * 8], "the first step is tried again with less, the second needs no trial"
-    assert any("out of memory: goes on with 1 tiles at once, 4 times per step" in text for text in told)
+    assert any("out of memory: continues with 1 tiles at once, 4 times per step" in text for text in told)
     assert inspect(result.checkpoint)["training"]["tiles_at_once"] == 1
     asked = train(
         dataset_dir, tmp_path / "asked", replace(config, batch_size=1, accumulate=4, iterations=2), device="cpu"
@@ -176,7 +176,7 @@ def test_mixed_precision_learns_what_full_precision_learns(
         keep_predictions_in_float32(model)
         seen: list[torch.dtype] = []
         model.roi_head.bbox_head[0].fc_cls.register_forward_hook(lambda m, i, out, seen=seen: seen.append(out.dtype))
-        step = GradientOfStep(model.train(), config, Team(0, 1, 0), CPU, dtype)
+        step = StepGradient(model.train(), config, Team(0, 1, 0), CPU, dtype)
         losses[dtype] = step(0, TrainingBatches(dataset, config)[0], print)["loss"].item()
         gradients[dtype] = model.neck.lateral_convs[0].conv.weight.grad
         assert seen == [dtype], "the layers compute in it"
@@ -256,10 +256,10 @@ def test_only_the_fusion_of_unimodal_models_begins_anew(
 ) -> None:
     dataset = read_dataset(dataset_dir)
     config = quick.resolve(dataset)
-    assert not open_init(None, config, dataset).leaves_fusion
-    assert not open_init(trained.checkpoint, config, dataset).leaves_fusion
+    assert not open_init(None, config, dataset).fusion_is_fresh
+    assert not open_init(trained.checkpoint, config, dataset).fusion_is_fresh
     sources = dict.fromkeys(config.modalities, trained.checkpoint)
-    assert open_init(sources, config, dataset).leaves_fusion
+    assert open_init(sources, config, dataset).fusion_is_fresh
 
 
 def test_parts_that_do_not_exist_are_refused(dataset_dir: Path, quick: DetectorConfig, tmp_path: Path) -> None:

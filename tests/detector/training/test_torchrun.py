@@ -40,13 +40,13 @@ REFUSE_IN_SECOND = """
 import os, sys
 from ml_backend.detector.commands import main
 from ml_backend.detector.errors import CheckpointError
-from ml_backend.detector.training.assignment import Assignment
-begin = Assignment.begin
+from ml_backend.detector.training.setup import TrainingSetup
+begin = TrainingSetup.load_initial_weights
 def refuse(*arguments):
     if os.environ["RANK"] == "1":
         raise CheckpointError("The weights went bad.")
     return begin(*arguments)
-Assignment.begin = refuse
+TrainingSetup.load_initial_weights = refuse
 sys.exit(main())
 """
 DETECTOR = ("-m", "ml_backend.detector")

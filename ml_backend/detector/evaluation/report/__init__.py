@@ -1,7 +1,7 @@
-"""An evaluation as one HTML file that needs nothing else: figures, curves, break-downs, and pictures of what was found.
+"""An evaluation as one self-contained HTML file: metrics, curves, break-downs, and pictures of detections.
 
-Names of files, regions and classes come from strangers: the template escapes everything, and the page forbids scripts
-and every outside resource (Content-Security-Policy).
+Names of files, regions and classes are untrusted input: the template escapes everything, and the page forbids scripts
+and external resources (Content-Security-Policy).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def write_report(
     Args:
         file: HTML file; replaced if there.
         evaluation: the metrics.
-        findings: what they were measured on.
-        matches: of the findings, in all sizes.
+        findings: detections and ground truth.
+        matches: of the findings, for all sizes.
         pairs: of the same matching.
-        checkpoint: how to call the detector.
+        checkpoint: name of the detector.
         log: of its training (:func:`ml_backend.detector.history.read_log`).
     """
     stored = evaluation.score_threshold
@@ -76,7 +76,7 @@ def write_report(
 
 
 def metric_rows(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
-    """Rows of the tables by group: those metrics that have a value, with their intervals."""
+    """Rows of the tables by group: the metrics with a value, and their intervals."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, metric in METRICS.items():
         value = getattr(evaluation, name)

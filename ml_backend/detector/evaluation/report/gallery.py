@@ -1,4 +1,4 @@
-"""Hits, misses and false alarms as pictures: a piece of the tile in two modalities, with both outlines on it."""
+"""Hits, misses and false alarms as pictures: a crop of the tile in two modalities, with both outlines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ml_backend.detector.chips import ChipInput, read_tile
 from ml_backend.detector.evaluation.coco import MATCH_IOU, Floats
 from ml_backend.detector.evaluation.findings import Findings
 from ml_backend.detector.evaluation.matching import Ints, Matches, Pairs
-from ml_backend.detector.evaluation.report.pictures import Window, picture, window_around
+from ml_backend.detector.evaluation.report.pictures import Crop, crop_around, picture
 from ml_backend.detector.masks import FloatArray, mask_rings
 
 EACH = 20  # pictures per section
@@ -24,7 +24,7 @@ MORE = 500  # outlines of crowded tiles that are drawn at most
 
 @dataclass(frozen=True)
 class Outline:
-    """An SVG path in tile pixels; ``kind`` is truth, prediction or ignored; the subject is what the card is about."""
+    """An SVG path in tile pixels; ``kind`` is truth, prediction or ignored, ``subject`` marks the entry's instance."""
 
     path: str
     kind: str
@@ -32,34 +32,34 @@ class Outline:
 
 
 @dataclass(frozen=True)
-class Card:
+class GalleryEntry:
     """One picture of the gallery; ``pictures`` are (modality, PNG data URI or None where the tile lacks it)."""
 
     tile: str
     region: str | None
     text: str
-    window: Window
+    crop: Crop
     pictures: list[tuple[str, str | None]]
     outlines: list[Outline]
 
 
 @dataclass(frozen=True)
 class Section:
-    """``total`` is how many there are, ``order`` how the shown ones were chosen."""
+    """``total`` is the number of all, ``order`` the order by which the shown ones were chosen."""
 
     title: str
     order: str
     total: int
-    cards: list[Card]
+    entries: list[GalleryEntry]
 
 
 def gallery(findings: Findings, matches: Matches, pairs: Pairs, threshold: float) -> list[Section]:
-    """The three sections, at the threshold; in each the most interesting :data:`EACH`."""
+    """The three sections at a score threshold, with at most :data:`EACH` entries each."""
     return _Gallery(findings, matches, pairs, threshold).sections()
 
 
 class _Gallery:
-    """Knows which predictions and annotations lie on which tile."""
+    """Indexes predictions and annotations by tile."""
 
     def __init__(self, findings: Findings, matches: Matches, pairs: Pairs, threshold: float) -> None:
         self.findings, self.pairs = findings, pairs
@@ -95,38 +95,40 @@ class _Gallery:
         ]
         missed.sort(key=lambda pair: -pair[1]["area"])
         return [
-            Section("False alarms", "the surest first", len(alarms), [self._alarm(d) for d in alarms[:EACH]]),
-            Section("Misses", "the largest first", len(missed), [self._miss(*pair) for pair in missed[:EACH]]),
-            Section("Hits", "the worst outlines first", len(hits), [self._hit(d) for d in hits[:EACH]]),
+            Section("False alarms", "highest scores first", len(alarms), [self._alarm(d) for d in alarms[:EACH]]),
+            Section("Misses", "largest first", len(missed), [self._miss(*pair) for pair in missed[:EACH]]),
+            Section("Hits", "lowest IoU first", len(hits), [self._hit(d) for d in hits[:EACH]]),
         ]
 
-    def _hit(self, d: int) -> Card:
+    def _hit(self, d: int) -> GalleryEntry:
         return self._of_detection(d, f"IoU {self.pairs.iou[d]:.2f}", int(self.pairs.partner[d]))
 
-    def _alarm(self, d: int) -> Card:
+    def _alarm(self, d: int) -> GalleryEntry:
         prediction = self.findings.predictions[self.pairs.prediction[d]]
         nearest, _ = self._nearest(prediction["segmentation"], self.truths[self.tile_of[self.pairs.prediction[d]]])
         text = f"overlaps an instance with IoU {nearest:.2f}" if nearest else "nothing is there"
         if nearest >= MATCH_IOU:
-            text = f"a second or wrongly named answer for an instance, IoU {nearest:.2f}"
+            text = f"a duplicate or a wrong class for an instance, IoU {nearest:.2f}"
         return self._of_detection(d, text)
 
-    def _of_detection(self, d: int, text: str, partner: int = 0) -> Card:
+    def _of_detection(self, d: int, text: str, partner: int = 0) -> GalleryEntry:
         number = int(self.pairs.prediction[d])
         detection, tile = self.detections[number], self.tile_of[number]
         certainty = f"{detection.class_name}, score {detection.score:.2f}"
         if detection.probability is not None:
             certainty += f" (calibrated {detection.probability:.2f})"
         box = coco_mask.toBbox(self.findings.predictions[number]["segmentation"])
-        return self._card(tile, f"{certainty}; {text}", box, prediction=number, truth=partner)
+        return self._entry(tile, f"{certainty}; {text}", box, prediction=number, truth=partner)
 
-    def _miss(self, tile: int, annotation: dict[str, Any]) -> Card:
+    def _miss(self, tile: int, annotation: dict[str, Any]) -> GalleryEntry:
         on_tile = [self.findings.predictions[n] for n in range(len(self.tile_of)) if self.tile_of[n] == tile]
         nearest, best = self._nearest(annotation["segmentation"], on_tile)
         name = self.findings.dataset.classes[annotation["category_id"] - 1]
         text = f"{name}, {annotation['area']:,.0f} px; "
-        text += f"nearest answer: IoU {nearest:.2f}, score {on_tile[best]['score']:.2f}" if nearest else "no answer"
-        return self._card(tile, text, annotation["bbox"], truth=annotation["id"])
+        text += (
+            f"nearest detection: IoU {nearest:.2f}, score {on_tile[best]['score']:.2f}" if nearest else "no detection"
+        )
+        return self._entry(tile, text, annotation["bbox"], truth=annotation["id"])
 
     def _nearest(self, segmentation: Any, others: Sequence[dict[str, Any]]) -> tuple[float, int]:
         """The largest IoU with any of the others, and which it is."""
@@ -135,9 +137,11 @@ class _Gallery:
         overlaps = coco_mask.iou([segmentation], [o["segmentation"] for o in others], [0] * len(others))[0]
         return float(overlaps.max()), int(overlaps.argmax())
 
-    def _card(self, tile: int, text: str, box: Sequence[float], *, truth: int = 0, prediction: int = -1) -> Card:
+    def _entry(
+        self, tile: int, text: str, box: Sequence[float], *, truth: int = 0, prediction: int = -1
+    ) -> GalleryEntry:
         own = self.findings.tiles[tile]
-        window, chip = window_around(box, own.width, own.height), self._chip(tile)
+        crop, chip = crop_around(box, own.width, own.height), self._chip(tile)
         outlines = [
             Outline(path, "ignored" if a["iscrowd"] else "truth", a["id"] == truth)
             for a in self.truths[tile][:MORE]
@@ -147,8 +151,8 @@ class _Gallery:
             Outline(_path(self.detections[number].rings), "prediction", number == prediction)
             for number in self.kept[tile][:MORE]
         ]
-        pictures = [(name, picture(chip, name, window)) for name in self.modalities]
-        return Card(own.file_name, own.region, text, window, pictures, sorted(outlines, key=lambda o: o.subject))
+        pictures = [(name, picture(chip, name, crop)) for name in self.modalities]
+        return GalleryEntry(own.file_name, own.region, text, crop, pictures, sorted(outlines, key=lambda o: o.subject))
 
     def _read(self, tile: int) -> ChipInput:
         dataset = self.findings.dataset

@@ -1,4 +1,4 @@
-"""Curves and diagrams of the report, as SVG in data URIs."""
+"""Curves and diagrams of the report, as SVG data URIs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from matplotlib.ticker import MaxNLocator
 from ml_backend.detector.calibration import scaled
 from ml_backend.detector.evaluation.matching import Matches
 from ml_backend.detector.evaluation.operating import curve
-from ml_backend.detector.evaluation.reliability import BINS, judged_scores, reliability
+from ml_backend.detector.evaluation.reliability import BINS, reliability, scores_and_outcomes
 
-# Okabe and Ito's colours: told apart by everybody; lines differ in style too.
+# Okabe and Ito's colours: distinguishable for everybody; line styles differ, too.
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#767676"
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture with the words for those who do not see it."""
+    """A plot as data URI, with a title and a textual description."""
 
     title: str
     text: str
@@ -31,7 +31,7 @@ class Plot:
 
 
 def precision_recall(matches: Matches, threshold: float) -> Plot:
-    """Precision against recall at IoU .3, .5 and .75, all classes together; a dot where the threshold lies."""
+    """Precision against recall at IoU .3, .5 and .75, all classes together; a dot at the score threshold."""
     figure, axes = axes_of("recall", "precision")
     for iou, colour, style in ((0.3, GREEN, ":"), (0.5, BLUE, "-"), (0.75, ORANGE, "--")):
         points = curve(matches, iou)
@@ -46,26 +46,26 @@ def precision_recall(matches: Matches, threshold: float) -> Plot:
 
 
 def reliability_diagram(matches: Matches, temperature: float | None) -> Plot:
-    """Share that is right against score, in 15 bins, before and after the stored temperature."""
-    scores, correct = judged_scores(matches)
-    figure, axes = axes_of("score", "share that is right (IoU .5)")
+    """Share of correct detections against score, in 15 bins, before and after scaling by the stored temperature."""
+    scores, correct = scores_and_outcomes(matches)
+    figure, axes = axes_of("score", "share correct (IoU .5)")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="ideal")
-    told = reliability(scores, correct)
+    before = reliability(scores, correct)
     centres = (np.arange(BINS) + 0.5) / BINS
-    axes.bar(centres, np.nan_to_num(told.correct), width=0.9 / BINS, color=BLUE, alpha=0.45, label="scores")
+    axes.bar(centres, np.nan_to_num(before.correct), width=0.9 / BINS, color=BLUE, alpha=0.45, label="scores")
     if temperature is not None:
         after = reliability(scaled(scores, temperature), correct)
         axes.plot(after.confidence, after.correct, "D--", color=ORANGE, markersize=4, label="after scaling")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.04)
     axes.legend(loc="upper left", frameon=False)
-    text = "Where the bars reach the diagonal, a score means what it says; below it, the detector is too sure."
+    text = "Bars at the diagonal mean calibrated scores; below it, the detector is overconfident."
     return plot_of(figure, "Reliability", text)
 
 
 def score_histogram(matches: Matches, threshold: float) -> Plot:
-    """How many right and wrong instances there are per score."""
-    scores, correct = judged_scores(matches)
+    """Histogram of the scores of correct and wrong detections."""
+    scores, correct = scores_and_outcomes(matches)
     figure, axes = axes_of("score", "instances")
     axes.hist(
         [scores[correct], scores[~correct]],
@@ -73,13 +73,13 @@ def score_histogram(matches: Matches, threshold: float) -> Plot:
         range=(0, 1),
         stacked=True,
         color=[BLUE, ORANGE],
-        label=["right (IoU .5)", "wrong"],
+        label=["correct (IoU .5)", "wrong"],
     )
     axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.2f}")
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="best", frameon=False)
-    return plot_of(figure, "Scores", f"{correct.sum()} right and {(~correct).sum()} wrong instances by their score.")
+    return plot_of(figure, "Scores", f"{correct.sum()} correct and {(~correct).sum()} wrong detections by score.")
 
 
 def axes_of(x: str, y: str) -> tuple[Figure, Axes]:

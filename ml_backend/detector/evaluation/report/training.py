@@ -1,4 +1,4 @@
-"""How the training went, drawn from its log."""
+"""Curves of the training, from its log."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from scipy.ndimage import uniform_filter1d
 from ml_backend.detector.evaluation.report.plots import BLUE, GREEN, GREY, ORANGE, Plot, axes_of, plot_of
 from ml_backend.detector.history import Table
 
-# who learns what: the RPN, and the cascade's three stages; colours and dashes of each
-LEARNERS = {
+# label, colour and line style of the RPN and the three stages of the cascade
+HEADS = {
     "rpn": ("RPN", GREY, ":"),
     "s0": ("stage 1", BLUE, "-"),
     "s1": ("stage 2", ORANGE, "--"),
     "s2": ("stage 3", GREEN, "-."),
 }
 PARTS = {"cls": "class", "bbox": "box", "mask": "mask"}
-POINTS = 400  # of a curve: more cannot be seen
-SMOOTHED = 0.05  # share of the steps that are averaged over
+POINTS = 400  # of a curve: more would not be visible
+SMOOTHED = 0.05  # share of the steps in the moving average
 Floats = npt.NDArray[np.float64]
 
 
 def training_curves(log: Mapping[str, Table]) -> list[Plot]:
-    """Losses, learning rate, gradient norm and validation over the steps; nothing of a checkpoint without a log."""
+    """Losses, learning rate, gradient norm and validation over the steps; empty for a checkpoint without a log."""
     steps, evaluations = log["training"], log["validation"]
     curves = []
     if steps:
@@ -39,21 +39,21 @@ def _total(steps: Table) -> Plot:
     figure, axes = axes_of("step", "loss")
     step, loss = _column(steps, "step"), _column(steps, "loss")
     axes.plot(*_thinned(step, loss), color=GREY, alpha=0.4, linewidth=0.8, label="each step")
-    axes.plot(*_thinned(step, _smooth(loss)), color=BLUE, linewidth=1.8, label="mean of neighbours")
+    axes.plot(*_thinned(step, _smooth(loss)), color=BLUE, linewidth=1.8, label="moving average")
     axes.legend(loc="upper right", frameon=False)
     return plot_of(figure, "Loss", f"The sum of all parts; at the end {_smooth(loss)[-1]:.3g}.")
 
 
 def _losses(steps: Table, part: str) -> Plot:
     figure, axes = axes_of("step", f"{PARTS[part]} loss")
-    for name, (label, colour, style) in LEARNERS.items():
+    for name, (label, colour, style) in HEADS.items():
         column = f"loss_rpn_{part}" if name == "rpn" else f"{name}.loss_{part}"
         if column in steps:
             smooth = _smooth(_column(steps, column))
             axes.plot(*_thinned(_column(steps, "step"), smooth), style, color=colour, linewidth=1.6, label=label)
     if axes.lines:
         axes.legend(loc="upper right", frameon=False)
-    return plot_of(figure, f"{PARTS[part].capitalize()} losses", "Of each that has one, as weighted in the sum.")
+    return plot_of(figure, f"{PARTS[part].capitalize()} losses", "Of each head that has one, as weighted in the sum.")
 
 
 def _rate(steps: Table) -> Plot:
@@ -105,12 +105,12 @@ def _validation(evaluations: Table) -> Plot:
 
 
 def _column(table: Table, name: str) -> Floats:
-    """A column of the log; NaN where one of another version lacks it."""
+    """A column of the log; NaN if a log of another version lacks it."""
     return np.array(table.get(name, [np.nan] * len(table["step"])), dtype=float)
 
 
 def _smooth(values: Floats) -> Floats:
-    """Mean of each value's neighbours (not of missing ones)."""
+    """Moving average, leaving out missing values."""
     width = 2 * max(1, round(SMOOTHED * len(values) / 2)) + 1
     known = np.isfinite(values)
     sums, shares = (
@@ -121,6 +121,6 @@ def _smooth(values: Floats) -> Floats:
 
 
 def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """At most so many points as can be seen, first and last among them."""
+    """At most :data:`POINTS` points, including the first and the last."""
     chosen = np.unique(np.linspace(0, len(x) - 1, POINTS).round().astype(int))
     return x[chosen], y[chosen]

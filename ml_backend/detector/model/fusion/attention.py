@@ -9,27 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from ml_backend.detector.model.fusion.base import Fusion
-from ml_backend.detector.model.masked import bar, masked_pool
+from ml_backend.detector.model.masked import logit_mask, masked_pool
 
 
 class CrossAttention(Fusion, name="cross_attention"):
-    """Attention of the anchor over all modalities; what it gathers replaces the anchor's map.
+    """Attention of the anchor over all modalities; the result replaces the anchor's map.
 
-    Every position of the anchor's map asks each modality for two kinds of places: the same position at full
-    resolution (co-registered rasters mostly need just that), and the whole tile pooled to at most ``pool`` x ``pool``
-    tokens (context, and tolerance to misregistration). So each query has modalities x (pool² + 1) keys, whatever the
+    Every position of the anchor's map attends, in each modality, to the same position at full resolution (co-registered
+    rasters mostly need only that), and to the whole tile pooled to at most ``pool`` x ``pool`` tokens (context, and
+    tolerance to misregistration). So each query has modalities x (pool² + 1) keys, whatever the
     size of the map: at stride 4 of a 512 px tile that is 16,384 queries x 65 keys per modality instead of 16,384²,
     linear in pixels. Keys without valid pixels are masked.
 
-    Maps are normalised place by place, so that nodata shifts nothing beside it.
+    Maps are normalised per position, so that positions without data do not affect their neighbours.
 
-    The same position has a learnt head start over the pooled places, which at first gives it half of the weight or
-    more: with equal chances it would be one key among 65, and what lies right there would drown in the tile's average.
+    The logit of the same position has a learnt bias, which initially gives it at least half of the weight: without it,
+    it would be one key among 65 and be dominated by the tile's average.
 
-    The anchor is among those asked, as otherwise a tile that has nothing else would come out empty. Without a residual
-    this cannot start as the anchor's detector, because attention averages. It starts close to what neck and heads
-    know, though: what is gathered from the anchor's map arrives in its own feature space (identity as value and
-    output), and fine-tuning has to learn where to look, not what the channels mean.
+    The anchor is among the sources, since a tile without other modalities would have no keys otherwise. Without a
+    residual the model cannot start as the anchor's detector, because attention averages. It starts close to it: value
+    and output projections of the anchor are the identity, so neck and heads get features in the space they were trained
+    on, and fine-tuning has to learn where to attend, not what the channels mean.
     """
 
     def __init__(
@@ -38,27 +38,27 @@ class CrossAttention(Fusion, name="cross_attention"):
         super().__init__(channels, modalities, anchor)
         self.heads = max(1, channels // head_channels)
         self.pool = pool
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(channels) for name in dict.fromkeys((anchor, *self.asked))})
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(channels) for name in dict.fromkeys((anchor, *self.sources))})
         self.query = nn.Linear(channels, channels)
         self.here_bias = nn.Parameter(torch.full((self.heads, 1, 1), math.log(pool**2)))
-        self.key_value = nn.ModuleDict({name: nn.Linear(channels, 2 * channels) for name in self.asked})
+        self.key_value = nn.ModuleDict({name: nn.Linear(channels, 2 * channels) for name in self.sources})
         self.project = nn.Linear(channels, channels)
-        self.start()
+        self.reset_parameters()
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[str, ...]:
         """The modalities that keys and values come from."""
         return self.modalities
 
     @torch.no_grad()
-    def start(self) -> None:
-        """Set the weights that say how a new model begins."""
-        self._pass_values(self.anchor)
+    def reset_parameters(self) -> None:
+        """Set the initial weights that are not random."""
+        self._init_values_as_identity(self.anchor)
         nn.init.eye_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 
-    def _pass_values(self, name: str) -> None:
-        """Gather from a modality just what its map holds."""
+    def _init_values_as_identity(self, name: str) -> None:
+        """Make the value projection of a modality the identity."""
         layer = self.key_value[name].get_parameter
         nn.init.eye_(layer("weight")[self.channels :])
         nn.init.zeros_(layer("bias")[self.channels :])
@@ -68,12 +68,12 @@ class CrossAttention(Fusion, name="cross_attention"):
         return _as_map(gathered, features[self.anchor])
 
     def attend(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
-        """What each position of the anchor gathers [B, h*w, C]; meaningless where a tile has nothing valid to ask."""
+        """The attention's result at the positions of the anchor [B, h*w, C]; undefined for tiles without valid keys."""
         tokens = {n: self.norms[n](_as_tokens(features[n])) for n in self.norms}
         query = self._split(self.query(tokens[self.anchor]))
         query = query * query.shape[3] ** -0.5
         logits, values = [], []
-        for name in self.asked:
+        for name in self.sources:
             valid = validity[name]
             key, value = self._keys_and_values(name, tokens[name])
             here = (query * key).sum(dim=3, keepdim=True) + self.here_bias
@@ -81,7 +81,7 @@ class CrossAttention(Fusion, name="cross_attention"):
             pooled, covered = masked_pool(_as_map(tokens[name], valid), valid, grid)
             pooled_key, pooled_value = self._keys_and_values(name, _as_tokens(pooled))
             there = query @ pooled_key.mT
-            logits += [here + bar(valid, here.dtype).mT, there + bar(covered, there.dtype)]
+            logits += [here + logit_mask(valid, here.dtype).mT, there + logit_mask(covered, there.dtype)]
             values.append((value, pooled_value))
         weights = torch.cat(logits, dim=3).softmax(dim=3)
         parts = torch.split(weights, [x.shape[3] for x in logits], dim=3)
@@ -108,35 +108,34 @@ def _as_tokens(maps: Tensor) -> Tensor:
 
 
 def _as_map(tokens: Tensor, like: Tensor) -> Tensor:
-    """[B, h*w, C] to [B, C, h, w], of a map of these places."""
+    """[B, h*w, C] to [B, C, h, w], with the size of ``like``."""
     return torch.unflatten(tokens.mT, 2, like.shape[2:])
 
 
 class ResidualCrossAttention(CrossAttention, name="residual_cross_attention"):
     """Residual cross-modality attention (arXiv 2504.17822): anchor + attention of the anchor over the other modalities.
 
-    Keys, their number and so the cost are :class:`CrossAttention`'s, of the other modalities alone: the residual brings
-    the anchor's own map. Where nothing valid is left to ask, nothing is added.
+    Keys and cost are those of :class:`CrossAttention`, for the other modalities only, since the residual contributes
+    the anchor's own map. Tiles without valid keys are not changed.
 
     The output projection starts at zero, so a new model computes exactly the anchor's features and fine-tuning starts
-    from the unimodal detector. (A full matrix is used for the paper's scale because it leaves zero faster than a scalar
-    does: all its inputs push it. What it is fed are at first the features of the other modalities themselves, which
-    say more than a random mixture of them.)
+    from the unimodal detector. (A full matrix replaces the paper's scalar scale because it leaves zero faster. Its
+    initial inputs are the features of the other modalities themselves, which are more useful than a random mixture.)
 
-    Where the anchor itself is missing, the base is what its branch makes of the mean image, the same for every tile,
-    and what is added to it comes from the other modalities: the answer then rests on these alone.
+    Where the anchor itself is missing, its map is that of the mean image, the same for every tile, so the result
+    depends only on the other modalities.
     """
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[str, ...]:
         """The modalities that keys and values come from."""
         return self.others
 
     @torch.no_grad()
-    def start(self) -> None:
-        """Add nothing at first."""
-        for name in self.asked:
-            self._pass_values(name)
+    def reset_parameters(self) -> None:
+        """Initially add nothing: the output projection is zero."""
+        for name in self.sources:
+            self._init_values_as_identity(name)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 

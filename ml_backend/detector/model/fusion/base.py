@@ -1,4 +1,4 @@
-"""What every way of joining modalities keeps to."""
+"""The base class of fusion strategies, and their registry."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ FUSION_STRATEGIES: dict[str, type[Fusion]] = {}
 class Fusion(nn.Module):
     """Base of the strategies: one instance per scale.
 
-    Invalid places are kept out here, once for all strategies. At places where a modality other than the anchor has no
-    data at all its features are set to zero, whatever its branch made of them: branch features are layer-normalised,
-    so zero is a value they never take, and what absence means can be learnt from it and from the validity maps. The
-    anchor's map stays whole: it is what neck and heads were trained on, and where the anchor lacks data (its branch
-    sees the mean there, and fills in from around) it is the best base there is for what the others add.
+    It excludes invalid positions for all strategies: where a modality other than the anchor has no data at all, its
+    features are set to zero. Branch features are layer-normalised, so they never take this value otherwise, and the
+    meaning of missing data can be learnt from it and from the validity maps. The anchor's map is not changed: neck and
+    heads were trained on it, and where the anchor lacks data (its branch gets the mean there) it is still the best
+    available base for what the others add.
 
     Args:
         channels: C, the same for all modalities.
         modalities: names in input order, the anchor among them.
-        anchor: the modality whose features a joint model starts from.
+        anchor: the modality whose detector a multimodal model starts from.
     """
 
     level: Literal["data", "feature"] = "feature"
@@ -52,10 +52,10 @@ class Fusion(nn.Module):
         return self.join({**clean, self.anchor: features[self.anchor]}, validity)
 
     def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
-        """The strategy: as :meth:`forward`, with the others' features zero where invalid."""
+        """The strategy itself: as :meth:`forward`, with the others' features zero where invalid."""
         raise NotImplementedError
 
 
-def joins_data(strategy: str) -> bool:
-    """Whether a strategy, given by name, stacks bands for one backbone, and so has none per modality."""
+def stacks_bands(strategy: str) -> bool:
+    """Whether the strategy of that name stacks all bands for one backbone, instead of having one per modality."""
     return FUSION_STRATEGIES[strategy].level == "data"

@@ -1,12 +1,19 @@
-"""Progress on a terminal."""
+"""Progress of long work: how it is reported, and how a terminal shows it."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+
+Progress = Callable[[float, str], None]  # called with the share done (0..1) and a line of text
 
 
-class Bar:
+def silent(share: float, text: str) -> None:
+    """Report nothing."""
+
+
+class ProgressBar:
     """Progress with the time left: one moving line on a terminal, a line now and then elsewhere, nothing for JSON."""
 
     def __init__(self, silent: bool) -> None:
@@ -18,21 +25,17 @@ class Bar:
     def __call__(self, share: float, text: str) -> None:
         now = time.monotonic()
         if self._first is None:
-            self._first, self._started = share, now  # a resumed training starts further on
+            self._first, self._started = share, now  # a resumed training does not start at 0
         if self._silent or (not self._terminal and now - self._shown < 10 and share < 1):
             return
         self._shown = now
         done = share - self._first
         left = f"{(now - self._started) * (1 - share) / done:.0f} s left" if done > 0 else ""
         line = f"{share:4.0%} {text}  {left}"
-        print(
-            f"\r\033[K{line}" if self._terminal else line,
-            end="" if self._terminal else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
+        sys.stderr.write(f"\r\033[K{line}" if self._terminal else f"{line}\n")
+        sys.stderr.flush()
 
     def close(self) -> None:
-        """Leave the moving line."""
+        """End the moving line."""
         if self._terminal and not self._silent:
-            print(file=sys.stderr)
+            sys.stderr.write("\n")

@@ -1,4 +1,4 @@
-"""What a training works on, found out and checked before it starts; and what it says of that in its card."""
+"""The inputs of a training, read and checked before it starts, and the card of its checkpoint."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from ml_backend.detector.config import ARCHITECTURE, DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.model.pretrained import load_pretrained
-from ml_backend.detector.training.foresight import require_objects
 from ml_backend.detector.training.parts import check_parts
 from ml_backend.detector.training.team import Team
 from ml_backend.detector.training.warmstart import Init, WarmStart, open_init
-from ml_backend.detector.validation import check_apart, check_dataset
+from ml_backend.detector.validation import check_apart, check_dataset, require_objects
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """What is to be trained, on what, from what, and where.
+class TrainingSetup:
+    """Dataset, configuration, initial weights and device of a training.
 
     Attributes:
-        dataset: what is learnt from; after :meth:`checked`, only the used modalities, with their normalisation.
+        dataset: to train on; after :meth:`checked`, with only the used modalities and their normalisation.
         checksum: of the dataset.
         config: resolved configuration.
-        start: earlier models to begin with.
-        device: this process's.
+        start: earlier models to start from.
+        device: of this process.
     """
 
     dataset: DatasetSpec
@@ -40,8 +39,8 @@ class Assignment:
     device: torch.device
 
     @classmethod
-    def prepare(cls, dataset_dir: Path, config: DetectorConfig, init: Init, device: str, team: Team) -> Assignment:
-        """Read what is needed to tell this training from others.
+    def prepare(cls, dataset_dir: Path, config: DetectorConfig, init: Init, device: str, team: Team) -> TrainingSetup:
+        """Read everything that identifies the training.
 
         Raises:
             DetectorError: bad dataset, configuration, checkpoint or device.
@@ -53,11 +52,11 @@ class Assignment:
         target = team.device(choose_device(device))
         return cls(dataset, dataset.checksum, config, open_init(init, config, dataset), target)
 
-    def checked(self) -> Assignment:
-        """Look at all pixels and annotations, and find out the normalisation.
+    def checked(self) -> TrainingSetup:
+        """Check all chips and annotations, and compute the normalisation.
 
         Raises:
-            DatasetError: something is wrong with one of them.
+            DatasetError: one of them is invalid.
         """
         check_apart(self.dataset, self.dataset.splits)
         splits = ["train", *(["val"] if self.dataset.has_split("val") or self.config.eval_interval else [])]
@@ -69,7 +68,7 @@ class Assignment:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells this training from others, as JSON."""
+        """What distinguishes this training from others, as JSON."""
         return {
             "architecture": ARCHITECTURE,
             "config": self.config.to_json(),
@@ -82,8 +81,8 @@ class Assignment:
         """Ground pixels per network pixel."""
         return self.config.reduction(self.dataset.longest_side)
 
-    def begin(self, model: nn.Module) -> dict[str, Any]:
-        """Put published or earlier weights into a fresh model, as asked, and say for its card which these were.
+    def load_initial_weights(self, model: nn.Module) -> dict[str, Any]:
+        """Load published or earlier weights into a new model; returns their identification for the card.
 
         Raises:
             CheckpointError: they cannot be read or do not fit.
@@ -98,10 +97,10 @@ class Assignment:
         """The card of a checkpoint.
 
         Args:
-            init: what :meth:`begin` said.
+            init: returned by :meth:`load_initial_weights`.
             metrics: of its weights on the validation split.
-            iterations: steps behind its weights.
-            training: what the training took.
+            iterations: number of steps of its weights.
+            training: time, memory and device of the training.
         """
         return {
             "architecture": ARCHITECTURE,

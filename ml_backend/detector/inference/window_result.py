@@ -1,4 +1,4 @@
-"""What the network shows in one window of a tile, in memory and as bytes that hold no code."""
+"""The prediction of one window of a tile, and its serialisation as numpy arrays without pickle."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 
 import numpy as np
 
-from ml_backend.detector.inference.instances import Instance
+from ml_backend.detector.inference.instances import DetectedInstance
 from ml_backend.detector.inference.windows import Window
 from ml_backend.detector.masks import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What one window shows.
+class WindowResult:
+    """The prediction of one window.
 
     Attributes:
         window: of the tile.
-        instances: best first, in the tile's pixels.
+        instances: by decreasing score, in the tile's pixels.
         embedding: float32 [D].
-        weight: how much the embedding counts: the window's pixels with data.
-        seconds: what it cost.
+        weight: of the embedding: the number of the window's pixels with data.
+        seconds: its share of the computing time.
     """
 
     window: Window
-    instances: list[Instance]
+    instances: list[DetectedInstance]
     embedding: FloatArray
     weight: int
     seconds: float
 
     def to_bytes(self) -> bytes:
-        """All of it, as compressed arrays; masks have a bit per pixel."""
+        """Compressed arrays; masks have one bit per pixel."""
         found = self.instances
         scores = [(i.score, i.mask_entropy, i.class_entropy) for i in found]
         arrays: dict[str, Any] = {
@@ -53,23 +53,23 @@ class Seen:
         return stream.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Seen:
-        """What :meth:`to_bytes` made.
+    def from_bytes(cls, data: bytes) -> WindowResult:
+        """The inverse of :meth:`to_bytes`.
 
         Raises:
-            ValueError: the bytes are no such thing.
+            ValueError: the bytes are damaged.
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in arrays.files}
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise ValueError(f"what was seen in a window is damaged ({error})") from error
+            raise ValueError(f"the result of a window is damaged ({error})") from error
         sizes = [(bottom - top, right - left) for left, top, right, bottom in found["boxes"].tolist()]
         areas = [height * width for height, width in sizes]
         bits = np.unpackbits(found["masks"], count=sum(areas)).astype(bool)
         masks = np.split(bits, np.cumsum(areas)[:-1]) if areas else []
         instances = [
-            Instance(
+            DetectedInstance(
                 left=int(found["boxes"][i, 0]),
                 top=int(found["boxes"][i, 1]),
                 mask=mask.reshape(sizes[i]),

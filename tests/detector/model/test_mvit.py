@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ml_backend.detector.model.build import SIZES
-from ml_backend.detector.model.masked import reached
+from ml_backend.detector.model.masked import has_valid_input
 from ml_backend.detector.model.openmmlab import MODELS
 from tests.detector.rounding import assert_same_but_for_rounding
 
@@ -88,7 +88,7 @@ def test_a_token_has_data_just_where_its_convolutions_see_some(edge: int) -> Non
     assert tuple(tokens.shape[2:]) == (16, 24)
     for block, known in zip(backbone("nano").blocks, told(valid), strict=True):
         assert torch.equal(known, tokens)
-        assert torch.equal(reached(known, block.attn.pool_k), sees(block.attn.pool_k, tokens))
+        assert torch.equal(has_valid_input(known, block.attn.pool_k), sees(block.attn.pool_k, tokens))
         if block.attn.pool_q.stride != (1, 1):
             tokens = sees(block.attn.pool_q, tokens)
     assert 0 < tokens.sum() < tokens.numel()
