@@ -9,7 +9,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from labeling.configuration import STRATEGIES
+from contracts.acquisition import STRATEGIES
 from labeling.models import (
     AcquisitionBatch,
     AnnotationTask,

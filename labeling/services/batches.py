@@ -7,7 +7,8 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max
 
-from labeling.configuration import STRATEGIES, AcquisitionSettings
+from contracts.acquisition import STRATEGIES
+from labeling.configuration import AcquisitionSettings
 from labeling.models import AcquisitionBatch, AnnotationTask, Campaign
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Conflict, Refused

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts.dataset import DATASET_FILE, chip_folder
 from ml_backend.detector.chips import ChipInput, read_tile
 from ml_backend.detector.dataset import DatasetSpec, Instance, ModalitySpec, Tile, read_dataset
 from ml_backend.detector.errors import DatasetError
@@ -36,7 +37,7 @@ def check_dataset(
     """
     specs = tuple(dataset.modality(name) for name in modalities)
     for spec in specs:
-        folder = dataset.path / "chips" / spec.name
+        folder = chip_folder(dataset.path, spec.name)
         if not folder.is_dir():
             text = (
                 f"{folder} is missing, but dataset.json declares modality '{spec.name}': "
@@ -110,7 +111,7 @@ def _read_chips(
 def find_problems(dataset_dir: Path | str) -> list[Problem]:
     """Everything that is wrong with a dataset directory: its description, all annotations and all chips."""
     problems: list[Problem] = []
-    source = Path(dataset_dir) / "dataset.json"
+    source = Path(dataset_dir) / DATASET_FILE
     dataset = attempt(problems.append, "description", source, lambda: read_dataset(dataset_dir, problems.append))
     if dataset is None:
         return problems

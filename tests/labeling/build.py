@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib.gis.geos import MultiPolygon, Polygon
 
+from contracts.network import NETWORK_VERSION
 from labeling.models import (
     AcquisitionBatch,
     Annotation,
@@ -23,7 +24,6 @@ from labeling.models import (
 from labeling.services import record_annotation
 from thawloop.catalog.geometry import to_geographic, to_geos
 from thawloop.catalog.models import Modality, Region, Tile, TileGrid
-from thawloop.training.architecture import VERSION
 from thawloop.training.models import ModelAlias, ModelVersion
 
 TILE_SIZE = 128
@@ -83,7 +83,7 @@ def build_champion(campaign: Campaign, number: int = 1) -> ModelVersion:
         name=f"{campaign.name}-v{number}",
         path="models/x",
         checksum="0" * 64,
-        card={"architecture": VERSION},
+        card={"architecture": NETWORK_VERSION},
     )
     ModelAlias.objects.update_or_create(campaign=campaign, alias="champion", defaults={"model_version": version})
     return version

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from contracts.network import FUSIONS, SIZES
 from ml_backend.detector.commands.options import Arguments, add_command, common_options, whole_number
 from ml_backend.detector.commands.progress import Bar
-from ml_backend.detector.config import FUSIONS, SIZES, DetectorConfig
+from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import DeviceError
 
 SOURCE_ROOT = Path(__file__).resolve().parents[3]

@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from contracts.dataset import SPLITS
 from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command
 from ml_backend.detector.commands.paths import make_room
 from ml_backend.detector.commands.progress import Bar
-from ml_backend.detector.dataset import SPLITS, read_dataset
+from ml_backend.detector.dataset import read_dataset
 
 COMPARED = 8
 

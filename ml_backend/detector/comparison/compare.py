@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contracts.network import NETWORK_VERSION
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.comparison.plan import ComparisonConfig, Run, plan_runs
 from ml_backend.detector.comparison.run import Progress
 from ml_backend.detector.comparison.schedule import Schedule
 from ml_backend.detector.comparison.table import Row, read_rows
 from ml_backend.detector.comparison.verdict import verdict
-from ml_backend.detector.config import ARCHITECTURE
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError
 from ml_backend.detector.lock import alone_in
@@ -120,7 +120,7 @@ def _write(
 def _claim(folder: Path, asked: ComparisonConfig, dataset: DatasetSpec) -> None:
     """Refuse a folder whose trainings were made with other settings or data."""
     file = folder / IDENTITY
-    identity = {**asked.identity(), "dataset": dataset.checksum, "architecture": ARCHITECTURE}
+    identity = {**asked.identity(), "dataset": dataset.checksum, "architecture": NETWORK_VERSION}
     text = json.dumps(identity, indent=2, sort_keys=True)
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise ConfigError(

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ml_backend.detector.config import ARCHITECTURE, DetectorConfig
+from contracts.network import NETWORK_VERSION
+from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.model.pretrained import load_pretrained
@@ -71,7 +72,7 @@ class Assignment:
     def identity(self) -> dict[str, Any]:
         """What tells this training from others, as JSON."""
         return {
-            "architecture": ARCHITECTURE,
+            "architecture": NETWORK_VERSION,
             "config": self.config.to_json(),
             "dataset": self.checksum,
             "init": self.start.lineage(),
@@ -104,7 +105,7 @@ class Assignment:
             training: what the training took.
         """
         return {
-            "architecture": ARCHITECTURE,
+            "architecture": NETWORK_VERSION,
             "config": self.config.to_json(),
             "classes": list(self.dataset.classes),
             "modalities": [m.to_json() for m in self.dataset.modalities],

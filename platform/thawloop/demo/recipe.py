@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from contracts.dataset import SPLITS
 from thawloop.core.errors import Refused
 from thawloop.demo.painting import Conditions
 
 MODALITIES = ("rgb", "nir", "ndvi", "dem", "relative_elevation")
 FROM_ELEVATION = ("dem", "relative_elevation")
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,16 @@
 """What makes the weights of one model usable as the start of another, read from campaigns and from model cards."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from contracts.checkpoint import CARD_FILE, missing_keys, network_version
+from contracts.network import NETWORK_VERSION
 from labeling.configuration import BEST, DetectorSettings
 from labeling.models import Campaign
 from thawloop.releases.definition import define
 from thawloop.training.errors import ModelRefused
-
-CARD_FILE = "model.json"
-WEIGHTS_FILE = "model.safetensors"
-LOG_FOLDER = "log"
-VERSION = 3  # the detector's config.ARCHITECTURE: weights of another version are nothing to start from
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Architecture:
     anchor: str
     modalities: tuple[tuple[str, tuple[str, ...]], ...]
     classes: tuple[str, ...]
-    version: int = VERSION
+    version: int = NETWORK_VERSION
     choose: bool = field(default=False, compare=False)
 
     @classmethod
@@ -101,12 +97,6 @@ class Architecture:
         return Architecture(self.size, "", modality, ((modality, bands),), self.classes)
 
 
-def network_version(card: Mapping[str, Any]) -> int:
-    """Which network a checkpoint's weights belong to: only those of `VERSION` can be loaded here."""
-    version: int = card.get("architecture", 1)
-    return version
-
-
 def read_card(checkpoint: Path) -> dict[str, Any]:
     """The card of a checkpoint folder.
 
@@ -121,9 +111,10 @@ def read_card(checkpoint: Path) -> dict[str, Any]:
             f"The model card {file.name} of checkpoint `{checkpoint.name}` cannot be read ({error}): restore the "
             "artifact from a backup, or train again."
         ) from error
-    if not isinstance(card, dict) or not {"config", "classes", "modalities"} <= set(card):
+    if not isinstance(card, dict) or (missing := missing_keys(card)):
+        what = f"lacks {', '.join(missing)}" if isinstance(card, dict) else "is no JSON object"
         raise ModelRefused(
-            f"The model card of checkpoint `{checkpoint.name}` lacks config, classes or modalities: restore the "
-            "artifact from a backup, or train again."
+            f"The model card of checkpoint `{checkpoint.name}` {what}: restore the artifact from a backup, or train "
+            "again."
         )
     return card

@@ -6,9 +6,10 @@ from typing import Any
 
 from django.db import transaction
 
+from contracts.checkpoint import network_version
+from contracts.network import NETWORK_VERSION
 from thawloop.core.services import audit
 from thawloop.releases.models import Release
-from thawloop.training.architecture import VERSION, network_version
 from thawloop.training.models import Evaluation, ModelVersion, Promotion, Retraining, RetrainPolicy
 from thawloop.training.selectors import champion
 from thawloop.training.services.registry import promote
@@ -103,7 +104,7 @@ def judge(challenger: Evaluation, current: Evaluation | None, *, min_gain: float
     if current is None:
         return Verdict(True, f"{own}; it is the campaign's first champion.")
     rival = current.model_version.name
-    if challenger.ap50 and network_version(current.model_version.card) != VERSION:
+    if challenger.ap50 and network_version(current.model_version.card) != NETWORK_VERSION:
         return Verdict(True, f"{own}; the champion {rival} was made by another ThawLoop and cannot predict here.")
     if current.ap50 is None:
         return Verdict(

@@ -4,12 +4,14 @@ from hashlib import sha1
 
 from django.db import transaction
 
+from contracts.checkpoint import WEIGHTS_FILE, network_version
+from contracts.network import NETWORK_VERSION
 from labeling.models import Campaign
 from thawloop.core.context import current_actor
 from thawloop.core.models import Job
 from thawloop.core.services import audit, enqueue
 from thawloop.core.storage import artifact, sha256
-from thawloop.training.architecture import VERSION, WEIGHTS_FILE, network_version, read_card
+from thawloop.training.architecture import read_card
 from thawloop.training.errors import ModelRefused, PromotionConflict
 from thawloop.training.models import ModelAlias, ModelVersion, Promotion, Retraining
 from thawloop.training.selectors import champion, previous_champion
@@ -33,7 +35,7 @@ def register_model(retraining: Retraining, path: str) -> ModelVersion:
         checksum = sha256(folder / WEIGHTS_FILE)
     except OSError as error:
         raise ModelRefused(f"The weights of `{path}` cannot be read ({error}): retry the fine-tuning.") from error
-    if checksum != card.get("weights", {}).get("sha256", checksum):
+    if checksum != card["weights"].get("sha256"):
         raise ModelRefused(f"The weights of `{path}` are not the ones its card describes: retry the fine-tuning.")
     campaign = retraining.campaign
     start: dict[str, str] = retraining.runs.filter(stage="finetune").values_list("init", flat=True).first() or {}
@@ -142,10 +144,10 @@ def request_refresh(campaign: Campaign) -> Job:
 def _enthrone(
     campaign: Campaign, version: ModelVersion, kind: str, reason: str, request_predictions_now: bool
 ) -> Promotion:
-    if (network := network_version(version.card)) != VERSION:
+    if (network := network_version(version.card)) != NETWORK_VERSION:
         raise ModelRefused(
-            f"{version.name} was made by another ThawLoop (its network is version {network}, this one's is {VERSION}), "
-            "so it cannot predict here: start a retraining, or use the ThawLoop that made it."
+            f"{version.name} was made by another ThawLoop (its network is version {network}, this one's is "
+            f"{NETWORK_VERSION}), so it cannot predict here: start a retraining, or use the ThawLoop that made it."
         )
     before = champion(campaign)
     promotion = Promotion.objects.create(

@@ -4,8 +4,9 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from contracts.dataset import SPLITS
 from thawloop.core.cli import ThawloopCommand
-from thawloop.demo.recipe import MODALITIES, SPLITS, Recipe
+from thawloop.demo.recipe import MODALITIES, Recipe
 from thawloop.demo.synthetic import generate_dataset
 
 USUAL = Recipe()

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from labeling.configuration import STRATEGIES
+from contracts.acquisition import STRATEGIES
 from labeling.services import acquire
 from thawloop.core.cli import ThawloopCommand
 
