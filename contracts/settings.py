@@ -27,6 +27,10 @@ ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
+class SettingsRefused(Exception):
+    """A setting is unknown or its value makes no sense; rooms name a refusal of their own."""
+
+
 class Settings:
     """Base of settings, which are read from JSON and written to it.
 
@@ -34,7 +38,7 @@ class Settings:
     exception to raise for what makes no sense.
     """
 
-    refusal: ClassVar[type[Exception]] = ValueError
+    refusal: ClassVar[type[Exception]] = SettingsRefused
 
     def __init_subclass__(cls, refusal: type[Exception] | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -103,16 +107,17 @@ class ModelSettings(Settings):
 
 
 def sentence(error: ValidationError, kind: type, values: Mapping[str, Any]) -> str:
-    """The first thing wrong with settings: the key, its value, and what it can be.
+    """What is wrong with settings: an unknown key, or the first value that cannot be, and what it can be.
 
     Args:
         error: What pydantic found.
         kind: The dataclass that was to be made.
         values: What it was to be made from.
     """
-    first = error.errors(include_url=False)[0]
-    key = str(first["loc"][0])
-    if first["type"] == "unexpected_keyword_argument":
+    errors = error.errors(include_url=False)
+    unknown = next((found for found in errors if found["type"] == "unexpected_keyword_argument"), None)
+    key = str((unknown or errors[0])["loc"][0])
+    if unknown:
         known = [field.name for field in fields(kind)]
         close = get_close_matches(key, known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}."

@@ -42,7 +42,7 @@ class Oven(Settings, refusal=SenselessError):
         ({"fan": True, "humidity": 1.0}, "`fan` is True; at this `humidity` it must be off."),
         ({"humid": 1.0}, "Unknown setting `humid`; did you mean `humidity`?"),
         ({"colour": 1}, "Unknown setting `colour`; known are trays, humidity, timer, fan, scales."),
-        ({"colour": 1, "trays": 0}, "`trays` is 0; it must be a whole number, at least 1 and at most 9."),
+        ({"trays": 0, "tray": 1}, "Unknown setting `tray`; did you mean `trays`?"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_sentence(given: dict[str, object], sentence: str) -> None:

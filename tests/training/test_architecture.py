@@ -34,7 +34,10 @@ def test_detectors_of_one_modality_see_other_turns_of_tiles_than_the_joint_train
 
 @pytest.mark.parametrize(
     ("card", "words"),
-    [([], "is no JSON object"), ({"config": {}, "classes": []}, "lacks modalities, weights")],
+    [
+        ([], "lacks classes, config, format, modalities, weights"),
+        ({"config": {}, "classes": []}, "lacks format, modalities, weights"),
+    ],
 )
 def test_a_card_without_what_is_needed_is_refused(tmp_path: Path, card: object, words: str) -> None:
     (tmp_path / "model.json").write_text(json.dumps(card))

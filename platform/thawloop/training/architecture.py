@@ -3,9 +3,9 @@
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
-from contracts.checkpoint import CARD_FILE, missing_keys, network_version
+from contracts.checkpoint import CARD_FILE, Card, missing_keys, network_version
 from contracts.network import NETWORK_VERSION
 from labeling.configuration import BEST, DetectorSettings
 from labeling.models import Campaign
@@ -68,7 +68,7 @@ class Architecture:
         )
 
     @classmethod
-    def of_card(cls, card: dict[str, Any]) -> Self:
+    def of_card(cls, card: Card) -> Self:
         """What a checkpoint is, by its card (`model.json`)."""
         config = card["config"]
         bands = {entry["name"]: tuple(entry["bands"]) for entry in card["modalities"]}
@@ -97,7 +97,7 @@ class Architecture:
         return Architecture(self.size, "", modality, ((modality, bands),), self.classes)
 
 
-def read_card(checkpoint: Path) -> dict[str, Any]:
+def read_card(checkpoint: Path) -> Card:
     """The card of a checkpoint folder.
 
     Raises:
@@ -111,10 +111,9 @@ def read_card(checkpoint: Path) -> dict[str, Any]:
             f"The model card {file.name} of checkpoint `{checkpoint.name}` cannot be read ({error}): restore the "
             "artifact from a backup, or train again."
         ) from error
-    if not isinstance(card, dict) or (missing := missing_keys(card)):
-        what = f"lacks {', '.join(missing)}" if isinstance(card, dict) else "is no JSON object"
+    if missing := missing_keys(card if isinstance(card, dict) else {}):
         raise ModelRefused(
-            f"The model card of checkpoint `{checkpoint.name}` {what}: restore the artifact from a backup, or train "
-            "again."
+            f"The model card of checkpoint `{checkpoint.name}` lacks {', '.join(missing)}: restore the artifact from a "
+            "backup, or train again."
         )
-    return card
+    return cast(Card, card)
