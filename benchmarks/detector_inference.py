@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from contracts.network import NETWORK_VERSION
 from ml_backend.detector import ChipInput, Detector, DetectorConfig, ModalitySpec, load
 from ml_backend.detector.checkpoint import Checkpoint, write_checkpoint
-from ml_backend.detector.config import ARCHITECTURE
 from ml_backend.detector.inference.export import export
 from ml_backend.detector.model.build import build_model
 
@@ -48,7 +48,7 @@ def checkpoint(folder: Path, size: str) -> Checkpoint:
     config = DetectorConfig(size=size, modalities=names, anchor=names[0])
     model = build_model(config, MODALITIES, 1)
     modalities = [m.to_json() for m in MODALITIES]
-    card = {"architecture": ARCHITECTURE, "config": config.to_json(), "classes": ["RTS"], "modalities": modalities}
+    card = {"architecture": NETWORK_VERSION, "config": config.to_json(), "classes": ["RTS"], "modalities": modalities}
     return write_checkpoint(folder, model.state_dict(), card)
 
 

@@ -1,1 +1,1 @@
-"""What both sides of the torch wall agree on: imports nothing of ours, and no more than numpy and rasterio."""
+"""What both sides of the torch wall agree on; of others' code it imports no more than numpy, pydantic and rasterio."""

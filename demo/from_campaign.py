@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from contracts.dataset import DATASET_FILE, annotation_file, chip_folder
 from thawloop.campaigns.models import Campaign, Split
 from thawloop.core.errors import Refused
 from thawloop.releases.services import export, freeze_release
@@ -68,13 +69,13 @@ def all_truth(spec: CampaignSpec) -> CampaignSpec:
 
 def count_dataset(folder: Path) -> dict[str, dict[str, int]]:
     """What a dataset directory holds, per split."""
-    modalities = [entry["name"] for entry in json.loads((folder / "dataset.json").read_text())["modalities"]]
+    modalities = [entry["name"] for entry in json.loads((folder / DATASET_FILE).read_text())["modalities"]]
     counts = {}
     for split in SPLITS:
-        content = json.loads((folder / "annotations" / f"{split}.json").read_text())
+        content = json.loads(annotation_file(folder, split).read_text())
         names = [image["file_name"] for image in content["images"]]
         with_objects = {entry["image_id"] for entry in content["annotations"]}
-        have = {name: sum((folder / "chips" / name / tile).exists() for tile in names) for name in modalities}
+        have = {name: sum((chip_folder(folder, name) / tile).exists() for tile in names) for name in modalities}
         counts[split] = {
             "tiles": len(names),
             "empty": len(names) - len(with_objects),

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from contracts.dataset import SPLITS
 from demo.painting import Conditions
 from thawloop.core.errors import Refused
 
 MODALITIES = ("rgb", "nir", "ndvi", "dem", "relative_elevation")
 FROM_ELEVATION = ("dem", "relative_elevation")
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ import shapely
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
+from contracts.dataset import ANNOTATIONS_FOLDER, DATASET_FILE, SPLITS, annotation_file, chip_folder
 from demo.landforms import SLUMP, Landform
 from demo.painting import paint
-from demo.recipe import FROM_ELEVATION, SPLITS, Recipe
+from demo.recipe import FROM_ELEVATION, Recipe
 from demo.scenes import SRID, SceneSize, place, transform_of
 from demo.terrain import Grid, make_ground
 from thawloop.catalog.builtin import BUILTIN
@@ -130,13 +131,13 @@ class _Writer:
 
     def write(self, report: Report) -> dict[str, dict[str, int]]:
         for name in self.recipe.modalities:
-            (self.folder / "chips" / name).mkdir(parents=True)
-        (self.folder / "annotations").mkdir()
+            chip_folder(self.folder, name).mkdir(parents=True)
+        (self.folder / ANNOTATIONS_FOLDER).mkdir()
         counts = {}
         for number, split in enumerate(SPLITS):
             report(number / len(SPLITS), f"{split}: ground, slumps and look-alikes")
             counts[split] = self._write_split(split, make_split(self.recipe, split))
-        _write_json(self.folder / "dataset.json", self._dataset())
+        _write_json(self.folder / DATASET_FILE, self._dataset())
         return counts
 
     def _write_split(self, split: str, scene: SplitScene) -> dict[str, int]:
@@ -173,7 +174,7 @@ class _Writer:
             )
         categories = [{"id": 1, "name": "RTS"}]
         content = {"images": images, "annotations": annotations, "categories": categories}
-        _write_json(self.folder / "annotations" / f"{split}.json", content)
+        _write_json(annotation_file(self.folder, split), content)
         return dict(tally)
 
     def _without_elevation(self, split: str) -> set[int]:
@@ -190,7 +191,7 @@ class _Writer:
                 continue
             chip = np.ascontiguousarray(array[:, row * size : (row + 1) * size, column * size : (column + 1) * size])
             valid = np.asarray(np.isfinite(chip).all(axis=0))
-            write_chip(self.folder / "chips" / modality / name, chip, valid, transform, CRS.from_epsg(SRID))
+            write_chip(chip_folder(self.folder, modality) / name, chip, valid, transform, CRS.from_epsg(SRID))
             if split == "train":
                 self.statistics[modality].add(chip, valid)
 

@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WHEELS = (
     "addict",
     "affine",
+    "annotated-types",
     "faster-coco-eval",
     "model-index",
     "onedl-mmcv",
@@ -47,9 +48,12 @@ WHEELS = (
     "onedl-mmpretrain",
     "ordered-set",
     "pycocotools",
+    "pydantic",
+    "pydantic-core",
     "rasterio",
     "shapely",
     "termcolor",
+    "typing-inspection",
 )
 SPEEDS = (("nano", 256, 16), ("nano", 512, 8), ("tiny", 256, 8), ("tiny", 512, 4))  # size, pixels, tiles at once
 SECONDS = 460  # of a lease of eight minutes

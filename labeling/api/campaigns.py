@@ -9,11 +9,11 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from contracts.acquisition import STRATEGIES
 from labeling.models import AcquisitionBatch, AnnotationTask
 from labeling.services.batches import acquire
 from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
 from thawloop.campaigns.services import EDITABLE, change_campaign
-from thawloop.campaigns.settings import STRATEGIES
 from thawloop.core.api import JobSerializer
 from thawloop.core.bulk import count_of, without_bulk
 from thawloop.core.jobs import enqueue

@@ -7,9 +7,10 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max
 
+from contracts.acquisition import STRATEGIES
 from labeling.models import AcquisitionBatch, AnnotationTask
 from thawloop.campaigns.models import Campaign
-from thawloop.campaigns.settings import STRATEGIES, AcquisitionSettings
+from thawloop.campaigns.settings import AcquisitionSettings
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Conflict, Refused
 from thawloop.core.jobs import enqueue

@@ -6,10 +6,9 @@ Takes arrays and returns indexes; uses neither the database nor torch. See :func
 from ml_backend.acquisition.diversity import k_center
 from ml_backend.acquisition.errors import AcquisitionError
 from ml_backend.acquisition.scores import ScoredInstance, Uncertainty, uncertainty
-from ml_backend.acquisition.select import STRATEGIES, Candidates, Selected, select
+from ml_backend.acquisition.select import Candidates, Selected, select
 
 __all__ = [
-    "STRATEGIES",
     "AcquisitionError",
     "Candidates",
     "ScoredInstance",

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from contracts.acquisition import DEFAULT_POOL_FACTOR, DEFAULT_STRATEGY, STRATEGIES
 from ml_backend.acquisition.diversity import k_center
 from ml_backend.acquisition.errors import AcquisitionError
-
-STRATEGIES: Mapping[str, str] = {
-    "entropy_disagreement_kcenter": "the most uncertain tiles, thinned to those unlike each other and the labelled",
-    "uncertainty": "the most uncertain tiles",
-    "kcenter": "the tiles most unlike each other and the labelled",
-    "random": "tiles at random",
-}
 
 Arm = Literal["acquired", "random"]
 
@@ -63,9 +57,9 @@ def select(
     *,
     count: int,
     random_count: int = 0,
-    strategy: str = "entropy_disagreement_kcenter",
+    strategy: str = DEFAULT_STRATEGY,
     labelled: npt.NDArray[np.float32] | None = None,
-    pool_factor: float = 4.0,
+    pool_factor: float = DEFAULT_POOL_FACTOR,
     seed: int = 0,
 ) -> list[Selected]:
     """Choose a batch, in order of annotation. The same input and seed give the same batch in any input order.
@@ -77,7 +71,8 @@ def select(
         candidates: what may be chosen.
         count: size of the batch, both arms together; fewer if there are fewer candidates.
         random_count: how many of these belong to the control arm.
-        strategy: one of :data:`STRATEGIES`. Without uncertainty, all but ``random`` act as ``kcenter`` (a cold start
+        strategy: one of :data:`contracts.acquisition.STRATEGIES`. Without uncertainty, all but ``random`` act as
+            ``kcenter`` (a cold start
             passes locations as embeddings).
         labelled: float32 [L, D] embeddings of tiles that are labelled or given to annotators.
         pool_factor: ``entropy_disagreement_kcenter`` chooses among the ``pool_factor * count`` most uncertain tiles.

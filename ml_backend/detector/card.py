@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from contracts.checkpoint import CARD_FORMAT, missing_keys
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.errors import CheckpointError, ConfigError, DatasetError
 
-FORMAT = "thawloop-detector/1"
-NEEDED = ("classes", "config", "modalities", "weights")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,10 +31,9 @@ def read_card(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} cannot be read ({error.strerror}): allow it, or copy it again.") from None
     except (ValueError, RecursionError):
         raise CheckpointError(f"{file} is not valid JSON: copy the checkpoint again.") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise CheckpointError(f"{file} is not a detector card of format {FORMAT}: use a matching version.")
-    missing = [name for name in NEEDED if name not in card]
-    if missing:
+    if not isinstance(card, dict) or card.get("format") != CARD_FORMAT:
+        raise CheckpointError(f"{file} is not a detector card of format {CARD_FORMAT}: use a matching version.")
+    if missing := missing_keys(card):
         raise CheckpointError(f"{file} lacks {', '.join(missing)}: copy the checkpoint again.")
     if problem := _problem(card) or _misfit(file, card):
         raise CheckpointError(f"{file} is damaged ({problem}): copy the checkpoint again.")

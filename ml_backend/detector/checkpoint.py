@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from contracts.checkpoint import CARD_FILE, CARD_FORMAT, WEIGHTS_FILE, network_version
+from contracts.network import NETWORK_VERSION
 from ml_backend.detector.calibration import Calibration
-from ml_backend.detector.card import FORMAT, read_card
-from ml_backend.detector.config import ARCHITECTURE, DetectorConfig
+from ml_backend.detector.card import read_card
+from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import ModalitySpec
 from ml_backend.detector.errors import CheckpointError
 
-WEIGHTS = "model.safetensors"
-CARD = "model.json"
 DEFAULT_SIDE = 512
 
 
@@ -46,7 +46,7 @@ class Checkpoint:
     @property
     def modalities(self) -> tuple[ModalitySpec, ...]:
         """Its input modalities, in order, with their normalisation."""
-        return tuple(ModalitySpec.from_json(entry, self.path / CARD) for entry in self.card["modalities"])
+        return tuple(ModalitySpec.from_json(entry, self.path / CARD_FILE) for entry in self.card["modalities"])
 
     @property
     def calibration(self) -> Calibration:
@@ -73,12 +73,11 @@ class Checkpoint:
         Raises:
             CheckpointError: it was trained with another version of the network, for which its weights are not valid.
         """
-        version = self.card.get("architecture", 1)
-        if version != ARCHITECTURE:
+        if (version := network_version(self.card)) != NETWORK_VERSION:
             raise CheckpointError(
                 f"{self.path} is of version {version} of the network, but this ThawLoop computes version "
-                f"{ARCHITECTURE}, to which its weights mean something else: train it again, or use the ThawLoop that "
-                "wrote it."
+                f"{NETWORK_VERSION}, to which its weights mean something else: train it again, or use the ThawLoop "
+                "that wrote it."
             )
         return self
 
@@ -91,7 +90,7 @@ class Checkpoint:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        file = self.path / WEIGHTS
+        file = self.path / WEIGHTS_FILE
         try:
             data = file.read_bytes()
         except FileNotFoundError:
@@ -111,9 +110,9 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         CheckpointError: there is no valid card of a known format.
     """
     folder = Path(path)
-    if folder.name in (WEIGHTS, CARD):
+    if folder.name in (WEIGHTS_FILE, CARD_FILE):
         folder = folder.parent
-    return Checkpoint(folder, read_card(folder / CARD))
+    return Checkpoint(folder, read_card(folder / CARD_FILE))
 
 
 def inspect(path: Path | str) -> dict[str, Any]:
@@ -134,18 +133,18 @@ def write_checkpoint(folder: Path, weights: Mapping[str, Any], card: Mapping[str
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     data = save(tensors)
     full = {
-        "format": FORMAT,
+        "format": CARD_FORMAT,
         **card,
         "code_version": code_version(),
         "weights": {
-            "file": WEIGHTS,
+            "file": WEIGHTS_FILE,
             "sha256": hashlib.sha256(data).hexdigest(),
             "parameters": sum(t.numel() for t in tensors.values()),
         },
     }
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / WEIGHTS, data)
-    replace_file(folder / CARD, json.dumps(full, indent=2).encode())
+    replace_file(folder / WEIGHTS_FILE, data)
+    replace_file(folder / CARD_FILE, json.dumps(full, indent=2).encode())
     return Checkpoint(folder, full)
 
 

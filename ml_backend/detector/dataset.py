@@ -20,22 +20,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from contracts.dataset import ANNOTATIONS_FOLDER, DATASET_FILE, SPLITS, annotation_file, chip_folder
 from ml_backend.detector.annotations import CHIP_SUFFIXES, AnnotatedInstance, Tile, read_annotations, read_json
 from ml_backend.detector.errors import DatasetError
 from ml_backend.detector.problems import Report, attempt, refuse
 
-__all__ = [
-    "SPLITS",
-    "AnnotatedInstance",
-    "DatasetSpec",
-    "ModalitySpec",
-    "Tile",
-    "read_annotations",
-    "read_dataset",
-    "read_json",
-]
+__all__ = ["AnnotatedInstance", "DatasetSpec", "ModalitySpec", "Tile", "read_annotations", "read_dataset", "read_json"]
 
-SPLITS = ("train", "val", "test")  # in the order in which a detector gets to see them
 _ON_DISK = (*CHIP_SUFFIXES, *(suffix.upper() for suffix in CHIP_SUFFIXES))
 MODALITY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -120,13 +111,18 @@ class DatasetSpec:
     anchor: str
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def file(self) -> Path:
+        """Its ``dataset.json``."""
+        return self.path / DATASET_FILE
+
     def modality(self, name: str) -> ModalitySpec:
         """The declared modality of that name (KeyError if there is none)."""
         return {m.name: m for m in self.modalities}[name]
 
     def annotation_file(self, split: str) -> Path:
         """Path of the annotation file of a split."""
-        return self.path / "annotations" / f"{split}.json"
+        return annotation_file(self.path, split)
 
     def has_split(self, split: str) -> bool:
         """Whether the split has an annotation file."""
@@ -134,7 +130,7 @@ class DatasetSpec:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits with an annotation file, in the order of :data:`SPLITS`."""
+        """The splits with an annotation file, in the order of :data:`contracts.dataset.SPLITS`."""
         return tuple(split for split in SPLITS if self.has_split(split))
 
     def tiles(self, split: str, report: Report = refuse) -> tuple[Tile, ...]:
@@ -174,7 +170,7 @@ class DatasetSpec:
         Raises:
             DatasetError: there is a folder in its place.
         """
-        folder = self.path / "chips" / modality
+        folder = chip_folder(self.path, modality)
         for name in (tile.file_name, *(f"{tile.stem}{suffix}" for suffix in _ON_DISK)):
             if (folder / name).is_file():
                 return folder / name
@@ -194,8 +190,8 @@ class DatasetSpec:
     def checksum(self) -> str:
         """SHA-256 over the names and contents of dataset.json, the annotations and the chips of the dataset."""
         digest = hashlib.sha256()
-        folders = [self.path / "annotations", *(self.path / "chips" / m.name for m in self.modalities)]
-        files = [self.path / "dataset.json", *(f for folder in folders for f in sorted(folder.rglob("*")))]
+        folders = [self.path / ANNOTATIONS_FOLDER, *(chip_folder(self.path, m.name) for m in self.modalities)]
+        files = [self.file, *(f for folder in folders for f in sorted(folder.rglob("*")))]
         try:
             for file in files:
                 if file.is_file():
@@ -218,7 +214,7 @@ def read_dataset(path: Path | str, report: Report = refuse) -> DatasetSpec:
         DatasetError: it is missing or breaks the contract.
     """
     root = Path(path)
-    source = root / "dataset.json"
+    source = root / DATASET_FILE
     data = read_json(source, "name, version, classes and modalities")
     if not isinstance(data, dict):
         raise DatasetError(f"{source} is no JSON object: it needs name, version, classes and modalities.")

@@ -8,9 +8,9 @@ import math
 from datetime import datetime
 from pathlib import Path
 
+from contracts.checkpoint import LOG_FOLDER
 from ml_backend.detector.errors import CheckpointError
 
-FOLDER = "log"
 TABLES = ("training", "validation")
 LARGEST_FILE = 1 << 28  # bytes; more than a million steps need
 Row = dict[str, str]
@@ -59,7 +59,7 @@ def read_log(folder: Path) -> dict[str, Table]:
     """
     found = {}
     for table in TABLES:
-        rows = read_rows(folder / FOLDER / f"{table}.csv")
+        rows = read_rows(folder / LOG_FOLDER / f"{table}.csv")
         names = [name for name in (rows[0] if rows else ()) if name != "time"]
         found[table] = {name: [float(row[name] or math.nan) for row in rows] for name in names}
     return found

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from contracts.dataset import SPLITS, annotation_file
 from ml_backend.detector.annotations import MAX_PIXELS, read_json
-from ml_backend.detector.dataset import SPLITS, read_dataset
+from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError
 from ml_backend.detector.masks import BoolArray, encode_rle
 from ml_backend.detector.outlines import CROSSED, EMPTY, FEW_POINTS, OUTSIDE, Size, segmentation_fault, winding
@@ -64,7 +65,7 @@ def repair(dataset_dir: Path, out: Path) -> list[Change]:
         draft = Path(temporary) / "dataset"
         shutil.copytree(dataset_dir, draft)
         changes: list[Change] = []
-        for file in (draft / "annotations" / f"{split}.json" for split in SPLITS):
+        for file in (annotation_file(draft, split) for split in SPLITS):
             if file.is_file():
                 data = read_json(file, "COCO annotations")
                 changes += repair_annotations(data, classes, f"annotations/{file.name}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts.dataset import DATASET_FILE, chip_folder
 from ml_backend.detector.chips import ChipInput, network_size, read_tile
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import AnnotatedInstance, DatasetSpec, ModalitySpec, Tile, read_dataset
@@ -38,7 +39,7 @@ def check_dataset(
     """
     specs = tuple(dataset.modality(name) for name in modalities)
     for spec in specs:
-        folder = dataset.path / "chips" / spec.name
+        folder = chip_folder(dataset.path, spec.name)
         if not folder.is_dir():
             text = (
                 f"{folder} is missing, but dataset.json declares modality '{spec.name}': "
@@ -112,7 +113,7 @@ def _read_chips(
 def find_problems(dataset_dir: Path | str) -> list[Problem]:
     """All problems of a dataset directory: of its description, all annotations and all chips."""
     problems: list[Problem] = []
-    source = Path(dataset_dir) / "dataset.json"
+    source = Path(dataset_dir) / DATASET_FILE
     dataset = attempt(problems.append, "description", source, lambda: read_dataset(dataset_dir, problems.append))
     if dataset is None:
         return problems

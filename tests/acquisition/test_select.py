@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_backend.acquisition import STRATEGIES, AcquisitionError, Candidates, select
+from contracts.acquisition import STRATEGIES
+from ml_backend.acquisition import AcquisitionError, Candidates, select
 
 
 def candidates(size: int, *, seed: int = 0, dimensions: int = 6, model: bool = True) -> Candidates:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib.gis.geos import MultiPolygon, Polygon
 
+from contracts.network import NETWORK_VERSION
 from labeling.labelstudio.submissions import record_payload
 from labeling.models import (
     AcquisitionBatch,
@@ -20,7 +21,6 @@ from labeling.models import (
 from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
 from thawloop.catalog.geometry import to_geographic, to_geos
 from thawloop.catalog.models import Modality, Region, Tile, TileGrid
-from thawloop.registry.cards import VERSION
 from thawloop.registry.models import ModelAlias, ModelVersion
 
 TILE_SIZE = 128
@@ -80,7 +80,7 @@ def build_champion(campaign: Campaign, number: int = 1) -> ModelVersion:
         name=f"{campaign.name}-v{number}",
         path="models/x",
         checksum="0" * 64,
-        card={"architecture": VERSION},
+        card={"architecture": NETWORK_VERSION},
     )
     ModelAlias.objects.update_or_create(campaign=campaign, alias="champion", defaults={"model_version": version})
     return version

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contracts.stages import PRETRAINING_SEEDS
+from thawloop.campaigns.settings import DetectorSettings
 from thawloop.registry.cards import read_card
 from thawloop.registry.errors import ModelRefused
 from thawloop.training.architecture import Architecture
-from thawloop.training.selectors.plan import detector_config
+from thawloop.training.selectors.plan import detector_config, plan_training
 
 if TYPE_CHECKING:
     from thawloop.campaigns.models import Campaign
@@ -27,13 +28,19 @@ def test_a_model_builds_on_what_people_draw_on_unless_the_settings_name_another(
 
 @pytest.mark.django_db
 def test_detectors_of_one_modality_see_other_turns_of_tiles_than_the_joint_training(campaign: "Campaign") -> None:
-    wanted = Architecture.wanted(campaign)
-    assert detector_config(campaign, wanted, seed=5)["seed"] == 5
-    assert detector_config(campaign, wanted, seed=5, pretrain="rgb")["seed"] == 5 + PRETRAINING_SEEDS
+    stages = plan_training(campaign, Architecture.wanted(campaign)).stages
+    seeds = [detector_config(DetectorSettings(), stage, seed=5)["seed"] for stage in stages]
+    assert seeds == [5 + PRETRAINING_SEEDS, 5 + PRETRAINING_SEEDS, 5]
 
 
-@pytest.mark.parametrize("card", [[], {"config": {}, "classes": []}])
-def test_a_card_without_what_is_needed_is_refused(tmp_path: Path, card: object) -> None:
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ([], "lacks classes, config, format, modalities, weights"),
+        ({"config": {}, "classes": []}, "lacks format, modalities, weights"),
+    ],
+)
+def test_a_card_without_what_is_needed_is_refused(tmp_path: Path, card: object, words: str) -> None:
     (tmp_path / "model.json").write_text(json.dumps(card))
-    with pytest.raises(ModelRefused, match="lacks config, classes or modalities"):
+    with pytest.raises(ModelRefused, match=words):
         read_card(tmp_path)

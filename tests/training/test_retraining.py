@@ -76,7 +76,7 @@ def test_first_retraining_goes_from_labels_to_a_champion_that_has_predicted_ever
     assert trail.get(action="releases.materialise").object_id == str(retraining.release.pk)
     assert trail.get(action="training.attach_release").object_id == str(retraining.pk)
     (plan,) = trail.filter(action="training.plan_runs")
-    assert plan.after["runs"] == ["pretrain rgb", "pretrain dem", "finetune"]
+    assert plan.after["runs"] == ["pretrain-rgb", "pretrain-dem", "finetune"]
     assert trail.filter(action="training.record_run").count() == 3
     (verdict,) = trail.filter(action="training.decide")
     assert (verdict.after["promoted"], verdict.object_id) == (True, str(retraining.pk))

@@ -4,7 +4,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from demo.recipe import MODALITIES, SPLITS, Recipe
+from contracts.dataset import SPLITS
+from demo.recipe import MODALITIES, Recipe
 from demo.synthetic import generate_dataset
 from thawloop.core.cli import ThawloopCommand
 

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from contracts.network import FUSIONS, SIZES
 from ml_backend.detector.commands.options import Arguments, add_command, common_options, whole_number
-from ml_backend.detector.config import FUSIONS, SIZES, DetectorConfig
+from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import DeviceError
 from ml_backend.detector.progress import ProgressBar
 

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from contracts.network import FUSIONS, SIZES
 from ml_backend.detector.commands.options import Arguments, add_command, common_options
 from ml_backend.detector.commands.paths import prepare_folder
 from ml_backend.detector.commands.training_options import settings_of
 from ml_backend.detector.comparison.plan import RECIPES, ComparisonConfig
-from ml_backend.detector.config import FUSIONS, SIZES, DetectorConfig
+from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import DetectorError
 from ml_backend.detector.progress import ProgressBar
 

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from contracts.dataset import SPLITS
 from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command
 from ml_backend.detector.commands.paths import prepare_parent
-from ml_backend.detector.dataset import SPLITS, read_dataset
+from ml_backend.detector.dataset import read_dataset
 from ml_backend.detector.progress import ProgressBar
 
 COMPARED = 8

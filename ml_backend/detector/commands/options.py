@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ml_backend.detector.dataset import SPLITS
+from contracts.dataset import SPLITS
 
 Arguments = argparse.Namespace
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contracts.dataset import SPLITS
 from ml_backend.detector.checkpoint import open_checkpoint
 from ml_backend.detector.commands.options import Arguments, add_command, common_options, search_options
 from ml_backend.detector.commands.paths import by_modality, modality_path, prepare_files
-from ml_backend.detector.dataset import SPLITS, Tile, read_dataset
+from ml_backend.detector.dataset import Tile, read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError, PromptError
 from ml_backend.detector.progress import ProgressBar
 

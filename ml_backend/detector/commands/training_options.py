@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from contracts.network import FUSIONS, SIZES
 from ml_backend.detector.commands.options import Arguments, device_option, json_option
-from ml_backend.detector.config import FUSIONS, PARTS, PRECISIONS, SIZES, DetectorConfig
+from ml_backend.detector.config import PARTS, PRECISIONS, DetectorConfig
 from ml_backend.detector.dataset import read_json
 from ml_backend.detector.errors import ConfigError
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contracts.network import NETWORK_VERSION
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.comparison.plan import ComparisonConfig, Run, plan_runs
 from ml_backend.detector.comparison.schedule import Schedule
 from ml_backend.detector.comparison.table import Row, read_rows
 from ml_backend.detector.comparison.verdict import verdict
-from ml_backend.detector.config import ARCHITECTURE
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.errors import ConfigError, DatasetError
 from ml_backend.detector.lock import lock_folder
@@ -117,7 +117,7 @@ def _write(
 def _claim(folder: Path, asked: ComparisonConfig, dataset: DatasetSpec) -> None:
     """Refuse a folder whose trainings used other settings or data; record those of this comparison."""
     file = folder / PLAN
-    identity = {**asked.identity(), "dataset": dataset.checksum, "architecture": ARCHITECTURE}
+    identity = {**asked.identity(), "dataset": dataset.checksum, "architecture": NETWORK_VERSION}
     text = json.dumps(identity, indent=2, sort_keys=True)
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise ConfigError(

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from contracts.stages import PRETRAINING_SEEDS
-from ml_backend.detector.config import FUSIONS, PARTS, DetectorConfig
+from contracts.network import FUSIONS, Fusion
+from contracts.stages import PRETRAINING_SEEDS, joint_start
+from ml_backend.detector.config import PARTS, DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec
 from ml_backend.detector.errors import ConfigError
 
@@ -29,7 +30,7 @@ class ComparisonConfig:
         base: settings that all trainings share; ``iterations`` are those of fine-tuning. Its ``fusion`` and ``seed``
             are replaced.
         pretrain_iterations: steps of unimodal pretraining; joint training takes these and ``base.iterations``.
-        fusions: strategies, each a row; names in :data:`ml_backend.detector.config.FUSIONS`.
+        fusions: strategies, each a row; names in :data:`contracts.network.FUSIONS`.
         recipes: ``staged``, ``joint`` or both.
         joint_fusions: strategies that are also trained from scratch; empty means the default strategy, or the first
             given.
@@ -40,9 +41,9 @@ class ComparisonConfig:
 
     base: DetectorConfig = field(default_factory=DetectorConfig)
     pretrain_iterations: int = 150
-    fusions: tuple[str, ...] = FUSIONS
+    fusions: tuple[Fusion, ...] = FUSIONS
     recipes: tuple[str, ...] = RECIPES
-    joint_fusions: tuple[str, ...] = ()
+    joint_fusions: tuple[Fusion, ...] = ()
     anchors: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
     split: str = "test"
@@ -102,7 +103,7 @@ def plan_runs(asked: ComparisonConfig, dataset: DatasetSpec) -> list[Run]:
     base = asked.base.resolve(dataset)
     if len(base.modalities) < 2:
         raise ConfigError(
-            f"Comparing needs at least two modalities, but {dataset.path / 'dataset.json'} offers "
+            f"Comparing needs at least two modalities, but {dataset.file} offers "
             f"{', '.join(base.modalities)}: add one, or use 'train'."
         )
     _choose("anchors", asked.anchors, base.modalities, may_be_empty=True)
@@ -111,7 +112,6 @@ def plan_runs(asked: ComparisonConfig, dataset: DatasetSpec) -> list[Run]:
 
 def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
     """The trainings of one seed."""
-    from ml_backend.detector.model.fusion import stacks_bands
 
     staged, seed = "staged" in asked.recipes, base.seed
     pretrained = {name: f"pretrain-{name}-seed{seed}" for name in base.modalities} if staged else {}
@@ -131,7 +131,7 @@ def _runs_of(asked: ComparisonConfig, base: DetectorConfig) -> list[Run]:
         run = "" if anchor == base.anchor else f"-on-{anchor}"
         row = f" on {anchor}" if len(anchors) > 1 else ""
         for fusion in asked.fusions if staged else ():
-            init = {anchor: pretrained[anchor]} if stacks_bands(fusion) else pretrained
+            init = joint_start(pretrained, fusion=fusion, anchor=anchor)
             config = replace(base, fusion=fusion, anchor=anchor)
             runs.append(Run(f"staged-{fusion}{run}-seed{seed}", f"{fusion}{row}, staged", "staged", seed, config, init))
         for fusion in _joint_fusions(asked):
@@ -156,7 +156,7 @@ def _all_learn(config: DetectorConfig) -> DetectorConfig:
     return replace(config, freeze=(), slow=())
 
 
-def _joint_fusions(asked: ComparisonConfig) -> tuple[str, ...]:
+def _joint_fusions(asked: ComparisonConfig) -> tuple[Fusion, ...]:
     if "joint" not in asked.recipes:
         return ()
     if asked.joint_fusions:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from contracts.network import Fusion, Size
 from ml_backend.detector.chips import ChipInput, network_input
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.data.samples import training_sample
@@ -48,8 +49,8 @@ class Load:
     pixels; ``seed`` is that of weights, pixels and sampling.
     """
 
-    size: str = "nano"
-    fusion: str = DetectorConfig().fusion
+    size: Size = "nano"
+    fusion: Fusion = DetectorConfig().fusion
     modalities: int = 1
     image_size: int = 128
     batch_size: int = 4

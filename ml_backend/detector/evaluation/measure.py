@@ -93,12 +93,12 @@ def check_fits(detector: Detector, dataset: DatasetSpec, source: Path) -> None:
         if available.get(modality.name) != modality.bands:
             raise CheckpointError(
                 f"{source} needs the modality '{modality.name}' with bands {', '.join(modality.bands)}, which "
-                f"{dataset.path / 'dataset.json'} does not declare: use a checkpoint for the dataset's modalities."
+                f"{dataset.file} does not declare: use a checkpoint for the dataset's modalities."
             )
     unknown = [name for name in dataset.classes if name not in detector.classes]
     if unknown:
         raise CheckpointError(
-            f"{source} does not know the class '{unknown[0]}' of {dataset.path / 'dataset.json'} (it knows "
+            f"{source} does not know the class '{unknown[0]}' of {dataset.file} (it knows "
             f"{', '.join(detector.classes)}): evaluate a checkpoint trained on these classes."
         )
 

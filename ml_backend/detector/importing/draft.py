@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 
+from contracts.dataset import ANNOTATIONS_FOLDER, DATASET_FILE, SPLITS, annotation_file, chip_folder
 from ml_backend.detector.annotations import CHIP_SUFFIXES
-from ml_backend.detector.dataset import SPLITS
 from ml_backend.detector.errors import DatasetError
 
 COLOURS = {1: ["grey"], 3: ["red", "green", "blue"], 4: ["red", "green", "blue", "alpha"]}
@@ -77,13 +77,13 @@ class Draft:
         name = unique + (suffix if suffix.lower() in CHIP_SUFFIXES else ".tif")
         if tile.image:
             self._declare(self.modality, count, COLOURS.get(count))
-            target = self.root / "chips" / self.modality / name
+            target = chip_folder(self.root, self.modality) / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(tile.image, target)
         for modality, array in tile.arrays.items():
             count, height, width = array.shape
             self._declare(modality, count, None)
-            _write(self.root / "chips" / modality / name, array)
+            _write(chip_folder(self.root, modality) / name, array)
         for label, _, _ in tile.objects:
             if label not in self.classes:
                 self.classes.append(label)
@@ -129,15 +129,15 @@ class Draft:
                 entry = {"id": sum(len(f["annotations"]) for f in files.values()) + 1, "image_id": number + 1}
                 entry |= {"category_id": self.classes.index(label) + 1, "segmentation": outline}
                 data["annotations"].append({**entry, "iscrowd": 0, **({"ignore": 1} if ignored else {})})
-        (self.root / "annotations").mkdir()
+        (self.root / ANNOTATIONS_FOLDER).mkdir()
         categories = [{"id": n + 1, "name": label} for n, label in enumerate(self.classes)]
         for split, data in files.items():
             if data["images"]:
                 text = json.dumps({**data, "categories": categories})
-                (self.root / "annotations" / f"{split}.json").write_text(text, encoding="utf-8")
+                annotation_file(self.root, split).write_text(text, encoding="utf-8")
         modalities = [{"name": modality, "bands": bands} for modality, bands in self.bands.items()]
         whole = {"name": name, "version": "1", "classes": self.classes, "modalities": modalities}
-        (self.root / "dataset.json").write_text(json.dumps(whole, indent=2), encoding="utf-8")
+        (self.root / DATASET_FILE).write_text(json.dumps(whole, indent=2), encoding="utf-8")
 
 
 def _shape(image: Path) -> tuple[int, int, int]:

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ml_backend.detector.checkpoint import CARD, open_checkpoint, replace_file
+from contracts.checkpoint import CARD_FILE
+from ml_backend.detector.checkpoint import open_checkpoint, replace_file
 from ml_backend.detector.chips import ChipInput, chip_size, network_input
 from ml_backend.detector.errors import CheckpointError, ConfigError, ExportError
 from ml_backend.detector.inference.detector import Detector
@@ -77,13 +78,13 @@ def export(
             report(number / (len(PARTS) + 1), f"exporting {part}")
             _write_graph(detector.model.get_submodule(part), examples[part], draft / graph_file(part))
         card = {**opened.card, "export": _entry(draft, detector.window)}
-        replace_file(draft / CARD, json.dumps(card, indent=2).encode())
+        replace_file(draft / CARD_FILE, json.dumps(card, indent=2).encode())
         report(len(PARTS) / (len(PARTS) + 1), f"comparing on {len(compared)} tiles")
         source = "tiles of a dataset" if chips else "generated tiles"
         parity = compare(detector, load(draft, "cpu"), examples, compared, source)
         parity.require()
         card["export"]["parity"] = asdict(parity)
-        replace_file(draft / CARD, json.dumps(card, indent=2).encode())
+        replace_file(draft / CARD_FILE, json.dumps(card, indent=2).encode())
         draft.rename(folder)
     report(1.0, f"done: {folder}")
     return parity

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ml_backend.detector.checkpoint import CARD, Checkpoint
+from ml_backend.detector.checkpoint import Checkpoint
 from ml_backend.detector.errors import CheckpointError, DeviceError
 from ml_backend.detector.inference.detector import Detector
 from ml_backend.detector.model.build import CASCADE, STRIDES, model_config
@@ -88,7 +88,7 @@ class Graph:
         except FileNotFoundError:
             raise CheckpointError(f"{file} is missing: copy the whole folder again.") from None
         if hashlib.sha256(data).hexdigest() != opened.card["export"]["graphs"].get(file.name):
-            raise CheckpointError(f"{file} is truncated or altered (its checksum is not in {CARD}): copy it again.")
+            raise CheckpointError(f"{file} is truncated or altered (its checksum is not the card's): copy it again.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors only: messages on failed optimisations do not matter

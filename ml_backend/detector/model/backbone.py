@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from contracts.network import stacks_bands
 from ml_backend.detector.config import STACKED
-from ml_backend.detector.model.fusion import FUSION_STRATEGIES, stacks_bands
+from ml_backend.detector.model.fusion import FUSION_STRATEGIES
 from ml_backend.detector.model.openmmlab import MODELS
 
 

@@ -4,7 +4,7 @@ from ml_backend.detector.training.anchor import anchor_scores, best_anchor
 from ml_backend.detector.training.optimizer import learning_rate
 from ml_backend.detector.training.runfolder import TrainResult
 from ml_backend.detector.training.single import train
-from ml_backend.detector.training.stages import StagesResult, plan_stages, train_in_stages
+from ml_backend.detector.training.stages import StagesResult, plan_trainings, train_in_stages
 
 __all__ = [
     "StagesResult",
@@ -12,7 +12,7 @@ __all__ = [
     "anchor_scores",
     "best_anchor",
     "learning_rate",
-    "plan_stages",
+    "plan_trainings",
     "train",
     "train_in_stages",
 ]

@@ -21,9 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from contracts.checkpoint import LOG_FOLDER
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.evaluation.names import METRICS
-from ml_backend.detector.history import FOLDER, Row, read_rows
+from ml_backend.detector.history import Row, read_rows
 
 STAGES = 3
 LOSSES = (
@@ -49,7 +50,7 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        self.path = folder / FOLDER
+        self.path = folder / LOG_FOLDER
         self.path.mkdir(exist_ok=True)
         self._tables = {name: _Table(self.path / f"{name}.csv", columns, step) for name, columns in COLUMNS.items()}
         self._events = _open_events(self.path)

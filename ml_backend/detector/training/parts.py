@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from contracts.network import stacks_bands
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.errors import ConfigError
-from ml_backend.detector.model.fusion import stacks_bands
 
 MODULES = {"neck": "neck", "rpn": "rpn_head", "roi_head": "roi_head"}
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from ml_backend.detector.checkpoint import CARD, replace_file
+from contracts.checkpoint import CARD_FILE, LOG_FOLDER
+from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.errors import CannotResumeError
-from ml_backend.detector.history import FOLDER
 from ml_backend.detector.lock import lock_folder
 
 
@@ -81,7 +81,7 @@ class RunFolder:
         if discard:
             for file in (self._result, self._state, self._identity):
                 file.unlink(missing_ok=True)
-            for folder in (self.checkpoint, self.path / FOLDER):
+            for folder in (self.checkpoint, self.path / LOG_FOLDER):
                 shutil.rmtree(folder, ignore_errors=True)
         text = json.dumps(identity, indent=2, sort_keys=True)
         worked = self._state.is_file() or self._result.is_file()
@@ -100,7 +100,7 @@ class RunFolder:
         Raises:
             CannotResumeError: it is damaged.
         """
-        if not self._result.is_file() or not (self.checkpoint / CARD).is_file():
+        if not self._result.is_file() or not (self.checkpoint / CARD_FILE).is_file():
             return None
         try:
             result = json.loads(self._result.read_bytes())
@@ -142,8 +142,8 @@ class RunFolder:
 
     def publish_log(self) -> None:
         """Copy the log into the folder of the checkpoint."""
-        shutil.rmtree(self.checkpoint / FOLDER, ignore_errors=True)
-        shutil.copytree(self.path / FOLDER, self.checkpoint / FOLDER)
+        shutil.rmtree(self.checkpoint / LOG_FOLDER, ignore_errors=True)
+        shutil.copytree(self.path / LOG_FOLDER, self.checkpoint / LOG_FOLDER)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Record the result and remove the resume state."""

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ml_backend.detector.config import ARCHITECTURE, DetectorConfig
+from contracts.network import NETWORK_VERSION
+from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, read_dataset
 from ml_backend.detector.devices import choose_device
 from ml_backend.detector.model.pretrained import load_pretrained
@@ -70,7 +71,7 @@ class TrainingSetup:
     def identity(self) -> dict[str, Any]:
         """What distinguishes this training from others, as JSON."""
         return {
-            "architecture": ARCHITECTURE,
+            "architecture": NETWORK_VERSION,
             "config": self.config.to_json(),
             "dataset": self.checksum,
             "init": self.start.lineage(),
@@ -103,7 +104,7 @@ class TrainingSetup:
             training: time, memory and device of the training.
         """
         return {
-            "architecture": ARCHITECTURE,
+            "architecture": NETWORK_VERSION,
             "config": self.config.to_json(),
             "classes": list(self.dataset.classes),
             "modalities": [m.to_json() for m in self.dataset.modalities],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from contracts.stages import PRETRAINING_SEEDS, joint_start, pretrained_alone
+from contracts.stages import FINETUNE, Stage, joint_start, plan_stages
 from ml_backend.detector.checkpoint import replace_file
 from ml_backend.detector.config import DetectorConfig
 from ml_backend.detector.dataset import read_dataset
@@ -22,22 +22,26 @@ from ml_backend.detector.training.single import train
 from ml_backend.detector.training.team import join_team
 from ml_backend.detector.training.warmstart import WarmStart, open_sources
 
-FINETUNE = "finetune"
 SUMMARY = "stages.json"
 CHOICE = "anchor.json"
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One of the trainings.
+class StageTraining:
+    """One training of the chain.
 
     Attributes:
-        name: of its folder: ``pretrain-MODALITY`` or ``finetune``.
-        config: what it trains.
+        stage: what it is for, and what it starts from.
+        config: what it trains, and how.
     """
 
-    name: str
+    stage: Stage
     config: DetectorConfig
+
+    @property
+    def name(self) -> str:
+        """Of its folder: ``pretrain-MODALITY`` or ``finetune``."""
+        return self.stage.name
 
     @property
     def work(self) -> int:
@@ -122,7 +126,7 @@ def train_in_stages(
         config: of the fine-tuning.
         pretrain: of the pretraining, for all modalities or by modality; ``modalities`` and ``anchor`` are set here. By
             default, and for modalities that are left out, it is ``config`` without its ``freeze`` and ``slow``. Its
-            ``seed`` is raised by :data:`contracts.stages.PRETRAINING_SEEDS`: fine-tuning sees tiles in another order,
+            ``seed`` is raised as :meth:`contracts.stages.Stage.seed` does: fine-tuning sees tiles in another order,
             with other augmentation.
         sources: ``{modality: checkpoint trained on it}``: these modalities are not pretrained.
         choose_anchor: take as anchor the modality whose own detector finds the most on the validation split.
@@ -137,7 +141,7 @@ def train_in_stages(
     given = {name: Path(path) for name, path in (sources or {}).items()}
     with join_team() as team:
 
-        def plan() -> tuple[Stage, ...]:
+        def plan() -> tuple[StageTraining, ...]:
             dataset = read_dataset(dataset_dir)
             joint = config.resolve(dataset)
             check_parts(joint)
@@ -148,28 +152,30 @@ def train_in_stages(
                 WarmStart(None, opened).keep_out_of(Path(out_dir) / FINETUNE)
             for source in opened.values():
                 source.weights()  # damaged ones are refused now rather than after the pretraining
-            return plan_stages(dataset_dir, config, pretrain, tuple(given), choose_anchor)
+            return plan_trainings(dataset_dir, config, pretrain, tuple(given), choose_anchor)
 
-        def learn(stage: Stage, stage_config: DetectorConfig, init: Mapping[str, Path] | None = None) -> TrainResult:
+        def learn(
+            training: StageTraining, settled: DetectorConfig, init: Mapping[str, Path] | None = None
+        ) -> TrainResult:
             return train(
                 dataset_dir,
-                Path(out_dir) / stage.name,
-                stage_config,
+                Path(out_dir) / training.name,
+                settled,
                 init=init,
                 device=device,
-                progress=_part_of(progress, stages, stage) if progress else None,
+                progress=_part_of(progress, trainings, training) if progress else None,
                 should_stop=should_stop,
                 resume=resume,
             )
 
-        stages = team.together(plan)
-        *alone, last = stages
-        results = {stage.name: learn(stage, stage.config) for stage in alone}
-        given |= {stage.config.anchor: results[stage.name].checkpoint for stage in alone}
+        trainings = team.together(plan)
+        *alone, last = trainings
+        results = {training.name: learn(training, training.config) for training in alone}
+        given |= {training.stage.pretrains: results[training.name].checkpoint for training in alone}
         joint = last.config
         scores: dict[str, float] = {}
         if choose_anchor:
-            metrics = {stage.config.anchor: results[stage.name].metrics for stage in alone}
+            metrics = {training.stage.pretrains: results[training.name].metrics for training in alone}
             seen = read_dataset(dataset_dir).seen_by(joint.modalities)
             models = {name: given[name] for name in joint.modalities}
             note = Path(out_dir) / CHOICE
@@ -184,17 +190,14 @@ def train_in_stages(
     return result
 
 
-def plan_stages(
+def plan_trainings(
     dataset_dir: Path | str,
     config: DetectorConfig,
     pretrain: DetectorConfig | Mapping[str, DetectorConfig] | None = None,
     given: tuple[str, ...] = (),
     choose_anchor: bool = False,
-) -> tuple[Stage, ...]:
-    """The stages of :func:`train_in_stages`, in order.
-
-    A fusion of stacked bands has one backbone, which starts as the anchor's: only that modality is pretrained for it,
-    unless the anchor is to be chosen.
+) -> tuple[StageTraining, ...]:
+    """The trainings of :func:`train_in_stages`, in order, as :func:`contracts.stages.plan_stages` plans them.
 
     Args:
         dataset_dir: see :mod:`ml_backend.detector.dataset`.
@@ -220,28 +223,28 @@ def plan_stages(
                 "leave them out or add the modality."
             )
     general = pretrain if isinstance(pretrain, DetectorConfig) else replace(joint, freeze=(), slow=())
-    alone = pretrained_alone(joint.modalities, fusion=joint.fusion, anchor=None if choose_anchor else joint.anchor)
-    return (
-        *(
-            Stage(f"pretrain-{name}", _alone(by_modality.get(name, general), name))
-            for name in alone
-            if name not in given
-        ),
-        Stage(FINETUNE, joint),
+    stages = plan_stages(
+        joint.modalities, fusion=joint.fusion, anchor=None if choose_anchor else joint.anchor, there=given
+    )
+    return tuple(
+        StageTraining(stage, _of_stage(stage, by_modality.get(stage.pretrains, general) if stage.pretrains else joint))
+        for stage in stages
     )
 
 
-def _alone(config: DetectorConfig, modality: str) -> DetectorConfig:
-    return replace(config, modalities=(modality,), anchor=modality, seed=config.seed + PRETRAINING_SEEDS)
+def _of_stage(stage: Stage, config: DetectorConfig) -> DetectorConfig:
+    anchor = config.anchor if stage.anchor is None else stage.anchor
+    return replace(config, modalities=stage.modalities, anchor=anchor, seed=stage.seed(config.seed))
 
 
-def _part_of(progress: Progress, stages: tuple[Stage, ...], stage: Stage) -> Progress:
-    """A callback that reports progress of one stage as progress of the whole."""
-    number = stages.index(stage)
-    total = sum(s.work for s in stages)
-    before = sum(s.work for s in stages[:number])
+def _part_of(progress: Progress, trainings: tuple[StageTraining, ...], training: StageTraining) -> Progress:
+    """A callback that reports progress of one training as progress of the whole."""
+    number = trainings.index(training)
+    total = sum(other.work for other in trainings)
+    before = sum(other.work for other in trainings[:number])
 
     def tell(share: float, text: str) -> None:
-        progress((before + share * stage.work) / total, f"[{number + 1}/{len(stages)} {stage.name}] {text}")
+        text = f"[{number + 1}/{len(trainings)} {training.name}] {text}"
+        progress((before + share * training.work) / total, text)
 
     return tell

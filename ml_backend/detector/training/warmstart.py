@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from contracts.network import stacks_bands
 from ml_backend.detector.checkpoint import Checkpoint, open_checkpoint
 from ml_backend.detector.config import STACKED, DetectorConfig
 from ml_backend.detector.dataset import DatasetSpec, ModalitySpec
 from ml_backend.detector.errors import CheckpointError
 from ml_backend.detector.inference import load_weights
-from ml_backend.detector.model.fusion import stacks_bands
 
 Init = Checkpoint | Path | str | Mapping[str, Path | str] | None
 FIRST_CONVOLUTION = "patch_embed.projection.weight"
@@ -207,7 +207,7 @@ def _check_source(name: str, source: Checkpoint, config: DetectorConfig, dataset
 def _check_bands_and_classes(source: Checkpoint, dataset: DatasetSpec, modalities: Sequence[str]) -> None:
     if source.classes != dataset.classes:
         raise CheckpointError(
-            f"{source.path} knows the classes {', '.join(source.classes)}, but {dataset.path / 'dataset.json'} "
+            f"{source.path} knows the classes {', '.join(source.classes)}, but {dataset.file} "
             f"declares {', '.join(dataset.classes)}: use the same classes in the same order or start without it."
         )
     for modality in (m for m in source.modalities if m.name in modalities):

@@ -4,13 +4,15 @@ from hashlib import sha1
 
 from django.db import transaction
 
+from contracts.checkpoint import WEIGHTS_FILE, network_version
+from contracts.network import NETWORK_VERSION
 from thawloop.campaigns.models import Campaign
 from thawloop.core.context import current_actor
 from thawloop.core.jobs import enqueue
 from thawloop.core.models import Job
 from thawloop.core.services import audit
 from thawloop.core.storage import artifact, sha256
-from thawloop.registry.cards import VERSION, WEIGHTS_FILE, network_version, read_card
+from thawloop.registry.cards import read_card
 from thawloop.registry.errors import ModelRefused, PromotionConflict
 from thawloop.registry.models import ModelAlias, ModelVersion, Promotion
 from thawloop.registry.selectors import champion, previous_champion
@@ -46,7 +48,7 @@ def register_model(
         checksum = sha256(folder / WEIGHTS_FILE)
     except OSError as error:
         raise ModelRefused(f"The weights of `{path}` cannot be read ({error}): retry the fine-tuning.") from error
-    if checksum != card.get("weights", {}).get("sha256", checksum):
+    if checksum != card["weights"].get("sha256"):
         raise ModelRefused(f"The weights of `{path}` are not the ones its card describes: retry the fine-tuning.")
     with transaction.atomic():
         version = ModelVersion.objects.create(
@@ -147,10 +149,10 @@ def request_refresh(campaign: Campaign) -> Job:
 def _make_champion(
     campaign: Campaign, version: ModelVersion, kind: str, reason: str, request_predictions_now: bool
 ) -> Promotion:
-    if (network := network_version(version.card)) != VERSION:
+    if (network := network_version(version.card)) != NETWORK_VERSION:
         raise ModelRefused(
-            f"{version.name} was made by another ThawLoop (its network is version {network}, this one's is {VERSION}), "
-            "so it cannot predict here: start a retraining, or use the ThawLoop that made it."
+            f"{version.name} was made by another ThawLoop (its network is version {network}, this one's is "
+            f"{NETWORK_VERSION}), so it cannot predict here: start a retraining, or use the ThawLoop that made it."
         )
     before = champion(campaign)
     promotion = Promotion.objects.create(

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from contracts.checkpoint import Card, network_version
+from contracts.network import NETWORK_VERSION
 from thawloop.campaigns.models import Campaign
 from thawloop.campaigns.settings import BEST, DetectorSettings
-from thawloop.registry.cards import VERSION, network_version
 from thawloop.registry.errors import ModelRefused
 from thawloop.releases.definition import define
 
@@ -29,7 +30,7 @@ class Architecture:
     anchor: str
     modalities: tuple[tuple[str, tuple[str, ...]], ...]
     classes: tuple[str, ...]
-    version: int = VERSION
+    version: int = NETWORK_VERSION
     choose: bool = field(default=False, compare=False)
 
     @classmethod
@@ -65,7 +66,7 @@ class Architecture:
         )
 
     @classmethod
-    def of_card(cls, card: dict[str, Any]) -> Self:
+    def of_card(cls, card: Card) -> Self:
         """What a checkpoint is, by its card (`model.json`)."""
         config = card["config"]
         bands = {entry["name"]: tuple(entry["bands"]) for entry in card["modalities"]}

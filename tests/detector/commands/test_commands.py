@@ -121,7 +121,7 @@ def test_refusals_are_one_sentence_on_stderr_and_exit_1(
     cases = [
         (["train", "--dataset", str(tmp_path), *out], "dataset.json is missing"),
         (["train", *dataset, *out, "--modalities", "ndvi"], "asks for modality 'ndvi'"),
-        (["train", *dataset, *out, "--iterations", "0"], "iterations = 0"),
+        (["train", *dataset, *out, "--iterations", "0"], "`iterations` is 0"),
         (["train", *dataset, *out, "--device", "cuda:9"], "offers"),
         *(
             ([command, *dataset, *out, option, str(tmp_path / "none.json")], f"or write it (settings for {option})")

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from contracts.network import FUSIONS
 from ml_backend.detector import ConfigError, DetectorConfig, DetectorError, read_dataset
 from ml_backend.detector.commands import main
 from ml_backend.detector.comparison import Comparison, ComparisonConfig, compare
 from ml_backend.detector.comparison.plan import plan_runs
 from ml_backend.detector.comparison.schedule import Schedule
-from ml_backend.detector.config import FUSIONS
 from tests.detector.files import edit_json
 
 QUICK = ComparisonConfig(
@@ -171,8 +171,16 @@ BEFORE: dict[str, tuple[Callable[[Path], object], dict, str]] = {
     ),
     "a broken chip": (truncated_chip, {}, r"rgb/test_0001\.tif cannot be read"),
     "no such device": (lambda r: None, {"device": "cuda:9"}, "The device 'cuda:9'"),
-    "a negative seed": (lambda r: None, {"asked": replace(QUICK, seeds=(0, -1))}, "seed = -1 makes no sense"),
-    "a seed too large": (lambda r: None, {"asked": replace(QUICK, seeds=(2**53 - 1,))}, "seed = .* makes no sense"),
+    "a negative seed": (
+        lambda r: None,
+        {"asked": replace(QUICK, seeds=(0, -1))},
+        "`seed` is -1; it must be",
+    ),
+    "a seed too large": (
+        lambda r: None,
+        {"asked": replace(QUICK, seeds=(2**53 - 1,))},
+        "`seed` is .*; it must be",
+    ),
 }
 
 

@@ -198,8 +198,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights are empty": (lambda f: spoil_json(f, weights={}), "'weights' holds no SHA-256"),
     "checksum is a number": (lambda f: spoil_json(f, weights={"sha256": 7}), "'weights' holds no SHA-256"),
     "config is null": (lambda f: spoil_json(f, config=None), r"model\.json holds settings .* wrote it or newer"),
-    "config of tomorrow": (lambda f: spoil_config(f, telepathy=True), "'telepathy' is unknown.* wrote it or newer"),
-    "a setting is text": (lambda f: spoil_config(f, iterations="x"), "iterations = 'x' makes no sense"),
+    "config of tomorrow": (
+        lambda f: spoil_config(f, telepathy=True),
+        "setting `telepathy`.* wrote it or newer",
+    ),
+    "a setting is text": (lambda f: spoil_config(f, iterations="x"), "`iterations` is 'x'; it must be a whole number"),
     "another modality": (lambda f: spoil_config(f, modalities=["rgb"]), "'modalities' are not those of its settings"),
     "another anchor": (lambda f: spoil_config(f, anchor="ndvi"), "'modalities' are not those of its settings"),
     "modalities are null": (lambda f: spoil_json(f, modalities=None), "'modalities' is no list"),

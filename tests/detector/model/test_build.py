@@ -3,15 +3,17 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from contracts.network import FUSIONS, SIZES, Fusion, Size, stacks_bands
 from ml_backend.detector import DetectorConfig, ModalitySpec
-from ml_backend.detector.config import SIZES
 from ml_backend.detector.model import build as building
 from ml_backend.detector.model import build_model, model_config
+from ml_backend.detector.model.fusion import FUSION_STRATEGIES
 from ml_backend.detector.model.openmmlab import MODELS, ConfigDict
 
 RGB = ModalitySpec("rgb", ("red", "green", "blue"), (0.0, 1.0), None, (0.5,) * 3, (0.2,) * 3)
@@ -24,9 +26,9 @@ def model(modalities: tuple[ModalitySpec, ...] = (RGB, DEM), **settings: object)
     return build_model(config, modalities, 1)
 
 
-def unfilled(modalities: tuple[ModalitySpec, ...], size: str) -> nn.Module:
+def unfilled(modalities: tuple[ModalitySpec, ...], size: Size, **settings: Any) -> nn.Module:
     """A model without memory for its weights."""
-    config = DetectorConfig(size=size, modalities=tuple(m.name for m in modalities), anchor="rgb")
+    config = DetectorConfig(size=size, modalities=tuple(m.name for m in modalities), anchor="rgb", **settings)
     with torch.device("meta"):
         built: nn.Module = MODELS.build(ConfigDict(model_config(config, modalities, 1)))
     return built
@@ -36,8 +38,15 @@ def millions(module: nn.Module) -> float:
     return sum(parameter.numel() for parameter in module.parameters()) / 1e6
 
 
-def test_every_size_is_offered_and_built() -> None:
-    assert set(SIZES) == set(building.SIZES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_size_and_fusion_of_the_contract_is_built(size: Size, fusion: Fusion) -> None:
+    names = unfilled((RGB, DEM), size, fusion=fusion).state_dict()
+    assert any(name.startswith("backbone.branches.stacked.") for name in names) == stacks_bands(fusion)
+
+
+def test_nothing_is_built_that_the_contract_does_not_name() -> None:
+    assert (set(building.SIZES), set(FUSION_STRATEGIES)) == (set(SIZES), set(FUSIONS))
 
 
 # MViTv2 paper, table 1: 24 M (T), 35 M (S), 52 M (B) with the classifier's 0.8 M; table 5: 76, 87, 103 M for the

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from contracts.network import FUSIONS
 from ml_backend.detector import ChipInput, Detector, DetectorConfig, ModalitySpec, TileResult
-from ml_backend.detector.config import FUSIONS
 from ml_backend.detector.model import build_model
 from ml_backend.detector.model.backbone import MultimodalBackbone
 from tests.detector.rounding import assert_same_but_for_rounding

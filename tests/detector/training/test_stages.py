@@ -21,7 +21,7 @@ from ml_backend.detector import (
 )
 from ml_backend.detector.commands import main
 from ml_backend.detector.commands.training import _stages_text
-from ml_backend.detector.training import plan_stages
+from ml_backend.detector.training import plan_trainings
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_stages_follow_each_other(chain: tuple[StagesResult, list[tuple[float, s
 def test_fine_tuning_does_not_repeat_the_randomness_of_the_pretraining(
     dataset_dir: Path, quick: DetectorConfig
 ) -> None:
-    stages = plan_stages(dataset_dir, replace(quick, seed=3), {"rgb": replace(quick, seed=5)})
+    stages = plan_trainings(dataset_dir, replace(quick, seed=3), {"rgb": replace(quick, seed=5)})
     assert [stage.config.seed for stage in stages] == [PRETRAINING_SEEDS + 5, PRETRAINING_SEEDS + 3, 3]
 
 
@@ -134,12 +134,12 @@ def test_damaged_weights_are_refused_before_the_pretraining(
 
 
 def test_only_the_anchor_is_pretrained_for_stacked_bands(dataset_dir: Path, quick: DetectorConfig) -> None:
-    stages = plan_stages(dataset_dir, replace(quick, fusion="stack"))
+    stages = plan_trainings(dataset_dir, replace(quick, fusion="stack"))
     assert [stage.name for stage in stages] == ["pretrain-rgb", "finetune"]
 
 
 def test_each_modality_may_be_pretrained_in_its_own_way(dataset_dir: Path, quick: DetectorConfig) -> None:
-    stages = plan_stages(dataset_dir, quick, {"rgb": replace(quick, iterations=9)})
+    stages = plan_trainings(dataset_dir, quick, {"rgb": replace(quick, iterations=9)})
     assert [stage.config.iterations for stage in stages] == [9, 2, 2]
     assert [stage.config.modalities for stage in stages][:2] == [("rgb",), ("relative_elevation",)]
 

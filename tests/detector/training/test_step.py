@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from contracts.network import FUSIONS
+from contracts.settings import LARGEST_SEED
 from ml_backend.detector import (
     ConfigError,
     DatasetSpec,
@@ -20,7 +22,6 @@ from ml_backend.detector import (
     read_dataset,
     train,
 )
-from ml_backend.detector.config import FUSIONS, LARGEST_SEED
 from ml_backend.detector.data import TrainingBatches
 from ml_backend.detector.model.build import build_model
 from ml_backend.detector.training import learning_rate, loop

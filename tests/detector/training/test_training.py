@@ -217,7 +217,7 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
 )
 def test_senseless_settings_are_refused_by_name(settings: dict[str, object]) -> None:
     key = next(iter(settings))
-    with pytest.raises(ConfigError, match=rf"^The configuration (value|key) '?{key}.*: .+\.$") as refused:
+    with pytest.raises(ConfigError, match=rf"^(Unknown setting )?`{key}`.*[;:] .+\.$") as refused:
         DetectorConfig.from_json(settings)
     assert "\n" not in str(refused.value)
 
@@ -225,13 +225,13 @@ def test_senseless_settings_are_refused_by_name(settings: dict[str, object]) -> 
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [
-        ({"modalities": "rgb"}, "modalities = 'rgb' makes no sense: give a list of names."),
-        ({"iterations": "10"}, "iterations = '10' makes no sense: give a whole number."),
-        ({"learning_rate": "fast"}, "give a finite number"),
-        ({"image_size": "64"}, "give a whole number or null"),
-        ({"activation_checkpointing": "no"}, "give true or false"),
-        ({"slow": "rgb"}, 'give a factor per part, as {"rgb": 0.1}'),
-        ([1], "[1]: give a JSON object of settings"),
+        ({"modalities": "rgb"}, "`modalities` is 'rgb'; it must be a list of names."),
+        ({"iterations": "10"}, "`iterations` is '10'; it must be a whole number, at least 1."),
+        ({"learning_rate": "fast"}, "it must be a number, above 0."),
+        ({"image_size": "64"}, "it must be a whole number, at least 32, or null."),
+        ({"activation_checkpointing": "no"}, "it must be true or false."),
+        ({"slow": "rgb"}, 'it must be a factor above 0 per part, as {"rgb": 0.1}.'),
+        ([1], "[1]; they must be names with values."),
     ],
 )
 def test_settings_of_the_wrong_kind_are_told_the_right_one(settings: dict[str, object], remedy: str) -> None:

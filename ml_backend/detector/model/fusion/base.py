@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -24,8 +23,6 @@ class Fusion(nn.Module):
         modalities: names in input order, the anchor among them.
         anchor: the modality whose detector a multimodal model starts from.
     """
-
-    level: Literal["data", "feature"] = "feature"
 
     def __init__(self, channels: int, modalities: Sequence[str], anchor: str) -> None:
         super().__init__()
@@ -54,8 +51,3 @@ class Fusion(nn.Module):
     def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
         """The strategy itself: as :meth:`forward`, with the others' features zero where invalid."""
         raise NotImplementedError
-
-
-def stacks_bands(strategy: str) -> bool:
-    """Whether the strategy of that name stacks all bands for one backbone, instead of having one per modality."""
-    return FUSION_STRATEGIES[strategy].level == "data"

@@ -17,8 +17,6 @@ class Stack(Fusion, name="stack"):
     Fine-tuning starts as the anchor's detector: the first convolution is the anchor's, with zeros for other bands.
     """
 
-    level = "data"
-
     def join(self, features: Mapping[str, Tensor], validity: Mapping[str, Tensor]) -> Tensor:
         return features[self.anchor]
 

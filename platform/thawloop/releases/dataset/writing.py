@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contracts.dataset import ANNOTATIONS_FOLDER, CHIPS_FOLDER, DATASET_FILE, annotation_file, chip_folder
 from labeling.models import LabelRevision
 from thawloop.campaigns.models import Split
 from thawloop.catalog.chips import Chip, ChipReader, write_chip
@@ -69,7 +70,7 @@ class DatasetWriter:
         progress(0.98, "annotations and manifest")
         self._write_annotations()
         dataset = self._dataset()
-        _write_json(self.folder / "dataset.json", dataset, indent=1)
+        _write_json(self.folder / DATASET_FILE, dataset, indent=1)
         counts = {
             split: {"tiles": len(self.images[split]), "annotations": len(self.annotations[split])}
             for split in Split.values
@@ -81,7 +82,7 @@ class DatasetWriter:
         total = self.release.release_tiles.count()
         pending: deque[Future[tuple[str, dict[str, Any]]]] = deque()
         for item in self.modalities:
-            (self.folder / "chips" / item.name).mkdir(parents=True)
+            chip_folder(self.folder, item.name).mkdir(parents=True)
         with ThreadPoolExecutor(WRITERS, "chip-writer") as pool, ChipReader(self.modalities) as reader:
             for number, (member, labels) in enumerate(self._members(), 1):
                 chip = reader.read(member.tile)
@@ -145,7 +146,7 @@ class DatasetWriter:
         )
 
     def _write_chip(self, chip: Chip, name: str) -> tuple[str, dict[str, Any]]:
-        relative = f"chips/{name}/{chip.key}.tif"
+        relative = f"{CHIPS_FOLDER}/{name}/{chip.key}.tif"
         path = self.folder / relative
         write_chip(path, chip.arrays[name], chip.valid[name], chip.transform, chip.crs)
         return relative, digest(path)
@@ -155,7 +156,7 @@ class DatasetWriter:
         self.digests[relative] = found
 
     def _write_annotations(self) -> None:
-        (self.folder / "annotations").mkdir()
+        (self.folder / ANNOTATIONS_FOLDER).mkdir()
         categories = [{"id": number, "name": name} for name, number in self.categories.items()]
         number = 0
         for split in Split.values:
@@ -169,7 +170,7 @@ class DatasetWriter:
                 "annotations": numbered,
                 "categories": categories,
             }
-            _write_json(self.folder / "annotations" / f"{split}.json", content)
+            _write_json(annotation_file(self.folder, split), content)
 
     def _dataset(self) -> dict[str, Any]:
         definition = self.release.definition

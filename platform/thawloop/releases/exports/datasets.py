@@ -11,6 +11,7 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 
+from contracts.dataset import annotation_file, chip_folder
 from thawloop.campaigns.models import Split
 from thawloop.releases.models import Release
 
@@ -27,11 +28,11 @@ def write_coco(release: Release, target: Path, dataset: Callable[[], Path]) -> N
     (target / "images").mkdir(parents=True)
     (target / "annotations").mkdir()
     for split in Split.values:
-        content = json.loads((source / "annotations" / f"{split}.json").read_text())
+        content = json.loads(annotation_file(source, split).read_text())
         for image in content["images"]:
             name = image["file_name"]
             image["file_name"] = str(Path(name).with_suffix(".png"))
-            with rasterio.open(source / "chips" / anchor["name"] / name) as chip:
+            with rasterio.open(chip_folder(source, anchor["name"]) / name) as chip:
                 picture = to_picture(chip.read(), anchor["range"])
             picture.save(target / "images" / image["file_name"], optimize=False)
         (target / "annotations" / f"instances_{split}.json").write_text(json.dumps(content) + "\n")

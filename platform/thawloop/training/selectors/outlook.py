@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from contracts.dataset import SPLITS
 from labeling.selectors import current_labels
 from thawloop.campaigns.models import Campaign
 from thawloop.campaigns.settings import DetectorSettings
@@ -55,7 +56,7 @@ def outlook(campaign: Campaign) -> Outlook:
         obstacle=obstacle,
         due=explanation.due,
         reasons=explanation.reasons,
-        tiles={split: stock.tiles.get(split, 0) for split in ("train", "val", "test")},
+        tiles={split: stock.tiles.get(split, 0) for split in SPLITS},
         labels=current_labels(campaign).count(),
         stages=stages,
     )
@@ -77,12 +78,14 @@ def _obstacle(campaign: Campaign, stock: LabelStock) -> str:
 def _stages(campaign: Campaign, plan: TrainingPlan) -> list[str]:
     settings = DetectorSettings.from_json(campaign.detector)
     current = champion(campaign)
-    names = " + ".join(plan.architecture.names)
     stages = ["Freeze the labels into a release and write its dataset directory."]
-    stages += [
-        f"Pretrain {modality} alone for {settings.pretrain_iterations} iterations." for modality in plan.to_pretrain
-    ]
-    stages.append(f"Train {settings.size} on {names} for {settings.iterations} iterations, {plan.start_in_words}.")
+    for stage in plan.stages:
+        iterations = settings.iterations_of(stage)
+        if stage.pretrains:
+            stages.append(f"Pretrain {stage.pretrains} alone for {iterations} iterations.")
+        else:
+            names = " + ".join(stage.modalities)
+            stages.append(f"Train {settings.size} on {names} for {iterations} iterations, {plan.start_in_words}.")
     rival = f" and the champion {current.name}" if current else ""
     stages.append(f"Measure it{rival} on the release's test tiles.")
     stages.append("Promote it if it is better; then predict the campaign's tiles and refresh the open tasks.")

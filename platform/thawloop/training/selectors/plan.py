@@ -1,13 +1,16 @@
 """What to train, and from which weights: decided once per retraining, before the first training begins."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from contracts.stages import PRETRAINING_SEEDS, pretrained_alone
+from contracts.checkpoint import WEIGHTS_FILE
+from contracts.settings import ModelSettings
+from contracts.stages import Stage, plan_stages
 from thawloop.campaigns.models import Campaign, Split
 from thawloop.campaigns.settings import DetectorSettings
 from thawloop.core.storage import artifact
-from thawloop.registry.cards import WEIGHTS_FILE, read_card
+from thawloop.registry.cards import read_card
 from thawloop.registry.errors import ModelRefused
 from thawloop.registry.models import ModelVersion
 from thawloop.registry.selectors import champion
@@ -23,35 +26,32 @@ class TrainingPlan:
     """The trainings of one retraining.
 
     Attributes:
-        architecture: Of the multimodal model.
-        warm_start: The champion, where its weights fit.
+        stages: In order; the last one makes the model.
+        champion: What the last one continues, if it continues anything.
         unimodal: Modality to artifact name of weights that exist already.
-        to_pretrain: Modalities to be trained alone first.
     """
 
-    architecture: Architecture
-    warm_start: ModelVersion | None = None
-    unimodal: dict[str, str] = field(default_factory=dict)
-    to_pretrain: tuple[str, ...] = ()
+    stages: tuple[Stage, ...]
+    champion: ModelVersion | None = None
+    unimodal: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def start_in_words(self) -> str:
-        """What the (multimodal) training starts from."""
-        if self.warm_start:
-            return f"starting from the champion {self.warm_start.name}"
-        if self.unimodal or self.to_pretrain:
-            choice = ", the anchor being the one that finds the most alone" if self.architecture.choose else ""
-            alone = [name for name in self.architecture.names if name in {*self.unimodal, *self.to_pretrain}]
-            return f"starting from unimodal weights of {', '.join(alone)}{choice}"
+        """What the training of the model starts from."""
+        last = self.stages[-1]
+        if last.continues and self.champion:
+            return f"starting from the champion {self.champion.name}"
+        if last.sources:
+            choice = ", the anchor being the one that finds the most alone" if last.anchor is None else ""
+            return f"starting from unimodal weights of {', '.join(last.sources)}{choice}"
         return "from scratch"
 
 
 def plan_training(campaign: Campaign, architecture: Architecture) -> TrainingPlan:
-    """Choose the start of a campaign's next model.
+    """Find out what there is for the stages of a campaign's next model to start from; `contracts.stages` plans them.
 
-    A champion of the same architecture is continued. Otherwise the joint training starts from detectors of single
-    modalities (`contracts.stages`, as the detector's own stages), unless there is only one or pretraining is switched
-    off; weights that an earlier retraining pretrained for the same size, bands and classes are used again.
+    A champion of the same architecture can be continued. Weights that an earlier retraining pretrained for the same
+    size, bands and classes are used again.
 
     An anchor that is to be chosen is chosen once in a campaign for the same size, fusion and modalities, by pretrained
     detectors, as soon as labels on val tiles can tell. Until then a champion is continued on its own.
@@ -66,41 +66,35 @@ def plan_training(campaign: Campaign, architecture: Architecture) -> TrainingPla
         elif not (pretrains and holds_labels(campaign, Split.VAL)):
             goes_on = known is not None and known == architecture.settled(known.anchor)
             architecture = known if known and goes_on else architecture.settled(architecture.anchor)
-    if known == architecture and not architecture.choose:
-        return TrainingPlan(architecture, warm_start=current)
-    if not pretrains:
-        return TrainingPlan(architecture)
-    anchor = None if architecture.choose else architecture.anchor
-    alone = pretrained_alone(architecture.names, fusion=architecture.fusion, anchor=anchor)
-    there = {name: path for name in alone if (path := _pretrained(campaign, architecture.alone(name)))}
-    return TrainingPlan(architecture, unimodal=there, to_pretrain=tuple(name for name in alone if name not in there))
+    there = {name: path for name in architecture.names if (path := _pretrained(campaign, architecture.alone(name)))}
+    stages = plan_stages(
+        architecture.names,
+        fusion=architecture.fusion,
+        anchor=None if architecture.choose else architecture.anchor,
+        there=there,
+        can_continue=known == architecture,
+        pretrains=pretrains,
+    )
+    return TrainingPlan(stages, current, there)
 
 
-def detector_config(campaign: Campaign, architecture: Architecture, *, seed: int, pretrain: str = "") -> dict[str, Any]:
+def detector_config(settings: DetectorSettings, stage: Stage, *, seed: int) -> dict[str, Any]:
     """The detector's configuration (`DetectorConfig` as JSON) for one training.
 
     Args:
-        campaign: Gives the settings.
-        architecture: Of the multimodal model.
-        seed: Of weights and data order; of the fine-tuning.
-        pretrain: A modality to be trained alone; all together if empty.
+        settings: The campaign's.
+        stage: What is trained.
+        seed: Of the whole retraining.
     """
-    settings = DetectorSettings.from_json(campaign.detector)
-    config: dict[str, Any] = {
-        "size": settings.size,
-        "fusion": settings.fusion,
-        "modalities": [pretrain] if pretrain else architecture.names,
-        "anchor": pretrain or ("" if architecture.choose else architecture.anchor),
-        "iterations": settings.pretrain_iterations if pretrain else settings.iterations,
-        "batch_size": settings.batch_size,
-        "image_size": settings.image_size,
-        "modality_dropout": settings.modality_dropout,
-        "empty_share": settings.empty_share,
-        "seed": seed + PRETRAINING_SEEDS if pretrain else seed,
+    shared = {setting.name: getattr(settings, setting.name) for setting in fields(ModelSettings)}
+    own = {
+        "modalities": list(stage.modalities),
+        "anchor": stage.anchor or "",
+        "iterations": settings.iterations_of(stage),
+        "seed": stage.seed(seed),
     }
-    if settings.learning_rate is not None:
-        config["learning_rate"] = settings.learning_rate
-    return config
+    rate = {} if settings.learning_rate is None else {"learning_rate": settings.learning_rate}
+    return {**shared, **own, **rate}
 
 
 def _pretrained(campaign: Campaign, wanted: Architecture) -> str | None:

@@ -6,9 +6,10 @@ from typing import Any
 
 from django.db import transaction
 
+from contracts.checkpoint import network_version
+from contracts.network import NETWORK_VERSION
 from thawloop.core.jsonable import jsonable
 from thawloop.core.services import audit
-from thawloop.registry.cards import VERSION, network_version
 from thawloop.registry.models import ModelVersion, Promotion
 from thawloop.registry.selectors import champion
 from thawloop.registry.services import promote
@@ -105,7 +106,7 @@ def judge(challenger: Evaluation, current: Evaluation | None, *, min_gain: float
     if current is None:
         return Verdict(True, f"{own}; it is the campaign's first champion.")
     rival = current.model_version.name
-    if challenger.ap50 and network_version(current.model_version.card) != VERSION:
+    if challenger.ap50 and network_version(current.model_version.card) != NETWORK_VERSION:
         return Verdict(True, f"{own}; the champion {rival} was made by another ThawLoop and cannot predict here.")
     if current.ap50 is None:
         return Verdict(

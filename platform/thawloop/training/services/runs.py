@@ -7,10 +7,12 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from contracts.checkpoint import CARD_FILE, LOG_FOLDER, WEIGHTS_FILE
+from contracts.stages import Stage
+from thawloop.campaigns.settings import DetectorSettings
 from thawloop.catalog.models import Modality
 from thawloop.core.services import audit
 from thawloop.core.storage import publish_directory
-from thawloop.registry.cards import CARD_FILE, LOG_FOLDER, WEIGHTS_FILE
 from thawloop.training.architecture import Architecture
 from thawloop.training.models import Retraining, TrainingRun
 from thawloop.training.selectors.plan import SCORES, TrainingPlan, detector_config, plan_training
@@ -25,29 +27,34 @@ def plan_runs(retraining: Retraining) -> list[TrainingRun]:
     if release is None:
         raise ValueError(f"{retraining} has no release to plan with")
     plan = plan_training(campaign, Architecture.wanted(campaign, release.definition))
-    modalities = {row.name: row for row in Modality.objects.filter(name__in=plan.to_pretrain)}
-    runs = [
-        _run(retraining, plan, stage=TrainingRun.Stage.PRETRAIN, modality=modalities[name]) for name in plan.to_pretrain
-    ]
-    start: dict[str, Any] = {}
-    if plan.warm_start:
-        start = {"checkpoint": plan.warm_start.path}
-    elif plan.unimodal or plan.to_pretrain:
-        start = {
-            "unimodal": {**plan.unimodal, **{name: pretrained_path(retraining, name) for name in plan.to_pretrain}}
-        }
-    runs.append(_run(retraining, plan, stage=TrainingRun.Stage.FINETUNE, init=start))
+    modalities = {row.name: row for row in Modality.objects.filter(name__in=[stage.pretrains for stage in plan.stages])}
+    settings = DetectorSettings.from_json(campaign.detector)
+    runs = []
+    for stage in plan.stages:
+        config = detector_config(settings, stage, seed=retraining.seed)
+        run = TrainingRun(
+            retraining=retraining,
+            stage=TrainingRun.Stage.PRETRAIN if stage.pretrains else TrainingRun.Stage.FINETUNE,
+            modality=modalities.get(stage.pretrains),
+            config=config,
+            seed=config["seed"],
+            init=_start(retraining, plan, stage),
+        )
+        runs.append(run)
     with transaction.atomic():
         for run in runs:
             run.save()
-        audit("training.plan_runs", retraining, after={"runs": [_in_words(run) for run in runs], "start": start})
+        named = [stage.name for stage in plan.stages]
+        audit("training.plan_runs", retraining, after={"runs": named, "start": runs[-1].init})
     return runs
 
 
-def _run(retraining: Retraining, plan: TrainingPlan, **values: Any) -> TrainingRun:
-    alone = values["modality"].name if "modality" in values else ""
-    config = detector_config(retraining.campaign, plan.architecture, seed=retraining.seed, pretrain=alone)
-    return TrainingRun(retraining=retraining, config=config, seed=config["seed"], **values)
+def _start(retraining: Retraining, plan: TrainingPlan, stage: Stage) -> dict[str, Any]:
+    """`TrainingRun.init` of a stage."""
+    if stage.continues and plan.champion:
+        return {"checkpoint": plan.champion.path}
+    paths = {name: plan.unimodal.get(name) or pretrained_path(retraining, name) for name in stage.sources}
+    return {"unimodal": paths} if paths else {}
 
 
 def settle_anchor(run: TrainingRun, anchor: str, scores: dict[str, float]) -> None:
@@ -106,7 +113,3 @@ def record_run(
         row.peak_memory_mb, row.device, row.finished = peak_memory_mb, device, timezone.now()
         row.save(update_fields=["path", "metrics", "seconds", "peak_memory_mb", "device", "finished"])
         audit("training.record_run", row, after={"path": path, "seconds": seconds, "device": device})
-
-
-def _in_words(run: TrainingRun) -> str:
-    return f"{run.stage} {run.modality.name}" if run.modality else str(run.stage)

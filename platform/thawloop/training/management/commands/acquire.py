@@ -3,9 +3,9 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from contracts.acquisition import STRATEGIES
 from labeling.services import acquire
 from thawloop.campaigns.selectors import campaign_named
-from thawloop.campaigns.settings import STRATEGIES
 from thawloop.core.cli import ThawloopCommand
 
 
