@@ -18,7 +18,7 @@ PAGES = [
 ]
 VARIABLES = re.compile(r"^[A-Z]+=")
 # What a make target hands its ARGS to.
-BEHIND = {"demo": "demo", "serve": "serve"}
+BEHIND = {"demo": "demo", "serve": "serve", "dev": "dev"}
 
 
 def code(page: Path) -> Iterator[str]:
