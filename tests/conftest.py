@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 _STACK = pytest.StashKey["LocalStack"]()
 # Tests of rooms that know no Django (import-linter says so) run without it: one of them alone ends in two seconds.
-WITHOUT_DJANGO = ("acquisition", "contracts", "detector")
+WITHOUT_DJANGO = ("acquisition", "contracts", "detector", "scripts")
 
 
 # No test may fail because a machine is slow or busy.
