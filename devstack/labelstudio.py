@@ -10,8 +10,8 @@ import httpx
 
 from devstack.errors import ServiceFailed, ServiceMissing
 from devstack.instance import Instance
-from devstack.labelstudio_database import prepare_database
-from devstack.paths import REPOSITORY, labelstudio_python
+from devstack.labelstudio_database import INSIDE, prepare_database
+from devstack.paths import labelstudio_python
 from devstack.ports import LOOPBACK, PortBook, is_free
 from devstack.postgres import PostgresServer
 from devstack.processes import Child, spawn, stop, tail, wait_until
@@ -22,8 +22,6 @@ USERNAME = "lead@thawloop.local"
 START_SECONDS = 300
 # All of our environment that Label Studio sees: it takes DEBUG, HOST, SECRET_KEY and many more for its own settings.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-# Run by Label Studio's interpreter, never imported by us.
-INSIDE = REPOSITORY / "platform" / "thawloop" / "serving" / "inside_labelstudio"
 
 
 @dataclass(frozen=True)

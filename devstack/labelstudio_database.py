@@ -8,11 +8,13 @@ from pathlib import Path
 
 from devstack.binaries import PostgresBinaries, find_postgres
 from devstack.errors import ServiceFailed
-from devstack.paths import cache_dir
+from devstack.paths import REPOSITORY, cache_dir
 from devstack.postgres import PostgresServer
 
 NAME = "labelstudio"
 _FILLING = "labelstudio_filling"
+# Run by Label Studio's interpreter, never imported by us.
+INSIDE = REPOSITORY / "platform" / "thawloop" / "serving" / "inside_labelstudio"
 
 
 def prepare_database(
@@ -76,7 +78,7 @@ def _dump(binaries: PostgresBinaries, url: str, dump: Path) -> None:
 
 
 def _migrate(python: list[str], settings: Mapping[str, str]) -> None:
-    _run([*python, str(Path(__file__).parent / "inside_labelstudio" / "migrate.py")], settings)
+    _run([*python, str(INSIDE / "migrate.py")], settings)
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> str:
