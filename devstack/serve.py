@@ -20,6 +20,7 @@ from devstack.labelstudio import LabelStudioServer
 from devstack.paths import REPOSITORY
 from devstack.ports import LOOPBACK
 from devstack.processes import tail, wait_until
+from devstack.reloading import Reloader
 from devstack.secrets import keep_private, write_private
 from devstack.stack import LocalStack
 from devstack.supervisor import Process
@@ -30,7 +31,7 @@ QUEUES = ("default", "raster", "gpu")
 ENVIRONMENT_FILE = "environment"
 _GIVEN = "# Given from outside: "
 LABEL_STUDIO = ("LABEL_STUDIO_URL", "LABEL_STUDIO_PUBLIC_URL", "LABEL_STUDIO_TOKEN")
-AS_INSTALLED = {"DJANGO_SETTINGS_MODULE": "thawloop.settings"}  # our processes run what a real installation runs
+AS_INSTALLED = "thawloop.settings"  # our processes run what a real installation runs
 _WEB_SECONDS = 120
 
 
@@ -45,6 +46,9 @@ class Serve:
         port: Port of the web pages; refused when taken. None: the one used before, else 8000, else a free one.
         labelstudio_port: The same for Label Studio (first choice 8080).
         data_roots: Folders that rasters and labels may be read from, besides `root/data`.
+        labelstudio: False: none is started (one that the environment names is used all the same).
+        settings: Settings module of our processes.
+        reload: Restart our processes when a source file changes.
         report: Called with one line per step.
     """
 
@@ -55,6 +59,9 @@ class Serve:
         port: int | None = None,
         labelstudio_port: int | None = None,
         data_roots: tuple[Path, ...] = (),
+        labelstudio: bool = True,
+        settings: str = AS_INSTALLED,
+        reload: bool = False,
         report: Callable[[str], None] | None = None,
     ) -> None:
         self.root = Path(root).absolute()
@@ -62,6 +69,8 @@ class Serve:
         self._wanted_port = port
         self._wanted_labelstudio_port = labelstudio_port
         self._data_roots = data_roots
+        self._wants_labelstudio = labelstudio
+        self._settings = {"DJANGO_SETTINGS_MODULE": settings}
         self._lock = FolderLock(self.root)
         self._outside = self._given_from_outside()
         self._labelstudio: LabelStudioServer | None = None
@@ -72,6 +81,7 @@ class Serve:
             redis_url=self._outside.get("REDIS_URL"),
             report=self._report,
         )
+        self._reloader = Reloader(self.stack.restart_processes, self._report) if reload else None
 
     def start(self) -> None:
         """Bring everything up; when one part fails, what runs is stopped again.
@@ -90,8 +100,10 @@ class Serve:
                 self._step("Tables, static files, administrator", lambda: self._manage("prepare", "--admin", ADMIN))
                 labelstudio.result()
             write_private(self.root / ENVIRONMENT_FILE, self._environment_lines())
-            self.stack.supervise(self._processes(), {**self.environment, **AS_INSTALLED})
+            self.stack.supervise(self._processes(), {**self.environment, **self._settings})
             self._step("Web pages", self._wait_for_web)
+            if self._reloader is not None:
+                self._reloader.start()
         except BaseException:
             self.stop()
             raise
@@ -114,6 +126,8 @@ class Serve:
     def stop(self) -> None:
         """End everything that was started here; a second Ctrl-C does not cut it short."""
         with _deaf():
+            if self._reloader is not None:
+                self._reloader.stop()
             self.stack.stop()
             while self._listeners:
                 self._listeners.popitem()[1].close()
@@ -122,12 +136,14 @@ class Serve:
     @property
     def urls(self) -> dict[str, str]:
         """Where people go, by name."""
-        return {
+        urls = {
             "ThawLoop": self.environment["THAWLOOP_URL"],
             "Admin": f"{self.environment['THAWLOOP_URL']}/admin/",
             "API": f"{self.environment['THAWLOOP_URL']}/api/docs/",
-            "Label Studio": self.environment.get("LABEL_STUDIO_PUBLIC_URL") or self.environment["LABEL_STUDIO_URL"],
         }
+        if labelstudio := self.environment.get("LABEL_STUDIO_PUBLIC_URL") or self.environment.get("LABEL_STUDIO_URL"):
+            urls["Label Studio"] = labelstudio
+        return urls
 
     @property
     def credentials(self) -> dict[str, tuple[str, str]]:
@@ -178,7 +194,7 @@ class Serve:
         if "LABEL_STUDIO_URL" in self._outside:
             if "LABEL_STUDIO_TOKEN" not in self._outside:
                 raise ServiceFailed("LABEL_STUDIO_URL is set without LABEL_STUDIO_TOKEN: set both, or neither.")
-        else:
+        elif self._wants_labelstudio:
             self._labelstudio = self.stack.start_labelstudio(
                 self._wanted_labelstudio_port,
                 first_choice=8080,
@@ -219,7 +235,7 @@ class Serve:
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=REPOSITORY,
-            env={**os.environ, **self.environment, **AS_INSTALLED, **admin},
+            env={**os.environ, **self.environment, **self._settings, **admin},
             capture_output=True,
             text=True,
             check=False,

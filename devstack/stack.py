@@ -169,6 +169,11 @@ class LocalStack:
             self._supervisor = Supervisor(self.logs, environment, also=self._mend)
         self._supervisor.add(processes)
 
+    def restart_processes(self) -> None:
+        """End the supervised processes and start them again; the servers run on."""
+        if self._supervisor is not None:
+            self._supervisor.restart()
+
     def _mend(self) -> None:
         """Start servers of ours again that ended by themselves (killed, out of memory)."""
         for server in (self._postgres, self._redis, self._labelstudio):

@@ -96,13 +96,13 @@ class Supervisor:
         with self._lock:
             return [self._status(watched) for watched in self._watched]
 
-    def restart(self, name: str) -> None:
-        """Stop one process and start it again at once."""
+    def restart(self) -> None:
+        """End every process as `stop` does and start it again at once, e.g. because its program was changed."""
         with self._lock:
-            watched = next(watched for watched in self._watched if watched.process.name == name)
-            if watched.child is not None:
-                stop(watched.child, patience_seconds=watched.process.patience_seconds)
-            self._start(watched)
+            self._end(self._watched)
+            for watched in self._watched:
+                watched.quick_failures = 0
+                self._start(watched)
 
     def stop(self) -> None:
         """End every process: all are asked at once, then each gets its patience, then it is killed."""
@@ -111,12 +111,7 @@ class Supervisor:
             self._thread.join()
             self._thread = None
         with self._lock:
-            running = [watched for watched in self._watched if watched.child is not None]
-            for watched in running:
-                if watched.child is not None and watched.child.poll() is None:
-                    watched.child.terminate()
-            for watched in running:
-                self._finish(watched)
+            self._end(self._watched)
             self._watched.clear()
         self._stopping.clear()
 
@@ -155,6 +150,13 @@ class Supervisor:
             sockets=process.sockets,
         )
         watched.started, watched.next_start = time.monotonic(), 0.0
+
+    def _end(self, all_watched: Sequence[_Watched]) -> None:
+        for watched in all_watched:
+            if watched.child is not None and watched.child.poll() is None:
+                watched.child.terminate()
+        for watched in all_watched:
+            self._finish(watched)
 
     def _finish(self, watched: _Watched) -> None:
         if watched.child is None:

@@ -10,22 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import django
-import environ
 import hypothesis
 import pytest
-import redis
-
-from devstack.binaries import find_chromium
-from devstack.errors import LocalServiceError
-from devstack.labelstudio import LabelStudioServer
-from devstack.stack import LocalStack
 
 if TYPE_CHECKING:
+    import redis
     from playwright.sync_api import Browser
 
+    from devstack.labelstudio import LabelStudioServer
+    from devstack.stack import LocalStack
+
 REPOSITORY = Path(__file__).resolve().parents[1]
-_STACK = pytest.StashKey[LocalStack]()
+_STACK = pytest.StashKey["LocalStack"]()
+# Tests of rooms that know no Django (import-linter says so) run without it: one of them alone ends in two seconds.
+WITHOUT_DJANGO = ("acquisition", "contracts", "detector", "scripts")
 
 
 # No test may fail because a machine is slow or busy.
@@ -36,20 +34,35 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set Django up, with a folder for its files; where its servers are is said when they are started."""
+    """Say how processors are shared."""
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         return  # this process only gives tests to others, which must not inherit settings that are made for it
     # Before any test imports torch: see ml_backend/__init__.py; and processes beside each other share the processors.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:
+    """Set Django up before the first module that may need it is imported."""
+    room = module_path.relative_to(REPOSITORY / "tests").parts[0]
+    if room not in WITHOUT_DJANGO and _STACK not in parent.config.stash:
+        _set_django_up(parent.config)
+
+
+def _set_django_up(config: pytest.Config) -> None:
+    """Settings with a folder for files; where their servers are is said when they are started."""
+    from django.conf import settings
+
     config.stash[_STACK] = stack = _make_stack()
     os.environ["DJANGO_SETTINGS_MODULE"] = "devstack.settings"
     os.environ["THAWLOOP_VAR"] = str(stack.root / "var")  # secrets, artifacts, static files: nothing of a developer's
     if (data := REPOSITORY.parent / "shared" / "data").is_dir():
         os.environ.setdefault("THAWLOOP_REAL_DATA", str(data))
     os.environ["THAWLOOP_ENV_FILE"] = os.devnull  # nor a developer's .env
-    django.setup()
+    assert settings.INSTALLED_APPS  # reads the settings
+    # Again, for the settings are known now: it sets Django up, and keeps tests that do not ask for the database off it.
+    config.pluginmanager.get_plugin("django").pytest_configure(config)
 
 
 # The first two begin together: only one of them waits for Label Studio's first start, and the other needs none.
@@ -66,7 +79,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
-def _make_stack() -> LocalStack:
+def _make_stack() -> "LocalStack":
+    from devstack.stack import LocalStack
+
     servers = {"database_url": os.environ.get("DATABASE_URL"), "redis_url": os.environ.get("REDIS_URL")}
     if shared := os.environ.get("THAWLOOP_TEST_STACK"):
         return LocalStack(Path(shared), durable=False, **servers)
@@ -75,6 +90,8 @@ def _make_stack() -> LocalStack:
 
 def _refuse_redis_with_data(url: str) -> None:
     """Tests empty their Redis, so it must not be one that somebody uses."""
+    import redis
+
     with redis.Redis.from_url(url) as client:
         if "REDIS_URL" in os.environ and client.dbsize():
             pytest.exit("REDIS_URL names a Redis that holds data, and tests empty it: unset REDIS_URL.", returncode=2)
@@ -87,9 +104,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def local_stack(pytestconfig: pytest.Config) -> LocalStack:
+def local_stack(pytestconfig: pytest.Config) -> "LocalStack":
     """The stack of this pytest process, running: `.database_url`, `.redis_url`, `.supervise([...])`."""
+    import environ
     from django.conf import settings
+
+    from devstack.errors import LocalServiceError
 
     stack = pytestconfig.stash[_STACK]
     try:
@@ -105,15 +125,15 @@ def local_stack(pytestconfig: pytest.Config) -> LocalStack:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(local_stack: LocalStack) -> None:
+def django_db_modify_db_settings(local_stack: "LocalStack") -> None:
     """Start the database, and give the test's one a name of this process: several test runs may share a server."""
     from django.conf import settings
 
     settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = f"test_thawloop_{os.getpid()}"
+    _let_tests_empty_tables()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _tests_may_empty_tables() -> None:
+def _let_tests_empty_tables() -> None:
     """Let Django empty the tables after tests that commit: the database refuses to truncate tables of history."""
     from django.db import connection, transaction
 
@@ -133,14 +153,16 @@ def _tests_may_empty_tables() -> None:
 
 
 @pytest.fixture(scope="session")
-def labelstudio(local_stack: LocalStack) -> LabelStudioServer:
+def labelstudio(local_stack: "LocalStack") -> "LabelStudioServer":
     """A real Label Studio (`.url`, `.token`, `.username`, `.password`), started by the first test that asks for it."""
     return local_stack.start_labelstudio()
 
 
 @pytest.fixture
-def live_redis(local_stack: LocalStack) -> Iterator["redis.Redis[bytes]"]:
+def live_redis(local_stack: "LocalStack") -> Iterator["redis.Redis[bytes]"]:
     """A client of the real Redis, which is empty before and after the test."""
+    import redis
+
     with redis.Redis.from_url(local_stack.redis_url) as client:
         client.flushdb()
         yield client
@@ -154,6 +176,8 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator["Browser"]:
     One per test: playwright's event loop lives in this thread as long as it runs, and Django's ORM minds that.
     """
     from playwright.sync_api import sync_playwright
+
+    from devstack.binaries import find_chromium
 
     program = find_chromium()
     if program is None:

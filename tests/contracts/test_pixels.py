@@ -95,31 +95,6 @@ def test_a_chip_is_valid_where_the_rule_says(tmp_path, array, options, valid):
     np.testing.assert_array_equal(values[:, valid], array[:, valid])
 
 
-@pytest.mark.django_db
-@pytest.mark.parametrize(("array", "options", "valid"), CASES.values(), ids=CASES)
-def test_a_scene_is_valid_where_its_chip_would_be(tmp_path, settings, array, options, valid):
-    from datetime import date
-
-    from rasterio.windows import Window
-
-    from thawloop.catalog.rasters import open_raster
-    from thawloop.catalog.resampling import read_window
-    from thawloop.catalog.services import define_modality, register_scene
-
-    settings.THAWLOOP_DATA_ROOTS = [str(tmp_path)]
-    rgb = define_modality("rgb3", bands=["red", "green", "blue"], range_min=0, range_max=255)
-    file = write(tmp_path / "a.tif", array, **options)
-    scene, _ = register_scene(str(file), modality=rgb, acquired=date(2021, 7, 1), band_indexes=[1, 2, 3])
-    with open_raster(scene.uri) as dataset:
-        values, _ = read_window(dataset, scene, Window(0, 0, WIDTH, HEIGHT), 1)
-
-    chip, chip_valid = read_chip(file, RGB)
-    np.testing.assert_array_equal(~np.isnan(values[0]), valid)
-    np.testing.assert_array_equal(chip_valid, valid)
-    np.testing.assert_array_equal(values[:, valid], chip[:, valid])
-    assert scene.valid_share == pytest.approx(valid.mean())
-
-
 def test_nodata_declared_by_one_band_holds_for_its_neighbours(tmp_path):
     """As in a VRT of single-band files of which one declares it: dark water has no blue, and is seen."""
     array, _, valid = dark_water("uint8", 0)

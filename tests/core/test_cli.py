@@ -159,3 +159,12 @@ def work(job) -> dict:
 
 def refuse(job) -> dict:
     raise Refused("Label Studio said no: renew the token.")
+
+
+def test_a_refusal_is_one_line_whatever_it_quotes() -> None:
+    assert str(Refused("a\nb\x1b[2Jc")) == "a b [2Jc"
+
+
+def test_a_test_that_does_not_ask_for_the_database_gets_none() -> None:
+    with pytest.raises(RuntimeError, match="Database access not allowed"):
+        Job.objects.exists()

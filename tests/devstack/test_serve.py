@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -87,10 +88,62 @@ def test_serve_brings_everything_up_once_and_takes_everything_down(tmp_path: Pat
     assert len(pids) >= 7
     serve.send_signal(signal.SIGTERM)
     assert serve.wait(120) == 0
-    deadline = time.monotonic() + 60
-    while any(map(is_alive, pids)) and time.monotonic() < deadline:
+    assert eventually(lambda: not any(map(is_alive, pids)))
+
+
+def test_dev_restarts_what_runs_when_code_changes_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    dev = manage("dev", "--root", str(tmp_path))
+    assert dev.stdout is not None
+    shown = read_until(dev, r"^API .*\n")
+    web = re.search(r"^ThawLoop +(http\S+)", shown, re.MULTILINE)
+    assert web is not None
+    assert "Label Studio  " not in shown
+    with httpx.Client(base_url=web.group(1), timeout=60) as browser:
+        assert "The current path, <code>no/such/page</code>" in browser.get("/no/such/page").text  # Django's, with code
+        before = set(supervised(tmp_path))
+        assert len(before) == 6
+        (REPOSITORY / "platform/thawloop/urls.py").touch()
+        assert eventually(lambda: len(set(supervised(tmp_path)) - before) == 6 and not any(map(is_alive, before)))
+        assert browser.get("/healthz").text == "ok\n"  # the port listens on meanwhile: a browser waits, none is refused
+
+    pids = session_of(tmp_path)
+    dev.send_signal(signal.SIGINT)
+    said, _errors = dev.communicate(timeout=120)
+    assert dev.returncode == 0
+    assert said == "  urls.py changed: restarting\nStopping ...\n"
+    assert eventually(lambda: not any(map(is_alive, pids)))
+
+
+def read_until(process: "subprocess.Popen[str]", pattern: str) -> str:
+    """What the process says, up to a line that matches."""
+    assert process.stdout is not None
+    shown = ""
+    while not re.search(pattern, shown, re.MULTILINE):
+        line = process.stdout.readline()
+        assert line, (shown, process.stderr and process.stderr.read())
+        shown += line
+    return shown
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not [pid for pid in pids if is_alive(pid)]
+    return condition()
+
+
+def supervised(root: Path) -> list[int]:
+    """Leaders of the sessions in which processes of ours run for this folder (their parent is the supervisor)."""
+    found = []
+    for pid in session_of(root):
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+            leads = os.getsid(pid) == pid
+        except OSError:
+            continue
+        if leads and re.search(rf"THAWLOOP_STACK=\d+:{re.escape(str(root))}\0", environment):
+            found.append(pid)
+    return found
 
 
 def log_in(url: str, user: str, password: str) -> bool:

@@ -16,9 +16,9 @@ PAGES = [
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
     *sorted((REPOSITORY / "docs").glob("*.md")),
 ]
-VARIABLES = re.compile(r"^[A-Z]+=")
+VARIABLES = re.compile(r"^[A-Z_]+=")
 # What a make target hands its ARGS to.
-BEHIND = {"demo": "demo", "serve": "serve"}
+BEHIND = {"demo": "demo", "serve": "serve", "dev": "dev"}
 
 
 def code(page: Path) -> Iterator[str]:
@@ -114,6 +114,25 @@ def test_scripts_and_benchmarks_take_what_is_documented(where: str, text: str) -
     for word in words:
         if word.startswith("-"):
             assert f'"{word}"' in source, f"{name} knows no {word}"
+
+
+def test_files_that_the_recipes_name_are_there() -> None:
+    spans = re.findall(r"`([\w./]+/[\w./]*)`", (REPOSITORY / "docs/developing.md").read_text())
+    named = [span for span in spans if span.endswith((".py", "/")) and not span.startswith("/")]
+    assert len(named) >= 20
+    roots = [REPOSITORY, REPOSITORY / "platform", REPOSITORY / "docs"]
+    assert not [name for name in named if not any((root / name).exists() for root in roots)]
+
+
+def test_names_that_the_recipes_name_are_there() -> None:
+    """Functions, and constants in capitals."""
+    text = (REPOSITORY / "docs/developing.md").read_text()
+    names = set(re.findall(r"`([A-Z][A-Z_]{4,}|[a-z]+_[a-z_]+)`", text)) - {"django_db"}
+    code = "\n".join(
+        path.read_text() for room in ("platform", "ml_backend", "tests") for path in (REPOSITORY / room).rglob("*.py")
+    )
+    assert len(names) >= 10
+    assert not [name for name in names if not re.search(rf"^\s*(?:def {name}\b|{name}\b.* = )", code, flags=re.M)]
 
 
 API = documented(r"(?:^|\s)(?=(?:GET|POST|PATCH|PUT|DELETE) /api/)")

@@ -19,6 +19,8 @@ class Command(ThawloopCommand):
         "LABEL_STUDIO_URL are used instead of private ones."
     )
 
+    folder = "serve"
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--port", type=int, help="port of the web pages (default: THAWLOOP_PORT, else any free one)"
@@ -27,15 +29,20 @@ class Command(ThawloopCommand):
         parser.add_argument(
             "--show-passwords", action="store_true", help="show passwords also when they were not made just now"
         )
-        parser.add_argument("--root", type=Path, default=REPOSITORY / "var" / "serve", help="folder for data and logs")
+        parser.add_argument(
+            "--root", type=Path, default=REPOSITORY / "var" / self.folder, help="folder for data and logs"
+        )
+
+    def choices(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of `Serve` that the command line gives."""
+        return {
+            "port": options["port"] or _port_from_environment(),
+            "labelstudio_port": options["labelstudio_port"],
+            "report": self._say,
+        }
 
     def run(self, options: dict[str, Any]) -> None:
-        serve = Serve(
-            options["root"],
-            port=options["port"] or _port_from_environment(),
-            labelstudio_port=options["labelstudio_port"],
-            report=self._say,
-        )
+        serve = Serve(options["root"], **self.choices(options))
         serve.start()
         try:
             table = serve.directory(show_passwords=options["show_passwords"])
