@@ -1,11 +1,13 @@
 """Where things lie in a dataset directory: what a release writes, what anybody can bring (docs/architecture.md)."""
 
 from pathlib import Path
+from typing import Literal, get_args
 
 DATASET_FILE = "dataset.json"
 ANNOTATIONS_FOLDER = "annotations"
 CHIPS_FOLDER = "chips"
-SPLITS = ("train", "val", "test")  # in the order in which a detector gets to see them
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)  # in the order in which a detector gets to see them
 
 
 def annotation_file(folder: Path, split: str) -> Path:

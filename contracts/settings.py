@@ -1,6 +1,6 @@
 """Settings as frozen pydantic dataclasses. A value that cannot be is refused in one sentence that names its key."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Self
@@ -12,11 +12,12 @@ from pydantic_core import ArgsKwargs
 from contracts.network import Fusion, Size
 
 LARGEST_SEED = 2**53 - 1  # every JSON reader keeps whole numbers up to here
+UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")  # how dataclasses and models call it
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 _KINDS = {
     **{"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"},
-    **{"string": "text", "array": "a list of names"},
+    **{"string": "text", "array": "a list of names", "object": "a table"},
 }
 _LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
@@ -52,7 +53,7 @@ class Settings:
             return validate(given)
         except ValidationError as error:
             values = given.kwargs or {} if isinstance(given, ArgsKwargs) else {}
-            raise cls.refusal(sentence(error, cls, values)) from None
+            raise cls.refusal(sentence(error, cls, values)) from error
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -115,18 +116,23 @@ def sentence(error: ValidationError, kind: type, values: Mapping[str, Any]) -> s
         values: What it was to be made from.
     """
     errors = error.errors(include_url=False)
-    unknown = next((found for found in errors if found["type"] == "unexpected_keyword_argument"), None)
+    unknown = next((found for found in errors if found["type"] in UNKNOWN_KEY), None)
     key = str((unknown or errors[0])["loc"][0])
     if unknown:
         known = [field.name for field in fields(kind)]
-        close = get_close_matches(key, known, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}."
+        close = closest(key, known)
+        hint = f"did you mean `{close}`?" if close else f"known are {', '.join(known)}."
         return f"Unknown setting `{key}`; {hint}"
-    return f"`{key}` is {values[key]!r}; it {_rule(TypeAdapter(kind).json_schema()['properties'][key])}."
+    return f"`{key}` is {values[key]!r}; it {rule(TypeAdapter(kind).json_schema()['properties'][key])}."
 
 
-def _rule(schema: Mapping[str, Any]) -> str:
-    """What a value can be, as its JSON schema says."""
+def closest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that was probably meant, if there is one."""
+    return next(iter(get_close_matches(word, known, n=1)), None)
+
+
+def rule(schema: Mapping[str, Any]) -> str:
+    """What a value can be, as its JSON schema says: `must be a whole number, at least 1`."""
     if choices := schema.get("enum"):
         return f"can be {' or '.join(choices)}"
     return f"must be {_kind(schema)}"
@@ -135,6 +141,8 @@ def _rule(schema: Mapping[str, Any]) -> str:
 def _kind(schema: Mapping[str, Any]) -> str:
     if described := schema.get("description"):
         return str(described)
+    if choices := schema.get("enum"):
+        return " or ".join(choices)
     if options := schema.get("anyOf"):
         return ", or ".join(map(_kind, options))
     limits = [f"{words} {schema[name]}" for name, words in _LIMITS.items() if name in schema]

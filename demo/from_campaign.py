@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from contracts.dataset import DATASET_FILE, annotation_file, chip_folder
+from contracts.dataset import DATASET_FILE, SPLITS, annotation_file, chip_folder
 from thawloop.campaigns.models import Campaign, Split
 from thawloop.core.errors import Refused
 from thawloop.releases.services import export, freeze_release
 from thawloop.setup.services import set_up_campaign
-from thawloop.setup.spec import SPLITS, CampaignSpec, LabelSpec
+from thawloop.setup.spec import CampaignSpec, LabelSpec
 
 Report = Callable[[float, str], None]
 
@@ -52,25 +51,26 @@ def all_truth(spec: CampaignSpec) -> CampaignSpec:
     Raises:
         Refused: the file names no labels, or none in one of the train and test splits.
     """
-    files: dict[tuple[Path, str, str], set[str]] = {}
+    found: dict[LabelSpec, set[str]] = {}
     for labels in spec.labels:
         for file in labels.files:
-            files.setdefault((file, labels.landform_class, labels.class_field), set()).update(labels.splits)
-    covered = set().union(*files.values()) if files else set()
+            one = labels.model_copy(update={"files": (file,), "role": "truth", "splits": ()})
+            found.setdefault(one, set()).update(labels.splits)
+    covered = set().union(*found.values())
     for split in (Split.TRAIN, Split.TEST):
         if split not in covered:
             raise Refused(f"{spec.source}: no label file counts in the {split} split: add a `[[labels]]` table for it.")
     truth = tuple(
-        LabelSpec((file,), "truth", landform_class, class_field, tuple(s for s in SPLITS if s in splits))
-        for (file, landform_class, class_field), splits in files.items()
+        labels.model_copy(update={"splits": tuple(split for split in SPLITS if split in splits)})
+        for labels, splits in found.items()
     )
-    return replace(spec, labels=truth)
+    return spec.model_copy(update={"labels": truth})
 
 
 def count_dataset(folder: Path) -> dict[str, dict[str, int]]:
     """What a dataset directory holds, per split."""
     modalities = [entry["name"] for entry in json.loads((folder / DATASET_FILE).read_text())["modalities"]]
-    counts = {}
+    counts: dict[str, dict[str, int]] = {}
     for split in SPLITS:
         content = json.loads(annotation_file(folder, split).read_text())
         names = [image["file_name"] for image in content["images"]]

@@ -133,7 +133,7 @@ class _Writer:
         for name in self.recipe.modalities:
             chip_folder(self.folder, name).mkdir(parents=True)
         (self.folder / ANNOTATIONS_FOLDER).mkdir()
-        counts = {}
+        counts: dict[str, dict[str, int]] = {}
         for number, split in enumerate(SPLITS):
             report(number / len(SPLITS), f"{split}: ground, slumps and look-alikes")
             counts[split] = self._write_split(split, make_split(self.recipe, split))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from thawloop.setup.lines import key_lines
 from thawloop.setup.reading import CampaignFileError, parse_campaign_file
-from thawloop.setup.spec import SplitSpec
+from thawloop.setup.spec import Fractions, SplitSpec
 
 FULL = """\
 # A campaign with every section.
@@ -77,6 +77,8 @@ min_new_tiles = 6
 rounds = 2
 """
 
+NEWLINE = "\n"
+
 
 def parse(tmp_path: Path, text: str):
     path = tmp_path / "campaign.toml"
@@ -95,7 +97,7 @@ def test_how_pixels_are_read_is_left_to_the_file_or_said_for_all_or_one(tmp_path
     table = '{path = "s2.tif", alpha = "validity", color_table = "ignored", offset = 2,'
     spec = parse(tmp_path, FULL.replace("scale = 1e-4\n", said).replace('{path = "s2.tif",', table))
 
-    one, other = spec.modalities[0].files
+    one, other = spec.modalities[0].rasters
     assert (one.alpha, one.color_table, one.scale, one.offset) == ("validity", "ignored", None, 2)
     assert (other.alpha, other.color_table, other.scale, other.offset) == ("ignored", None, None, None)
     assert "`alpha` is 'valid'; it can be" in refusal(tmp_path, FULL.replace("scale = 1e-4", 'alpha = "valid"'))
@@ -104,17 +106,17 @@ def test_how_pixels_are_read_is_left_to_the_file_or_said_for_all_or_one(tmp_path
 def test_full_file_is_understood(tmp_path):
     spec = parse(tmp_path, FULL)
 
-    assert (spec.name, spec.title, spec.score_threshold) == ("peel", "Peel Plateau", 0.25)
-    assert [landform.name for landform in spec.classes] == ["RTS", "lake"]
-    assert spec.classes[1].color == "#0000ff"
+    assert (spec.name, spec.campaign.title, spec.campaign.score_threshold) == ("peel", "Peel Plateau", 0.25)
+    assert [landform.name for landform in spec.landforms] == ["RTS", "lake"]
+    assert [landform.color for landform in spec.landforms] == ["#e6194b", "#0000ff"]
     assert spec.grid.name == "32608-2_5m-128px"
     rgb, ndvi, heat = spec.modalities
     assert spec.anchor is rgb
-    assert [raster.uri for raster in rgb.files] == [str(tmp_path / "s2.tif"), str(tmp_path / "other.tif")]
-    assert rgb.files[0].bands == (3, 2, 1)
-    assert rgb.files[0].scale == rgb.files[1].scale == 1e-4
-    assert rgb.files[0].acquired == datetime.date(2021, 8, 21)
-    assert rgb.files[1].acquired == spec.period.start
+    one, other = rgb.rasters
+    assert [one.path, other.path] == [str(tmp_path / "s2.tif"), str(tmp_path / "other.tif")]
+    assert (one.bands, other.bands) == ((3, 2, 1), None)
+    assert one.scale == other.scale == 1e-4
+    assert (one.date, other.date) == (datetime.date(2021, 8, 21), None)
     assert (ndvi.files, ndvi.definition) == ((), {})
     assert heat.definition == {
         "title": "Surface temperature",
@@ -122,8 +124,9 @@ def test_full_file_is_understood(tmp_path):
         "range_min": 250.0,
         "range_max": 320.0,
     }
-    assert not heat.is_model_input
-    assert spec.regions[0].split == SplitSpec({"train": 0.5, "test": 0.5}, block_tiles=2, seed=7)
+    assert not heat.model_input
+    assert spec.regions[0].split == SplitSpec(fractions=Fractions(train=0.5, test=0.5), block_tiles=2, seed=7)
+    assert spec.regions[0].split.shares == {"train": 0.5, "test": 0.5}
     assert spec.labels[0].splits == ("train",)
     assert spec.acquisition.batch_size == 8
     assert spec.detector.iterations == 90
@@ -138,12 +141,12 @@ def test_folders_of_local_files_are_listed_for_the_data_roots(tmp_path):
 def test_real_data_folder_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("THAWLOOP_REAL_DATA", "/somewhere/else")
     spec = parse(tmp_path, FULL.replace('"other.tif"', '"${THAWLOOP_REAL_DATA}/imagery/a.tif"'))
-    assert spec.anchor.files[1].uri == "/somewhere/else/imagery/a.tif"
+    assert spec.anchor.files[1].path == "/somewhere/else/imagery/a.tif"
 
 
 def test_remote_files_keep_their_uri(tmp_path):
     spec = parse(tmp_path, FULL.replace('"other.tif"', '"s3://bucket/a.tif"'))
-    assert spec.anchor.files[1].uri == "s3://bucket/a.tif"
+    assert spec.anchor.files[1].path == "s3://bucket/a.tif"
     assert tmp_path.resolve() in spec.local_folders
 
 
@@ -187,24 +190,75 @@ def test_typo_is_refused_with_line_and_nearest_key(tmp_path, find, replace, word
         ("start = 2021-06-01", "start = 2022-06-01", "after"),
         ("[3, 2, 1]", "[0, 2, 1]", "counts from 1"),
         ("range = [250, 320]", "range = [320, 250]", "smallest"),
-        ('footprint_of = "rgb"', 'footprint_of = "rbg"', "`rgb`"),
+        ('footprint_of = "rgb"', 'footprint_of = "rbg"', "can be rgb or heat"),
         ('footprint_of = "rgb"', "bbox = [1, 2, 3]", "bbox"),
         ("train = 0.5, test = 0.5", "train = 0.5, test = 0.6", "add up to 1"),
-        ('role = "simulate"', 'role = "simulated"', "`simulate`"),
-        ('class = "RTS"', 'class = "rts"', "`RTS`"),
+        ('role = "simulate"', 'role = "simulated"', "can be truth or simulate"),
+        ('class = "RTS"', 'class = "rts"', "can be RTS or lake"),
         ("batch_size = 8", "batch_size = -1", "batch_size"),
         ("iterations = 90", 'anchor = "slope"', "`anchor` is 'slope', which is no input"),
         ("min_new_tiles = 6", 'min_new_tiles = "6"', "whole number"),
-        ("score_threshold = 0.25", "score_threshold = 25", "0 to 1"),
+        ("score_threshold = 0.25", "score_threshold = 25", "at least 0 and at most 1"),
         ('color = "#0000ff"', 'color = "blue"', "#e6194b"),
         ('classes = ["RTS", "lake"]', 'classes = ["RTS"]', "'lake'"),
+        ("pixel_size = 2.5", "pixel_size = nan", "metres"),
+        ("tile_size = 128", "tile_size = 128\noverlap = 128", "below `tile_size`"),
+        ("anchor = true", "anchor = true\nshown = false", "cannot have `shown = false`"),
+        ('"other.tif"', '{path = "", bands = 1}', "give the path of a file"),
+        ('files = "heat.tif"', 'files = "${THAWLOOP_REAL_DATA}/heat.tif"', "THAWLOOP_REAL_DATA is not set"),
+        ('files = "heat.tif"', 'files = "heat.tif"\ndate = 2021-08-21T10:00:00', "a date such as 2021-08-21"),
+        ('footprint_of = "rgb"', "bbox = [10, 60, 5, 61]", "west < east"),
+        ("block_tiles = 2", "block_tiles = 0", "`block_tiles` is 0; it must be a whole number, at least 1"),
+        ("rounds = 2", "miss_small = 2", "`miss_small` is 2; it must be a number, at least 0 and at most 1"),
+        ("[policy]", "[[policy]]", "`policy` is [{'min_new_tiles': 6}]; it must be a table"),
+        ("[[labels]]", "[labels]", "it must be written as `[[labels]]`"),
+        ('class = "RTS"', 'splits = ["train", "tset"]', "`splits` holds 'tset'; it can be train or val or test"),
     ],
 )
-def test_wrong_value_is_refused_with_its_line(tmp_path, find, replace, words):
+def test_wrong_value_is_refused_with_its_line(tmp_path, monkeypatch, find, replace, words):
+    monkeypatch.delenv("THAWLOOP_REAL_DATA", raising=False)
     text = FULL.replace(find, replace, 1)
     message = refusal(tmp_path, text)
-    assert f"line {line_of(text, replace)}:" in message
+    assert f"line {line_of(text, replace) + replace.count(NEWLINE)}:" in message
     assert words in message
+
+
+def test_all_mistakes_are_named_in_the_order_of_their_lines(tmp_path):
+    text = FULL
+    for find, replace in (
+        ("rounds = 2", "round = 2"),
+        ("pixel_size", "pixle_size"),
+        ("[3, 2, 1]", '["3", 2, 0]'),
+        ("iterations = 90", "iterations = 0"),
+        ('name = "ndvi"', 'title = "NDVI"'),
+    ):
+        text = text.replace(find, replace, 1)
+
+    assert refusal(tmp_path, text).removeprefix(f"{tmp_path}/campaign.toml, ") == (
+        "line 14: unknown key `pixle_size` in `[grid]`; did you mean `pixel_size`? "
+        "Line 27: `bands` holds '3'; it must be a band's number, which counts from 1. "
+        "Line 27: `bands` holds 0; it must be a band's number, which counts from 1. "
+        "Line 31: `[[modalities]]` number 2 lacks the key `name`. "
+        "Line 56: `iterations` is 0; it must be a whole number, at least 1. "
+        "Line 62: unknown key `round` in `[demo]`; did you mean `rounds`?"
+    )
+
+
+def test_tables_that_do_not_fit_each_other_are_all_named(tmp_path):
+    text = FULL.replace('footprint_of = "rgb"', 'footprint_of = "ndvi"').replace('class = "RTS"', 'class = "ice"')
+    message = refusal(tmp_path, text.replace("anchor = true", ""))
+    assert "line 22: exactly one modality" in message
+    assert "Line 44: `footprint_of` is 'ndvi'; it can be rgb or heat." in message
+    assert "Line 50: `class` is 'ice'; it can be RTS or lake." in message
+
+
+def test_defaults_follow_from_what_is_given(tmp_path):
+    text = FULL.replace('title = "Peel Plateau"\nclasses = ["RTS", "lake"]', "")
+    text = text.replace('label = "2021"\n', "").replace('class = "RTS"\n', "").replace('"simulate"', '"truth"')
+    spec = parse(tmp_path, text)
+    assert (spec.campaign.title, spec.period.label, spec.regions[0].title) == ("peel", "2021", "peel-plateau")
+    assert [landform.name for landform in spec.landforms] == ["lake"]
+    assert (spec.labels[0].landform_class, spec.labels[0].splits) == ("lake", ("train", "val", "test"))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from thawloop.catalog.vectors.areas import read_area
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Conflict, Refused
 from thawloop.core.services import audit
-from thawloop.setup.spec import CampaignSpec, ClassSpec, ModalitySpec, RegionSpec
+from thawloop.setup.rasters import ModalitySpec
+from thawloop.setup.spec import CampaignSpec, ClassSpec, PeriodSpec, RegionSpec
 
 
 class CampaignError(Refused):
@@ -46,7 +47,7 @@ def create_campaign(spec: CampaignSpec) -> Campaign:
     """
     with transaction.atomic():
         modalities = {item.name: _modality(item) for item in spec.modalities}
-        scenes = {item.name: _scenes(item, modalities[item.name]) for item in spec.modalities}
+        scenes = {item.name: _scenes(item, modalities[item.name], spec.period) for item in spec.modalities}
         _refuse_without_sources(spec, modalities)
         grid = define_grid(
             spec.grid.name, spec.grid.srid, spec.grid.pixel_size, spec.grid.tile_size, overlap=spec.grid.overlap
@@ -83,15 +84,15 @@ def _modality(spec: ModalitySpec) -> Modality:
     return define_modality(spec.name, **fields)
 
 
-def _scenes(spec: ModalitySpec, modality: Modality) -> list[int]:
+def _scenes(spec: ModalitySpec, modality: Modality, period: PeriodSpec) -> list[int]:
     if spec.files and modality.is_derived:
         raise CampaignError(f"modality `{spec.name}` is derived from others, so it cannot have `files`.")
     found = []
-    for raster in spec.files:
+    for raster in spec.rasters:
         scene, _ = register_scene(
-            raster.uri,
+            raster.path,
             modality=modality,
-            acquired=raster.acquired,
+            acquired=raster.date or period.start,
             band_indexes=raster.bands,
             scale=raster.scale,
             offset=raster.offset,
@@ -121,11 +122,11 @@ def _refuse_without_sources(spec: CampaignSpec, modalities: dict[str, Modality])
 
 def _campaign(spec: CampaignSpec, grid: TileGrid, modalities: dict[str, Modality]) -> Campaign:
     changeable: dict[str, Any] = {
-        "title": spec.title,
-        "score_threshold": spec.score_threshold,
-        "split_buffer": spec.split_buffer,
-        "licence": spec.licence,
-        "citation": spec.citation,
+        "title": spec.campaign.title,
+        "score_threshold": spec.campaign.score_threshold,
+        "split_buffer": spec.campaign.split_buffer,
+        "licence": spec.campaign.licence,
+        "citation": spec.campaign.citation,
         "acquisition": spec.acquisition.to_json(),
         "detector": spec.detector.to_json(),
     }
@@ -138,7 +139,7 @@ def _campaign(spec: CampaignSpec, grid: TileGrid, modalities: dict[str, Modality
     campaign = Campaign.objects.select_for_update(of=("self",)).filter(name=spec.name).first()
     if campaign is None:
         campaign = Campaign.objects.create(name=spec.name, created_by=current_actor().user, **fixed, **changeable)
-        campaign.classes.set([_landform_class(item) for item in spec.classes])
+        campaign.classes.set([_landform_class(item) for item in spec.landforms])
         _add_modalities(campaign, spec, modalities)
         audit("labeling.create_campaign", campaign, after=changeable | {"grid": grid.name, "period": spec.period.label})
         return campaign
@@ -154,15 +155,13 @@ def _campaign(spec: CampaignSpec, grid: TileGrid, modalities: dict[str, Modality
 
 def _refuse_other_ground(campaign: Campaign, spec: CampaignSpec, fixed: dict[str, Any]) -> None:
     """What predictions, labels and models rest on cannot change under them."""
-    used = {
-        item.name: (item.is_anchor, item.is_shown, item.is_model_input) for item in spec.modalities if _is_used(item)
-    }
+    used = {item.name: (item.anchor, item.shown, item.model_input) for item in spec.modalities if _is_used(item)}
     kept = {
         row.modality.name: (row.is_anchor, row.is_shown, row.is_model_input)
         for row in campaign.campaign_modalities.select_related("modality")
     }
     differing = [name for name, value in fixed.items() if getattr(campaign, name) != value]
-    if {item.name for item in spec.classes} != set(campaign.classes.values_list("name", flat=True)):
+    if {item.name for item in spec.landforms} != set(campaign.classes.values_list("name", flat=True)):
         differing.append("classes")
     if used != kept:
         differing.append("modalities")
@@ -180,7 +179,7 @@ def _landform_class(spec: ClassSpec) -> LandformClass:
 
 def _is_used(spec: ModalitySpec) -> bool:
     """Whether a modality is more than the source of derived ones."""
-    return spec.is_shown or spec.is_model_input
+    return spec.shown or spec.model_input
 
 
 def _add_modalities(campaign: Campaign, spec: CampaignSpec, modalities: dict[str, Modality]) -> None:
@@ -189,9 +188,9 @@ def _add_modalities(campaign: Campaign, spec: CampaignSpec, modalities: dict[str
             campaign=campaign,
             modality=modalities[item.name],
             position=position,
-            is_anchor=item.is_anchor,
-            is_shown=item.is_shown,
-            is_model_input=item.is_model_input,
+            is_anchor=item.anchor,
+            is_shown=item.shown,
+            is_model_input=item.model_input,
         )
         for position, item in enumerate(item for item in spec.modalities if _is_used(item))
     )
@@ -201,7 +200,8 @@ def _area(spec: RegionSpec, scenes: dict[str, list[int]]) -> MultiPolygon:
     if spec.file is not None:
         return multipolygon_to_geos(read_area(spec.file, layer=spec.layer or None, crs=spec.crs or None))
     if spec.bbox is not None:
-        return MultiPolygon(Polygon.from_bbox(spec.bbox), srid=4326)
+        west, south, east, north = spec.bbox
+        return MultiPolygon(Polygon.from_bbox((west, south, east, north)), srid=4326)
     footprint = Scene.objects.filter(pk__in=scenes[spec.footprint_of]).aggregate(area=Union("footprint"))["area"]
     return footprint if isinstance(footprint, MultiPolygon) else MultiPolygon(footprint, srid=4326)
 
@@ -211,7 +211,7 @@ def _parts(spec: RegionSpec, geometry: MultiPolygon, grid: TileGrid) -> dict[str
     if isinstance(spec.split, str):
         return {spec.split: region}
     split = spec.split
-    return split_region(region, grid, fractions=split.fractions, block_tiles=split.block_tiles, seed=split.seed)
+    return split_region(region, grid, fractions=split.shares, block_tiles=split.block_tiles, seed=split.seed)
 
 
 def _add_region(campaign: Campaign, region: Region, split: str) -> None:

@@ -1,6 +1,6 @@
 """Setting a campaign up from its file: catalog and labels below, and the retrain policy on top."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from django.db import transaction
 
@@ -43,7 +43,7 @@ def set_up_campaign(spec: CampaignSpec) -> CampaignReport:
     with transaction.atomic():
         known = Campaign.objects.filter(name=spec.name).exists()
         campaign = create_campaign(spec)
-        set_policy(campaign, **asdict(spec.policy))
+        set_policy(campaign, **spec.policy.model_dump())
         truth = {}
         for labels in spec.labels:
             if labels.role != "truth":

@@ -43,6 +43,6 @@ class Command(ThawloopCommand):
 def _warnings(spec: CampaignSpec) -> Iterable[tuple[str, list[str]]]:
     """What looks wrong in the rasters that the file names, by raster."""
     names = [modality.name for modality in spec.modalities]
-    uris = {canonical_uri(raster.uri) for modality in spec.modalities for raster in modality.files}
+    uris = {canonical_uri(raster.path) for modality in spec.modalities for raster in modality.files}
     scenes = Scene.objects.filter(modality__name__in=names, uri__in=uris).exclude(warnings=[])
     return scenes.order_by("id").values_list("uri", "warnings")
