@@ -10,6 +10,7 @@ from tests.catalog.periods import YEAR
 from thawloop.catalog.chips import ChipReader
 from thawloop.catalog.geometry import to_shapely
 from thawloop.catalog.models import Scene, Tile
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import create_tiles, define_grid, define_modality, define_region, register_scene
 
 pytestmark = pytest.mark.django_db
@@ -43,9 +44,9 @@ def test_peel_gives_colour_infrared_and_ndvi_of_two_sensors(imagery):
         expression="(nir.nir - rgb.red) / (nir.nir + rgb.red)",
     )  # fmt: skip
     august = {"acquired": date(2021, 8, 21), "scale": 1e-4}
-    scene, _ = register_scene(sentinel, modality=rgb, band_indexes=[3, 2, 1], **august)
-    register_scene(sentinel, modality=nir, band_indexes=[4], **august)
-    register_scene(landsat, modality=thermal, acquired=date(2021, 7, 21), band_indexes=[7])
+    scene, _ = register_scene(sentinel, modality=rgb, options=SceneOptions(band_indexes=[3, 2, 1]), **august)
+    register_scene(sentinel, modality=nir, options=SceneOptions(band_indexes=[4]), **august)
+    register_scene(landsat, modality=thermal, acquired=date(2021, 7, 21), options=SceneOptions(band_indexes=[7]))
 
     tiles = tiles_over(scene, define_grid("peel", 32608, 10, 64))
     with ChipReader([rgb, nir, ndvi, thermal]) as reader:

@@ -88,20 +88,7 @@ def _scenes(spec: ModalitySpec, modality: Modality) -> list[int]:
         raise CampaignError(f"modality `{spec.name}` is derived from others, so it cannot have `files`.")
     found = []
     for raster in spec.files:
-        scene, _ = register_scene(
-            raster.uri,
-            modality=modality,
-            acquired=raster.acquired,
-            band_indexes=raster.bands,
-            scale=raster.scale,
-            offset=raster.offset,
-            nodata=raster.nodata,
-            mask_band=raster.mask_band,
-            alpha=raster.alpha,
-            color_table=raster.color_table,
-            provider=raster.provider,
-            licence=raster.licence,
-        )
+        scene, _ = register_scene(raster.uri, modality=modality, acquired=raster.acquired, options=raster.options)
         found.append(scene.pk)
     return found
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thawloop.campaigns.settings import AcquisitionSettings, DetectorSettings
+from thawloop.catalog.scene_options import SceneOptions
 
 SPLITS = ("train", "val", "test")
 COLORS = ("#e6194b", "#4363d8", "#3cb44b", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#9a6324")
@@ -43,19 +44,11 @@ class PeriodSpec:
 
 @dataclass(frozen=True)
 class RasterSpec:
-    """A raster file of a modality. `value = raw * scale + offset`; None: as the file says."""
+    """A raster file of a modality, when the ground was seen, and what is said of the file."""
 
     uri: str
-    bands: tuple[int, ...] | None
     acquired: datetime.date
-    scale: float | None = None
-    offset: float | None = None
-    nodata: float | None = None
-    mask_band: int | None = None
-    alpha: str | None = None
-    color_table: str | None = None
-    provider: str = ""
-    licence: str = ""
+    options: SceneOptions
 
 
 @dataclass(frozen=True)

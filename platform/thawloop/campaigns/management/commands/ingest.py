@@ -2,6 +2,7 @@
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import date
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.db import transaction
 
 from thawloop.campaigns.selectors import campaign_named
 from thawloop.catalog.models import Modality, Scene
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import SceneDraft, create_tiles, ensure_builtin, prepare_scene, store_scenes
 from thawloop.core.cli import ThawloopCommand
 
@@ -104,23 +106,16 @@ class Command(ThawloopCommand):
         text += f"; {result['tiles_made']} new tiles" if "tiles_made" in result else ""
         self.stdout.write(f"{text}.")
 
-    def _prepare(self, modality: Modality, options: dict[str, Any]) -> list[SceneDraft]:
-        files = options["files"]
+    def _prepare(self, modality: Modality, arguments: dict[str, Any]) -> list[SceneDraft]:
+        files = arguments["files"]
+        options = SceneOptions(**{field.name: arguments[field.name] for field in fields(SceneOptions)})
         with self.progress("Checking") as report:
             return [
                 prepare_scene(
                     uri,
                     modality=modality,
-                    acquired=options["date"],
-                    band_indexes=options["band_indexes"],
-                    scale=options["scale"],
-                    offset=options["offset"],
-                    nodata=options["nodata"],
-                    mask_band=options["mask_band"],
-                    alpha=options["alpha"],
-                    color_table=options["color_table"],
-                    provider=options["provider"],
-                    licence=options["licence"],
+                    acquired=arguments["date"],
+                    options=options,
                     progress=_share(report, number, len(files), uri),
                 )
                 for number, uri in enumerate(files)
