@@ -95,8 +95,8 @@ def new_project(campaign: Campaign) -> int:
     return count
 
 
-def reconcile() -> list[str]:
-    """What the reconciler does for every campaign that is not closed; one that fails does not hold up the others.
+def reconcile(campaign: Campaign | None = None) -> list[str]:
+    """Sync a campaign, or every one that is not closed; one that fails does not hold up the others.
 
     Returns:
         What was done, one sentence each.
@@ -105,27 +105,29 @@ def reconcile() -> list[str]:
         Refused: A campaign could not be synced; the others were.
     """
     done, failures = [], []
-    for campaign in Campaign.objects.exclude(state=Campaign.State.CLOSED):
+    for found in [campaign] if campaign else Campaign.objects.exclude(state=Campaign.State.CLOSED):
         try:
-            report = sync(campaign)
+            report = sync(found)
         except Refused as error:
             failures.append(str(error))
             continue
         if report:
-            done.append(f"{campaign.name}: {report}")
+            done.append(f"{found.name}: {report}")
     if failures:
         raise Refused(" ".join(dict.fromkeys(failures)))
     return done
 
 
-def reconcile_events() -> list[str]:
-    """Have stored webhooks processed that no job looks after: one was missed when the last job ended."""
+def reconcile_events(campaign: Campaign | None = None) -> list[str]:
+    """Have stored webhooks processed, of a campaign or of all, that no job looks after: its end missed one."""
     old = timezone.now() - timedelta(seconds=5)
     waiting = WebhookEvent.objects.filter(processed__isnull=True, received__lt=old, campaign__isnull=False)
+    if campaign is not None:
+        waiting = waiting.filter(campaign=campaign)
     campaigns = Campaign.objects.filter(pk__in=waiting.values("campaign").distinct())
-    for campaign in campaigns:
-        enqueue_processing(campaign)
-    return [f"{campaign.name}: webhooks waited to be processed" for campaign in campaigns]
+    for found in campaigns:
+        enqueue_processing(found)
+    return [f"{found.name}: webhooks waited to be processed" for found in campaigns]
 
 
 def _pull(campaign: Campaign, client: Client, report: SyncReport, *, full: bool, accepted: int | None) -> None:

@@ -43,9 +43,10 @@ def test_peel_gives_colour_infrared_and_ndvi_of_two_sensors(imagery):
         "ndvi", "ndvi", range_min=-1, range_max=1, kind="index", derivation="expression",
         expression="(nir.nir - rgb.red) / (nir.nir + rgb.red)",
     )  # fmt: skip
-    august = {"acquired": date(2021, 8, 21), "scale": 1e-4}
-    scene, _ = register_scene(sentinel, modality=rgb, options=SceneOptions(band_indexes=[3, 2, 1]), **august)
-    register_scene(sentinel, modality=nir, options=SceneOptions(band_indexes=[4]), **august)
+    august = date(2021, 8, 21)
+    colour, infrared = SceneOptions(band_indexes=[3, 2, 1], scale=1e-4), SceneOptions(band_indexes=[4], scale=1e-4)
+    scene, _ = register_scene(sentinel, modality=rgb, acquired=august, options=colour)
+    register_scene(sentinel, modality=nir, acquired=august, options=infrared)
     register_scene(landsat, modality=thermal, acquired=date(2021, 7, 21), options=SceneOptions(band_indexes=[7]))
 
     tiles = tiles_over(scene, define_grid("peel", 32608, 10, 64))

@@ -95,7 +95,7 @@ def test_how_pixels_are_read_is_left_to_the_file_or_said_for_all_or_one(tmp_path
     table = '{path = "s2.tif", alpha = "validity", color_table = "ignored", offset = 2,'
     spec = parse(tmp_path, FULL.replace("scale = 1e-4\n", said).replace('{path = "s2.tif",', table))
 
-    one, other = (raster.options for raster in spec.modalities[0].files)
+    one, other = spec.modalities[0].files
     assert (one.alpha, one.color_table, one.scale, one.offset) == ("validity", "ignored", None, 2)
     assert (other.alpha, other.color_table, other.scale, other.offset) == ("ignored", None, None, None)
     assert "`alpha` is 'valid'; it can be" in refusal(tmp_path, FULL.replace("scale = 1e-4", 'alpha = "valid"'))
@@ -111,8 +111,8 @@ def test_full_file_is_understood(tmp_path):
     rgb, ndvi, heat = spec.modalities
     assert spec.anchor is rgb
     assert [raster.uri for raster in rgb.files] == [str(tmp_path / "s2.tif"), str(tmp_path / "other.tif")]
-    assert rgb.files[0].options.band_indexes == (3, 2, 1)
-    assert rgb.files[0].options.scale == rgb.files[1].options.scale == 1e-4
+    assert rgb.files[0].bands == (3, 2, 1)
+    assert rgb.files[0].scale == rgb.files[1].scale == 1e-4
     assert rgb.files[0].acquired == datetime.date(2021, 8, 21)
     assert rgb.files[1].acquired == spec.period.start
     assert (ndvi.files, ndvi.definition) == ((), {})

@@ -9,6 +9,7 @@ from django.db import transaction
 from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass, Split
 from thawloop.catalog.geometry import multipolygon_to_geos
 from thawloop.catalog.models import Modality, Region, Scene, TileGrid
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import (
     create_tiles,
     define_grid,
@@ -88,7 +89,18 @@ def _scenes(spec: ModalitySpec, modality: Modality) -> list[int]:
         raise CampaignError(f"modality `{spec.name}` is derived from others, so it cannot have `files`.")
     found = []
     for raster in spec.files:
-        scene, _ = register_scene(raster.uri, modality=modality, acquired=raster.acquired, options=raster.options)
+        options = SceneOptions(
+            band_indexes=raster.bands,
+            scale=raster.scale,
+            offset=raster.offset,
+            nodata=raster.nodata,
+            mask_band=raster.mask_band,
+            alpha=raster.alpha,
+            color_table=raster.color_table,
+            provider=raster.provider,
+            licence=raster.licence,
+        )
+        scene, _ = register_scene(raster.uri, modality=modality, acquired=raster.acquired, options=options)
         found.append(scene.pk)
     return found
 

@@ -2,11 +2,9 @@
 
 import datetime
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from thawloop.catalog.scene_options import AS_THE_FILE_SAYS, SceneOptions
 from thawloop.setup.spec import ModalitySpec, PeriodSpec, RasterSpec
 from thawloop.setup.table import Table
 
@@ -96,18 +94,18 @@ def _modality(table: Table, period: PeriodSpec, paths: Paths) -> ModalitySpec:
 
 
 def _rasters(table: Table, period: PeriodSpec, paths: Paths) -> tuple[RasterSpec, ...]:
-    acquired, options = _raster_options(table, period.start, AS_THE_FILE_SAYS)
+    defaults = _raster_options(table, {"acquired": period.start})
     if not table.has("files"):
         return ()
     found = []
     texts = table.items("files", object)
     for n, item in enumerate(texts):
         if isinstance(item, str):
-            found.append(RasterSpec(paths.uri(table, "files", item), acquired, options))
+            found.append(RasterSpec(uri=paths.uri(table, "files", item), **defaults))
         elif isinstance(item, dict):
             inner = table.item("files", n)
             uri = paths.uri(inner, "path", inner.get("path", str))
-            found.append(RasterSpec(uri, *_raster_options(inner, acquired, options)))
+            found.append(RasterSpec(uri=uri, **_raster_options(inner, defaults)))
             inner.finish()
         else:
             table.refuse(
@@ -116,25 +114,25 @@ def _rasters(table: Table, period: PeriodSpec, paths: Paths) -> tuple[RasterSpec
     return tuple(found)
 
 
-def _raster_options(
-    table: Table, acquired: datetime.date, defaults: SceneOptions
-) -> tuple[datetime.date, SceneOptions]:
+def _raster_options(table: Table, defaults: dict[str, Any]) -> dict[str, Any]:
     """What describes a raster: given once for the modality, or for each file."""
-    bands = table.items("bands", int) if table.has("bands") else defaults.band_indexes
+    bands = table.items("bands", int) if table.has("bands") else defaults.get("bands")
     if bands and min(bands) < 1:
         table.refuse("`bands` counts from 1.", "bands")
-    mask_band = table.optional("mask_band", int) or defaults.mask_band
+    mask_band = table.optional("mask_band", int) or defaults.get("mask_band")
     if mask_band is not None and mask_band < 1:
         table.refuse("`mask_band` counts from 1.", "mask_band")
     numbers = {key: table.optional(key, float) for key in ("scale", "offset", "nodata")}
-    choices = {"alpha": ("validity", "ignored"), "color_table": ("ignored",)}
-    options = replace(
-        defaults,
-        band_indexes=bands,
-        mask_band=mask_band,
-        provider=table.get("provider", str, defaults.provider),
-        licence=table.get("licence", str, defaults.licence),
-        **{key: value for key, value in numbers.items() if value is not None},
-        **{key: table.choice(key, known) for key, known in choices.items() if table.has(key)},
-    )
-    return table.get("date", datetime.date, acquired), options
+    words = {
+        key: table.choice(key, choices) if table.has(key) else defaults.get(key)
+        for key, choices in (("alpha", ("validity", "ignored")), ("color_table", ("ignored",)))
+    }
+    return {
+        "bands": bands,
+        "acquired": table.get("date", datetime.date, defaults["acquired"]),
+        **{key: defaults.get(key) if value is None else value for key, value in numbers.items()},
+        **words,
+        "mask_band": mask_band,
+        "provider": table.get("provider", str, defaults.get("provider", "")),
+        "licence": table.get("licence", str, defaults.get("licence", "")),
+    }

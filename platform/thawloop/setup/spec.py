@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from thawloop.campaigns.settings import AcquisitionSettings, DetectorSettings
-from thawloop.catalog.scene_options import SceneOptions
 
 SPLITS = ("train", "val", "test")
 COLORS = ("#e6194b", "#4363d8", "#3cb44b", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#9a6324")
@@ -44,11 +43,19 @@ class PeriodSpec:
 
 @dataclass(frozen=True)
 class RasterSpec:
-    """A raster file of a modality, when the ground was seen, and what is said of the file."""
+    """A raster file of a modality. `value = raw * scale + offset`; None: as the file says."""
 
     uri: str
+    bands: tuple[int, ...] | None
     acquired: datetime.date
-    options: SceneOptions
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+    mask_band: int | None = None
+    alpha: str | None = None
+    color_table: str | None = None
+    provider: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True)
