@@ -65,24 +65,22 @@ class Reading:
         problems: What could not be understood, one sentence each.
         mended: What was mended without doubt, one sentence each.
         verdict: On the whole tile; empty if none was given.
-        comment: The annotator's comment.
     """
 
     shapes: list[Shape] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     mended: list[str] = field(default_factory=list)
     verdict: str = ""
-    comment: str = ""
 
     @property
-    def says_something(self) -> bool:
+    def makes_statement(self) -> bool:
         """Whether this is a statement about the tile: understood in full, and not a verdict that says nothing."""
         return not self.problems and self.verdict not in NO_STATEMENT
 
     @property
     def labels(self) -> list[Shape]:
         """The shapes that become labels: none where nothing is said of the tile, or that nothing is there."""
-        return self.shapes if self.says_something and not self.verdict else []
+        return self.shapes if self.makes_statement and not self.verdict else []
 
     @property
     def union(self) -> shapely.Geometry:

@@ -14,12 +14,12 @@ from rest_framework.response import Response
 from rest_framework_gis.fields import GeometryField
 from rest_framework_gis.serializers import GeoFeatureModelSerializer
 
-from labeling.api.tasks import NewestFirst
 from labeling.models import Label, LabelImport, LabelRevision
 from labeling.services import review_label
 from labeling.services.imports import withdraw_import
 from thawloop.campaigns.models import LandformClass, Split
 from thawloop.catalog.api import BoxFilter
+from thawloop.core.pagination import NewestFirst
 from thawloop.core.permissions import ModelPermissions
 
 

@@ -39,12 +39,12 @@ State = AnnotationTask.State
 WAITING = (State.OPEN, State.SKIPPED)  # a task that one person skipped is offered to the others
 CHUNK = 500
 # Each request makes Label Studio recount the whole project: few large ones. 5,000 predictions are some 10 MB.
-GIVEN_AT_ONCE = 5000
+IMPORTED_AT_ONCE = 5000
 # Giving so many anew takes seconds: done whenever one of them is outdated.
 FEW = 500
 REMOVED_AT_ONCE = 20
 # Label Studio keeps a task for who opened it so long (its TASK_LOCK_TTL).
-KEPT = timedelta(days=1)
+KEEP_REPLACED = timedelta(days=1)
 
 
 def refresh_preannotations(campaign: Campaign) -> int:
@@ -64,10 +64,10 @@ def refresh_preannotations(campaign: Campaign) -> int:
         return 0
     with exclusive(f"push:{campaign.pk}"), Client() as client:
         ensure_project(campaign, client)
-        if not campaign.ls_shown or _count_spoken(campaign)[1]:
-            count = _give_anew(campaign, client)
+        if not campaign.ls_shown or _count_champions(campaign)[1]:
+            count = _replace_all(campaign, client)
         else:
-            count = fill_in(campaign, client)
+            count = add_missing(campaign, client)
     if _replaced(campaign).exists():
         enqueue("labeling.labelstudio.jobs.tidy", key=f"tidy:{campaign.pk}", args={"campaign": campaign.pk})
     return count
@@ -83,7 +83,7 @@ def has_outdated_preannotations(campaign: Campaign) -> bool:
     if not campaign.ls_shown:
         return _waiting(campaign).exists()
     waiting = _waiting(campaign).count()
-    spoken, outdated = _count_spoken(campaign)
+    spoken, outdated = _count_champions(campaign)
     if not outdated:
         return _missing(campaign).exists()
     return waiting <= FEW or not _is_predicting(campaign) or outdated >= waiting - spoken
@@ -108,7 +108,7 @@ def remember(tasks: Iterable[AnnotationTask], name: str) -> None:
     )
 
 
-def give_predictions(campaign: Campaign, tasks: Sequence[AnnotationTask], client: Client, name: str) -> None:
+def add_predictions(campaign: Campaign, tasks: Sequence[AnnotationTask], client: Client, name: str) -> None:
     """Add predictions to tasks that are in Label Studio, under a name that none of theirs has.
 
     A task that somebody deleted there, of which the next sync will hear, does not hold up the others.
@@ -130,7 +130,7 @@ def _import(campaign: Campaign, tasks: Sequence[AnnotationTask], client: Client,
     assert campaign.ls_project_id is not None
     made = predictions_of(campaign, tasks, name)
     payload = ({"task": task.ls_task_id} | prediction for task, prediction in zip(tasks, made, strict=True))
-    while some := list(islice(payload, GIVEN_AT_ONCE)):
+    while some := list(islice(payload, IMPORTED_AT_ONCE)):
         created = client.import_predictions(campaign.ls_project_id, some)
         if created != len(some):
             raise LabelStudioUnavailable(
@@ -139,16 +139,16 @@ def _import(campaign: Campaign, tasks: Sequence[AnnotationTask], client: Client,
             )
 
 
-def fill_in(campaign: Campaign, client: Client) -> int:
+def add_missing(campaign: Campaign, client: Client) -> int:
     """Give a prediction of the name that is shown to those waiting tasks that have none; how many there were."""
-    missing = to_be_shown(_missing(campaign), campaign)
+    missing = with_newest_predictions(_missing(campaign), campaign)
     if missing:
-        give_predictions(campaign, missing, client, campaign.ls_shown)
-        note_given(campaign, [task.pk for task in missing], campaign.ls_shown)
+        add_predictions(campaign, missing, client, campaign.ls_shown)
+        mark_as_given(campaign, [task.pk for task in missing], campaign.ls_shown)
     return len(missing)
 
 
-def note_given(campaign: Campaign, tasks: Sequence[Any], name: str) -> None:
+def mark_as_given(campaign: Campaign, tasks: Sequence[Any], name: str) -> None:
     """Note with tasks that what was remembered under a name is what they have now."""
     given = Preannotation.objects.filter(task=OuterRef("pk"), name=name)
     noted = campaign.tasks.filter(Exists(given), pk__in=tasks)
@@ -166,7 +166,7 @@ def predictions_of(campaign: Campaign, tasks: Sequence[AnnotationTask], name: st
             yield preannotations.of(task, prediction, name)
 
 
-def to_be_shown(tasks: "QuerySet[AnnotationTask]", campaign: Campaign) -> list[AnnotationTask]:
+def with_newest_predictions(tasks: "QuerySet[AnnotationTask]", campaign: Campaign) -> list[AnnotationTask]:
     """Tasks with the `prediction` that they should have, not saved: the champion's, else the one they had."""
     found = list(tasks.select_related("tile__grid", "batch").defer("tile__geometry"))
     spoken = _champions_predictions(campaign, [task.tile_id for task in found])
@@ -210,7 +210,7 @@ def tidy_preannotations(campaign: Campaign, *, go_on: Callable[[], bool] = lambd
 
 def _replaced(campaign: Campaign) -> "QuerySet[Preannotation]":
     """What waiting tasks had before they were given, more than a day ago, what they have."""
-    now = Preannotation.objects.filter(name=campaign.ls_shown, created__lt=timezone.now() - KEPT)
+    now = Preannotation.objects.filter(name=campaign.ls_shown, created__lt=timezone.now() - KEEP_REPLACED)
     standing = Preannotation.objects.filter(removed=False, task__in=_waiting(campaign).order_by())
     return standing.filter(task__in=now.values("task")).exclude(name=campaign.ls_shown)
 
@@ -222,18 +222,18 @@ def _remove_replaced(campaign: Campaign, task: int, client: Client) -> None:
     _replaced(campaign).filter(task__ls_task_id=task).update(removed=True)
 
 
-def _give_anew(campaign: Campaign, client: Client) -> int:
+def _replace_all(campaign: Campaign, client: Client) -> int:
     """Give all waiting tasks a prediction under another name, and show that one."""
     before = dict(_waiting(campaign).values_list("pk", "prediction"))
     if not before:
         return 0
-    tasks, name = to_be_shown(_waiting(campaign), campaign), _new_name(campaign)
-    give_predictions(campaign, tasks, client, name)
+    tasks, name = with_newest_predictions(_waiting(campaign), campaign), _new_name(campaign)
+    add_predictions(campaign, tasks, client, name)
     show(campaign, client, name)
     changed = sum(before.get(task.pk) != task.prediction_id for task in tasks)
     with transaction.atomic():
         _note_shown(campaign, name)
-        note_given(campaign, [task.pk for task in tasks], name)
+        mark_as_given(campaign, [task.pk for task in tasks], name)
         audit("labeling.refresh_preannotations", campaign, after={"tasks": changed, "of": len(tasks), "shown": name})
     return changed
 
@@ -242,7 +242,7 @@ def _waiting(campaign: Campaign) -> "QuerySet[AnnotationTask]":
     return campaign.tasks.filter(state__in=WAITING, ls_task_id__isnull=False).order_by("ls_task_id")
 
 
-def _count_spoken(campaign: Campaign) -> tuple[int, int]:
+def _count_champions(campaign: Campaign) -> tuple[int, int]:
     """About how many waiting tasks' tiles the champion has spoken, and how many of them have another prediction."""
     shown = dict(_waiting(campaign).values_list("tile", "prediction"))
     spoken = _champions_predictions(campaign, shown)

@@ -37,10 +37,10 @@ Json = dict[str, Any]
 # Label Studio stamps a change before it commits it: look back so far.
 OVERLAP = timedelta(seconds=60)
 # A change is stamped by the clock that also dates the answers; whatever is ahead of it by more is not believed.
-AHEAD = timedelta(seconds=60)
+MAX_CLOCK_LEAD = timedelta(seconds=60)
 # So many removals within so long are believed without a lead.
 FEW = 3
-AT_ONCE = timedelta(minutes=1)
+REMOVAL_WINDOW = timedelta(minutes=1)
 ACCEPT = "labeling.accept_removals"
 NOTE_LENGTH = 1000
 
@@ -107,7 +107,7 @@ class Pull:
             self._removals += [_Removal(task) for task in gone]
 
     @property
-    def would_ask(self) -> bool:
+    def exceeds_limit(self) -> bool:
         """Whether more would be taken back than is believed."""
         return len(self._removals) + (self._recent_removals() if self._removals else 0) > FEW
 
@@ -120,8 +120,8 @@ class Pull:
         Raises:
             RemovalsUnconfirmed: They are more than is believed, and not as many as were accepted. None was done.
         """
-        if accepted != len(self._removals) and self.would_ask:
-            raise stopped(self.campaign, self._question(), len(self._removals))
+        if accepted != len(self._removals) and self.exceeds_limit:
+            raise stopped(self.campaign, self._unconfirmed(), len(self._removals))
         for removal in self._removals:
             if removal.payload is not None:
                 self._record(removal.task, removal.payload, self._people([removal.payload]))
@@ -129,7 +129,7 @@ class Pull:
                 if not self._holds_annotation(removal.task, removal.ls_annotation_id):
                     record_deletion(removal.task, removal.ls_annotation_id)
                     self.report.deleted += 1
-            elif not self._is_of(removal.task, removal.task.ls_task_id):
+            elif not self._is_task(removal.task, removal.task.ls_task_id):
                 withdraw_task(removal.task)
                 self.report.withdrawn += 1
 
@@ -157,7 +157,7 @@ class Pull:
                 adopt_task(task, found["id"])
                 task.ls_task_id = found["id"]
             self._compare(task, found, known.get(task.pk, {}), people)
-        self._tell_annotators(pairs)
+        self._show_problems(pairs)
 
     def _tasks_of(self, page: list[Json]) -> dict[UUID, AnnotationTask]:
         wanted = [key for found in page if (key := _our_id(found))]
@@ -177,13 +177,13 @@ class Pull:
             row = known.get(stamp.number)
             if row is not None and stamp.is_recorded_by(row):
                 continue
-            if stamp.updated > self.began + AHEAD:
+            if stamp.updated > self.began + MAX_CLOCK_LEAD:
                 self._refuse(
                     task,
                     f"Annotation {stamp.number} is of {stamp.updated:%Y-%m-%d %H:%M:%S} UTC, but Label "
                     f"Studio's clock says {self.began:%Y-%m-%d %H:%M:%S}: it is not recorded before that time.",
                 )
-            elif row is not None and self._goes_back(stamp, row):
+            elif row is not None and self._is_reversion(stamp, row):
                 self._removals.append(_Removal(task, stamp.number, payload))
             else:
                 self._record(task, payload, people)
@@ -191,10 +191,10 @@ class Pull:
             standing = {number for number, row in known.items() if row.kind != Annotation.Kind.DELETED}
             self._removals += [_Removal(task, number) for number in sorted(standing - there)]
 
-    def _goes_back(self, stamp: Stamp, row: Annotation) -> bool:
+    def _is_reversion(self, stamp: Stamp, row: Annotation) -> bool:
         """Whether Label Studio has forgotten what we know. A row of a time that has not come is itself not believed."""
         standing = row.kind != Annotation.Kind.DELETED
-        return standing and stamp.updated < row.ls_updated_at <= self.began + AHEAD
+        return standing and stamp.updated < row.ls_updated_at <= self.began + MAX_CLOCK_LEAD
 
     def _record(self, task: AnnotationTask, payload: Json, people: dict[int, str]) -> None:
         record_payload(task, payload, people=people, held_now=True)
@@ -208,7 +208,7 @@ class Pull:
         self.problems.append(why)
         log.warning("annotation not recorded", campaign=self.campaign.name, task=str(task.pk), why=why)
 
-    def _tell_annotators(self, pairs: list[tuple[AnnotationTask, Json]]) -> None:
+    def _show_problems(self, pairs: list[tuple[AnnotationTask, Json]]) -> None:
         """Show in Label Studio which submissions were not understood: above the pictures, and in a tab of its own."""
         rows = misunderstood_annotations(self.campaign).filter(
             task__in=[task.pk for task, _ in pairs], ls_generation=self.campaign.ls_generation
@@ -229,9 +229,9 @@ class Pull:
             holder = self.client.annotation(number).get("task")
         except LabelStudioMissing:
             return False
-        return self._is_of(task, holder)
+        return self._is_task(task, holder)
 
-    def _is_of(self, task: AnnotationTask, number: int | None) -> bool:
+    def _is_task(self, task: AnnotationTask, number: int | None) -> bool:
         """Whether what has this number in Label Studio is the task, or a copy of it."""
         if number is None:
             return False
@@ -246,14 +246,14 @@ class Pull:
         accepted = AuditEntry.objects.filter(
             action=ACCEPT, object_type=self.campaign._meta.label_lower, object_id=str(self.campaign.pk)
         ).aggregate(last=Max("created"))["last"]
-        since = max(filter(None, [accepted, timezone.now() - AT_ONCE]))
+        since = max(filter(None, [accepted, timezone.now() - REMOVAL_WINDOW]))
         deleted = Annotation.objects.filter(
             task__campaign=self.campaign, kind=Annotation.Kind.DELETED, created__gt=since
         ).values_list("task_id", flat=True)
         withdrawn = self.campaign.tasks.filter(state=AnnotationTask.State.WITHDRAWN, updated__gt=since)
         return len(set(deleted) | set(withdrawn.values_list("pk", flat=True)))
 
-    def _question(self) -> RemovalsUnconfirmed:
+    def _unconfirmed(self) -> RemovalsUnconfirmed:
         count, name = len(self._removals), self.campaign.name
         tasks = sum(removal.ls_annotation_id is None for removal in self._removals)
         older = sum(removal.payload is not None for removal in self._removals)

@@ -18,7 +18,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, box, shape
 
-from labeling.labelstudio.config import BRUSH, COMMENT, POLYGONS, VERDICT, brush_label, nothing_there
+from labeling.labelstudio.config import BRUSH, POLYGONS, VERDICT, brush_label, nothing_there
 from labeling.labelstudio.rle import BadEncoding, decode_mask, encode_mask
 from labeling.submission import NO_STATEMENT, Reading, Shape
 from thawloop.catalog.vectors.mending import Mender, TooCostly
@@ -161,9 +161,7 @@ def _read(
     if kind == "choices":
         _read_verdict(item, classes, reading)
         return []
-    if kind == "textarea":
-        if item.get("from_name") == COMMENT:
-            reading.comment = _first_text(value.get("text"))
+    if kind == "textarea":  # a comment: kept with the annotation's result
         return []
     if item.get("image_rotation") not in (None, 0):
         raise _Unusable("it was drawn on a rotated picture, whose coordinates are not ours")

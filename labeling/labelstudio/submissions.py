@@ -140,7 +140,7 @@ def _prediction(task: AnnotationTask, model_version: str) -> Prediction | None:
 
 def _correction(task: AnnotationTask, prediction: Prediction | None, reading: Reading) -> float | None:
     """How much of what was shown stayed. Seen as drawn, so that untouched gives 1."""
-    if prediction is None or not reading.says_something:
+    if prediction is None or not reading.makes_statement:
         return None
     shown = shown_union(
         shown_instances(prediction, task.campaign.score_threshold),

@@ -78,7 +78,7 @@ def new_project(campaign: Campaign) -> int:
         return 0
     with exclusive(f"push:{campaign.pk}"), exclusive(f"sync:{campaign.pk}"), Client() as client:
         campaign.refresh_from_db()
-        _take_leave(campaign, client)
+        _leave_project(campaign, client)
         before = {"ls_project_id": campaign.ls_project_id, "ls_generation": campaign.ls_generation}
         undone = [AnnotationTask.State.OPEN, AnnotationTask.State.SKIPPED, AnnotationTask.State.RETURNED]
         with transaction.atomic():
@@ -151,7 +151,7 @@ def _pull(campaign: Campaign, client: Client, report: SyncReport, *, full: bool,
     campaign.ls_synced_until = pull.began
 
 
-def _take_leave(campaign: Campaign, client: Client) -> None:
+def _leave_project(campaign: Campaign, client: Client) -> None:
     """Record what is new in the project that is left, if it is the campaign's own and holds less than it did."""
     try:
         pull = Pull(campaign, client, SyncReport())
@@ -160,7 +160,7 @@ def _take_leave(campaign: Campaign, client: Client) -> None:
     number = campaign.ls_project_id
     with acting(name="sync"):
         pull.changes(None)
-    if not pull.would_ask:
+    if not pull.exceeds_limit:
         raise Conflict(
             f"Project {number} of campaign {campaign.name} is still in Label Studio, with all that it held: the "
             "campaign goes on in it."

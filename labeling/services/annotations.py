@@ -150,7 +150,7 @@ def _add(task: AnnotationTask, submission: Submission, supersedes: Annotation | 
         result=stamp.raw,
         verdict=submission.reading.verdict[:100],
         shapes=[] if stamp.skipped else shapes_to_json(submission.reading.labels, classes),
-        makes_statement=not stamp.skipped and submission.reading.says_something,
+        makes_statement=not stamp.skipped and submission.reading.makes_statement,
         lead_time=submission.lead_time,
         prediction=submission.prediction,
         correction_iou=None if stamp.skipped else submission.correction_iou,

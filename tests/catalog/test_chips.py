@@ -135,7 +135,7 @@ def test_a_chip_does_not_depend_on_what_was_read_before(make_scene, make_tile, m
     tiles = [make_tile(x + 640 * i, y, srid=3413) for i in range(3)]
 
     with ChipReader([modality]) as reader:
-        together = list(reader.read_many(tiles))
+        together = [reader.read(tile) for tile in tiles]
     alone = [read_chip(tile, [modality]) for tile in reversed(tiles)][::-1]
 
     for a, b in zip(together, alone, strict=True):

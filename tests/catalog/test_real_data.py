@@ -51,7 +51,7 @@ def test_peel_gives_colour_infrared_and_ndvi_of_two_sensors(imagery):
 
     tiles = tiles_over(scene, define_grid("peel", 32608, 10, 64))
     with ChipReader([rgb, nir, ndvi, thermal]) as reader:
-        chips = list(reader.read_many(tiles))
+        chips = [reader.read(tile) for tile in tiles]
 
     assert len(chips) == 16
     assert to_shapely(scene.footprint).within(box(-135.8, 67.9, -135.5, 68.2))
@@ -73,7 +73,7 @@ def test_kootenay_keeps_colour_and_height_in_register_and_the_empty_corner_empty
 
     tiles = tiles_over(scene, define_grid("kootenay", 32611, 0.5, 64))
     with ChipReader([rgb, height]) as reader:
-        chips = list(reader.read_many(tiles))
+        chips = [reader.read(tile) for tile in tiles]
 
     heights = np.concatenate([c.arrays["canopy_height"][0][c.valid["canopy_height"]] for c in chips if c.arrays])
     valid = np.concatenate([c.valid["canopy_height"].ravel() for c in chips if "canopy_height" in c.valid])
@@ -92,7 +92,7 @@ def test_everest_is_read_on_a_foreign_grid(imagery):
 
     tiles = tiles_over(colour, define_grid("mercator", 3857, 30, 128))
     with ChipReader([rgb, nir]) as reader:
-        chips = list(reader.read_many(tiles))
+        chips = [reader.read(tile) for tile in tiles]
 
     whole = [c for c in chips if c.valid.get("rgb", np.zeros(1)).all()]
     assert len(whole) > 10

@@ -123,7 +123,7 @@ def test_a_database_that_was_not_migrated_is_said_to_be() -> None:
 @pytest.mark.django_db(transaction=True)
 class TestFollowing:
     def test_without_a_worker_it_says_what_to_do_and_the_job_waits(self, job_of, live_redis, monkeypatch) -> None:
-        monkeypatch.setattr("thawloop.core.cli.WORKER_PATIENCE_SECONDS", 0.0)
+        monkeypatch.setattr("thawloop.core.cli.WORKER_TIMEOUT_SECONDS", 0.0)
         job = job_of(work)
         with pytest.raises(CommandError, match=r"manage.py worker --queue default.*--inline"):
             result(lambda command: {"state": command.follow(job).state})

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import cancel_job, retry_job
 from thawloop.core.models import ApiToken, AuditEntry, Job
-from thawloop.core.pagination import KeysetPagination
+from thawloop.core.pagination import NewestFirst
 from thawloop.core.permissions import ModelPermissions
 from thawloop.core.services import make_token, withdraw_token
 from thawloop.core.services.tokens import LONGEST_DAYS
@@ -84,12 +84,6 @@ class JobPermissions(ModelPermissions):
     """Cancelling and retrying change a job; nobody makes one from nothing."""
 
     perms_map = {**ModelPermissions.perms_map, "POST": ["%(app_label)s.change_%(model_name)s"]}
-
-
-class NewestFirst(KeysetPagination):
-    """Jobs have random ids, so their time orders them; the id decides between equal times."""
-
-    ordering = ("-created", "-id")
 
 
 class JobViewSet(viewsets.ReadOnlyModelViewSet[Job]):

@@ -24,7 +24,7 @@ from thawloop.core.jsonable import jsonable
 from thawloop.core.models import Job
 
 INLINE_PAUSE_SECONDS = 2.0
-WORKER_PATIENCE_SECONDS = 10.0
+WORKER_TIMEOUT_SECONDS = 10.0
 
 Report = Callable[[float, str], None]
 
@@ -162,7 +162,7 @@ def _run_here(job: Job, report: Report) -> Job:
 
 def _require_worker(job: Job) -> None:
     """Wait a little for a worker to show up, as after a restart."""
-    deadline = time.monotonic() + WORKER_PATIENCE_SECONDS
+    deadline = time.monotonic() + WORKER_TIMEOUT_SECONDS
     while not _has_worker(job):
         if time.monotonic() > deadline:
             raise Unavailable(

@@ -20,3 +20,9 @@ class KeysetPagination(CursorPagination):
             return super().paginate_queryset(queryset, request, view)
         except (ValidationError, ValueError) as error:
             raise NotFound(self.invalid_cursor_message) from error
+
+
+class NewestFirst(KeysetPagination):
+    """For rows with random ids: their time orders them, the id decides between equal times."""
+
+    ordering = ("-created", "-id")

@@ -55,7 +55,7 @@ def health() -> dict[str, dict[str, Any]]:
     Returns:
         For each component `ok`, `detail`, `seconds` and `required`.
     """
-    threads = {name: _Asking(check) for name, check in _checks.items()}
+    threads = {name: _CheckThread(check) for name, check in _checks.items()}
     for thread in threads.values():
         thread.start()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -64,7 +64,7 @@ def health() -> dict[str, dict[str, Any]]:
     return {name: asdict(thread.answer()) for name, thread in sorted(threads.items())}
 
 
-class _Asking(threading.Thread):
+class _CheckThread(threading.Thread):
     def __init__(self, check: _Check) -> None:
         super().__init__(daemon=True)
         self._check = check

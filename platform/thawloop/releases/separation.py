@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import shapely
 from django.db import connection
 
-from thawloop.campaigns.models import Campaign, CampaignRegion, Split
-from thawloop.campaigns.selectors import campaign_tiles
+from thawloop.campaigns.models import Campaign, Split
+from thawloop.campaigns.selectors import campaign_tiles, regions_of
 from thawloop.releases.splits import neighbours
 
 # A higher split keeps what two would share: nothing of the test set may have been learned or chosen by.
@@ -83,8 +83,7 @@ def near_another_split(campaign: Campaign, cells: Iterable[Cell]) -> set[int]:
         return set()  # then a cell shares ground with none but itself, which belongs to one region
     cells = list(cells)
     for split in (Split.TEST, Split.VAL):
-        regions = CampaignRegion.objects.filter(campaign=campaign, split=split).values("region")
-        theirs = campaign_tiles(campaign).filter(region__in=regions).values_list("col", "row")
+        theirs = campaign_tiles(campaign).filter(region__in=regions_of(campaign, split)).values_list("col", "row")
         lower = {(cell.col, cell.row): cell.tile for cell in cells if RANK[Split(cell.split)] < RANK[split]}
         near = neighbours(lower, theirs, tile_size=grid.tile_size, overlap=grid.overlap, buffer=int(buffer))
         found |= {lower[place] for place in near}

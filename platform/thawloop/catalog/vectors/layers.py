@@ -13,10 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from thawloop.catalog.errors import VectorFileRefused
-from thawloop.catalog.vectors.table import NO_GEOMETRY, Row, read_table
+from thawloop.catalog.vectors.table import MAX_TEXT, NO_GEOMETRY, Row, read_table
 
 MAX_FEATURES = 1_000_000
-MAX_TEXT = 2_000
 IN_CAMPAIGN = " (in a campaign file `layer`)"
 DRIVERS = {"GeoJSON", "GPKG", "ESRI Shapefile", "KML", "LIBKML", "FlatGeobuf", "MapInfo File"}
 # GDAL names these where a GeoPackage says that it does not know its CRS.

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from thawloop.catalog.errors import VectorFileRefused
-from thawloop.core.foreign import error_words
+from thawloop.core.foreign import error_text
 from thawloop.core.storage import UriRefused, checked_uri
 
 FORMATS = {
@@ -147,7 +147,7 @@ def _unpack(path: Path, folder: Path, max_bytes: int, layer: str | None) -> Path
                     left -= _extract(archive, member, folder / f"data{inner.suffix.lower()}", left, path.name)
     except _UNREADABLE as error:
         raise VectorFileRefused(
-            f"{path.name} is not a readable zip archive ({error_words(error)}): zip the files again."
+            f"{path.name} is not a readable zip archive ({error_text(error)}): zip the files again."
         ) from error
     target = folder / f"data{ending}"
     if ending == ".shp" and not (folder / "data.shx").exists():

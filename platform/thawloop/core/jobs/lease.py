@@ -161,11 +161,11 @@ class Lease:
                 except (DatabaseError, InterfaceError) as error:
                     log.warning("heartbeat could not reach the database; trying again", error=str(error).strip())
                     connection.close()
-                self._rest(began)
+                self._wait(began)
         finally:
             connection.close()
 
-    def _rest(self, began: float) -> None:
+    def _wait(self, began: float) -> None:
         self._wake.wait(settings.THAWLOOP_JOB_HEARTBEAT_SECONDS)
         self._over.wait(max(0.0, self.FASTEST_SECONDS - (time.monotonic() - began)))
         self._wake.clear()

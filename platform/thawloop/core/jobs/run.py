@@ -25,7 +25,7 @@ from thawloop.core.models import Job
 log = structlog.get_logger(__name__)
 
 FENCED = "fenced: another attempt has taken over"
-WRITE_PATIENCE_SECONDS = 600.0
+WRITE_TIMEOUT_SECONDS = 600.0
 RETRY_WAIT_SECONDS = 5.0  # doubled with every attempt
 LONGEST_RETRY_WAIT_SECONDS = 300.0
 POSTPONED_SECONDS = 10.0
@@ -42,7 +42,7 @@ def execute(job_id: str, attempt: int) -> str:
     claim = claim_job(UUID(job_id), attempt)
     if claim is None:
         return "stale delivery"
-    lease = Lease(claim, on_lost=_die)
+    lease = Lease(claim, on_lost=_kill_this_process)
     # The worker passes a shutdown on to its work horse: stop at the next check, continue elsewhere.
     before = signal.signal(signal.SIGTERM, lambda *_: lease.interrupt())
     try:
@@ -74,7 +74,7 @@ def run_inline(job_id: UUID | str, on_progress: OnProgress = None) -> Job:
 
 def _attempt(claim: Claim, lease: Lease, on_progress: OnProgress = None) -> str:
     job = Job.objects.select_related("requested_by").get(pk=claim.job_id)
-    with _known_as(job):
+    with _acting_as(job):
         log.info("job started", queue=job.queue, key=job.key)
         alone = connection.in_atomic_block
         if not alone:
@@ -146,7 +146,7 @@ def _raised(job: Job, claim: Claim, error: BaseException) -> _Outcome:
 def _written(outcome: _Outcome) -> bool:
     """Write the outcome. A database that is away for a moment must not cost hours of work: ask again until it is
     back. The fence makes that safe, however long it takes."""
-    deadline, pause = time.monotonic() + WRITE_PATIENCE_SECONDS, 0.5
+    deadline, pause = time.monotonic() + WRITE_TIMEOUT_SECONDS, 0.5
     while True:
         replace_broken_connection()
         try:
@@ -161,7 +161,7 @@ def _written(outcome: _Outcome) -> bool:
 
 
 @contextmanager
-def _known_as(job: Job) -> Iterator[None]:
+def _acting_as(job: Job) -> Iterator[None]:
     """Say who acts, to the audit trail and to every line of the log."""
     name = job.function.rsplit(".", 1)[-1]
     with (
@@ -173,6 +173,6 @@ def _known_as(job: Job) -> Iterator[None]:
         yield
 
 
-def _die() -> None:
+def _kill_this_process() -> None:
     """Another attempt is running: end this one at once, whatever it is doing, before it writes a file."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -30,7 +30,7 @@ from thawloop.core.jobs import queue
 
 log = structlog.get_logger(__name__)
 
-SILENT_AFTER_SECONDS = 60  # idle and busy workers speak every 5 s
+WORKER_TTL_SECONDS = 60  # idle and busy workers speak every 5 s
 _PR_SET_PDEATHSIG = 1
 _GPUS = ("nvidia[0-9]*", "nvidiactl", "kfd", "dxg")  # device files: NVIDIA's, AMD's, WSL's
 
@@ -51,11 +51,11 @@ class DurableWorker(Worker):
         self.asked_to_end = False  # RQ itself remembers that only while it is at a job
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Stay known for `SILENT_AFTER_SECONDS` more, by Redis's own clock; to one that lost everything, too."""
+        """Stay known for `WORKER_TTL_SECONDS` more, by Redis's own clock; to one that lost everything, too."""
         if not self.connection.hexists(self.key, "birth"):
             self.connection.delete(self.key)
             self.register_birth()  # type: ignore[no-untyped-call]
-        super().heartbeat(SILENT_AFTER_SECONDS, pipeline)  # type: ignore[no-untyped-call]
+        super().heartbeat(WORKER_TTL_SECONDS, pipeline)  # type: ignore[no-untyped-call]
 
     def handle_warm_shutdown_request(self) -> None:
         """Tell the running job: it stops at its next check and is continued by another worker."""

@@ -11,7 +11,7 @@ from django.utils import timezone
 from thawloop.core.errors import Refused
 from thawloop.core.models import LoginFailure
 
-REMEMBERED = timedelta(hours=1)  # without a failure for so long, all is forgotten
+FORGOTTEN_AFTER = timedelta(hours=1)  # without a failure for so long, all is forgotten
 
 
 class TooManyFailures(Refused):
@@ -48,7 +48,7 @@ def check_may_try(name: str, address: str) -> None:
     """
     rules = _rules(name, address)
     now = timezone.now()
-    rows = LoginFailure.objects.filter(pk__in=rules, last__gt=now - REMEMBERED)
+    rows = LoginFailure.objects.filter(pk__in=rules, last__gt=now - FORGOTTEN_AFTER)
     waits = [rules[row.subject].pause(row.failures) - (now - row.last).total_seconds() for row in rows]
     if (wait := max(waits, default=0.0)) > 0:
         raise TooManyFailures(wait)
@@ -57,7 +57,7 @@ def check_may_try(name: str, address: str) -> None:
 def record_failure(name: str, address: str) -> None:
     """Count a failed attempt for the name, the address and both together."""
     now = timezone.now()
-    LoginFailure.objects.filter(last__lt=now - REMEMBERED).delete()
+    LoginFailure.objects.filter(last__lt=now - FORGOTTEN_AFTER).delete()
     for subject in _rules(name, address):
         if not LoginFailure.objects.filter(pk=subject).update(failures=F("failures") + 1, last=now):
             LoginFailure.objects.bulk_create(

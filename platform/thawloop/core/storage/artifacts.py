@@ -25,7 +25,7 @@ from thawloop.core.storage.disk import explain_full_disk
 
 CONTENTS = ".contents.json"
 _PARTIAL = ".partial"
-_STRANGERS_LEFTOVER_SECONDS = 7 * 24 * 3600.0
+_FOREIGN_LEFTOVER_SECONDS = 7 * 24 * 3600.0
 
 
 def artifact(name: str) -> Path:
@@ -87,7 +87,7 @@ def sweep_leftovers() -> list[str]:
         except FileNotFoundError:
             continue
         dead = not Path(f"/proc/{pid}").exists() if Path("/proc/self").exists() else age > 24 * 3600
-        if dead if host == socket.gethostname() else age > _STRANGERS_LEFTOVER_SECONDS:
+        if dead if host == socket.gethostname() else age > _FOREIGN_LEFTOVER_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(f"Removed {folder}, which a killed process left half written.")
     return removed

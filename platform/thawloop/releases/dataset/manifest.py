@@ -5,14 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from thawloop.core.storage import sha256
+
 MANIFEST = "manifest.json"
 
 
 def digest(path: Path) -> dict[str, Any]:
     """Size in bytes and SHA-256 of a file."""
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": checksum}
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def write_manifest(folder: Path, known: dict[str, dict[str, Any]]) -> str:

@@ -97,7 +97,7 @@ def stage(campaign: int, labels: Sequence[NewLabel]) -> int:
         return len(labels) - int(cursor.rowcount)
 
 
-def take_over(found: LabelImport) -> None:
+def write_staged(found: LabelImport) -> None:
     """Make labels of what is staged and not known, in the caller's transaction; what is known the import confirms."""
     actor = current_actor()
     arguments = {

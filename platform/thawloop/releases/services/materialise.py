@@ -42,7 +42,7 @@ def materialise(release: Release, *, progress: Progress | None = None) -> Path:
         # Asked for only where no complete directory is: what else lies there is rubbish.
         with publish_directory(name, replace=True) as temporary:
             writer = DatasetWriter(release, temporary, [known[item] for item in names], anchor)
-            checksum = writer.write(progress or _silent)
+            checksum = writer.write(progress or _no_progress)
             _check_same(release, checksum)
     if release.state != Release.State.READY:
         _make_ready(release, name, checksum)
@@ -86,5 +86,5 @@ def _make_ready(release: Release, name: str, checksum: str) -> None:
             audit("releases.materialise", release, after={"path": name, "manifest_checksum": checksum})
 
 
-def _silent(fraction: float, message: str) -> None:
+def _no_progress(fraction: float, message: str) -> None:
     """Progress that nobody follows."""

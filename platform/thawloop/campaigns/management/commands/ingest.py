@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from thawloop.campaigns.selectors import campaign_named
+from thawloop.campaigns.selectors import campaign_named, drawn_on
 from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import SceneDraft, create_tiles, ensure_builtin, prepare_scene, store_scenes
@@ -130,7 +130,6 @@ def _share(report: Callable[[float, str], None], number: int, total: int, uri: s
 
 def _make_tiles(campaign: Any) -> int:
     """Tiles of the campaign's regions that the modality people draw on now covers (any modality, if none is named)."""
-    anchor = campaign.campaign_modalities.filter(is_anchor=True).select_related("modality").first()
     return sum(
         create_tiles(
             campaign.grid,
@@ -138,7 +137,7 @@ def _make_tiles(campaign: Any) -> int:
             period=campaign.period,
             period_start=campaign.period_start,
             period_end=campaign.period_end,
-            min_coverage_by=anchor.modality if anchor else None,
+            min_coverage_by=drawn_on(campaign),
         )
         for region in campaign.regions.order_by("name")
     )
