@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from demo.annotators import Annotator, Person
 from demo.hands import Habits
-from demo.screen import Report, Screen
+from demo.screen import Screen, StepReport
 from demo.summary import Summary, champion_of, rounds_of
 from demo.truth import Truth
 from devstack.secrets import SecretStore
@@ -241,5 +241,5 @@ class Loop:
         return DemoFailed(f"{what} failed: {error.rstrip('.')}. See {self.logs / log}.log.")
 
 
-def _showing(report: Report) -> Callable[[Job], None]:
+def _showing(report: StepReport) -> Callable[[Job], None]:
     return lambda job: report(job.progress, job.progress_message)

@@ -26,7 +26,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Stamp:
+class AnnotationVersion:
     """Which state of which annotation something is.
 
     Attributes:
@@ -57,7 +57,7 @@ class Stamp:
 
 
 @dataclass
-class Reading:
+class SubmissionContent:
     """What a submission says.
 
     Attributes:
@@ -93,16 +93,16 @@ class Submission:
     """One state of an annotation, and what it says.
 
     Attributes:
-        stamp: Which state of which annotation.
-        reading: What it says.
+        version: Which state of which annotation.
+        content: What it says.
         annotator: Who, by e-mail address where it is known.
         lead_time: Seconds of work, if known.
         prediction: What the annotator started from.
         correction_iou: IoU of the union of the shapes with the union of those shown; 1 if nothing was changed.
     """
 
-    stamp: Stamp
-    reading: Reading
+    version: AnnotationVersion
+    content: SubmissionContent
     annotator: str = ""
     lead_time: float | None = None
     prediction: Prediction | None = None

@@ -22,11 +22,11 @@ from labeling.labelstudio.errors import LabelStudioMissing, LabelStudioRefused, 
 from labeling.labelstudio.identity import own_project, stopped
 from labeling.labelstudio.people import known_people
 from labeling.labelstudio.push import TASK_ID
-from labeling.labelstudio.submissions import read_stamp, record_payload
+from labeling.labelstudio.submissions import read_version, record_payload
 from labeling.models import Annotation, AnnotationTask
 from labeling.selectors import misunderstood_annotations
 from labeling.services.annotations import adopt_task, record_deletion, withdraw_task
-from labeling.submission import Stamp
+from labeling.submission import AnnotationVersion
 from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
@@ -71,7 +71,7 @@ class _Removal:
 
 
 class Pull:
-    """One reading of a campaign's project. Who reads holds the campaign's lock `sync`: the last reading is the truth.
+    """One reading of a campaign's project. The reader holds the campaign's lock `sync`, so the last reading is the truth.
 
     Args:
         campaign: It has a project.
@@ -170,31 +170,31 @@ class Pull:
             there.add(payload.get("id"))
             payload.setdefault("prediction", {"model_version": versions.get(payload.get("parent_prediction"))})
             try:
-                stamp = read_stamp(payload)
+                version = read_version(payload)
             except Refused as error:
                 self._refuse(task, str(error))
                 continue
-            row = known.get(stamp.number)
-            if row is not None and stamp.is_recorded_by(row):
+            row = known.get(version.number)
+            if row is not None and version.is_recorded_by(row):
                 continue
-            if stamp.updated > self.began + MAX_CLOCK_LEAD:
+            if version.updated > self.began + MAX_CLOCK_LEAD:
                 self._refuse(
                     task,
-                    f"Annotation {stamp.number} is of {stamp.updated:%Y-%m-%d %H:%M:%S} UTC, but Label "
+                    f"Annotation {version.number} is of {version.updated:%Y-%m-%d %H:%M:%S} UTC, but Label "
                     f"Studio's clock says {self.began:%Y-%m-%d %H:%M:%S}: it is not recorded before that time.",
                 )
-            elif row is not None and self._is_reversion(stamp, row):
-                self._removals.append(_Removal(task, stamp.number, payload))
+            elif row is not None and self._is_reversion(version, row):
+                self._removals.append(_Removal(task, version.number, payload))
             else:
                 self._record(task, payload, people)
         if found["id"] == task.ls_task_id:  # a copy of the task may lack what the task itself has
             standing = {number for number, row in known.items() if row.kind != Annotation.Kind.DELETED}
             self._removals += [_Removal(task, number) for number in sorted(standing - there)]
 
-    def _is_reversion(self, stamp: Stamp, row: Annotation) -> bool:
+    def _is_reversion(self, version: AnnotationVersion, row: Annotation) -> bool:
         """Whether Label Studio has forgotten what we know. A row of a time that has not come is itself not believed."""
         standing = row.kind != Annotation.Kind.DELETED
-        return standing and stamp.updated < row.ls_updated_at <= self.began + MAX_CLOCK_LEAD
+        return standing and version.updated < row.ls_updated_at <= self.began + MAX_CLOCK_LEAD
 
     def _record(self, task: AnnotationTask, payload: Json, people: dict[int, str]) -> None:
         record_payload(task, payload, people=people, held_now=True)

@@ -34,11 +34,11 @@ def record_annotation(task: AnnotationTask, submission: Submission, *, held_now:
         held_now: The caller has just read it from where annotators work, and is the only one who does so for the
             campaign.
     """
-    stamp = submission.stamp
+    version = submission.version
     with transaction.atomic():
         task = locked_task(task)
-        newest = _newest(task, stamp.number)
-        if newest is not None and (stamp.is_recorded_by(newest) if held_now else stamp.is_older_than(newest)):
+        newest = _newest(task, version.number)
+        if newest is not None and (version.is_recorded_by(newest) if held_now else version.is_older_than(newest)):
             return newest
         annotation = _add(task, submission, newest, task.campaign.ls_generation)
         settle_task(task, annotation)
@@ -53,7 +53,7 @@ def understand_again(task: AnnotationTask, row: Annotation, submission: Submissi
         row: A row with problems.
         submission: The same submission, read anew.
     """
-    return row if submission.reading.problems else _add(task, submission, row, row.ls_generation)
+    return row if submission.content.problems else _add(task, submission, row, row.ls_generation)
 
 
 def locked_task(task: AnnotationTask) -> AnnotationTask:
@@ -137,25 +137,25 @@ def adopt_task(task: AnnotationTask, ls_task_id: int) -> None:
 
 
 def _add(task: AnnotationTask, submission: Submission, supersedes: Annotation | None, generation: int) -> Annotation:
-    stamp, email = submission.stamp, submission.annotator
+    version, email = submission.version, submission.annotator
     classes = {landform.name: landform.pk for landform in task.campaign.classes.all()}
     return Annotation.objects.create(
         task=task,
         ls_generation=generation,
-        ls_annotation_id=stamp.number,
-        ls_updated_at=stamp.updated,
-        kind=stamp.kind,
+        ls_annotation_id=version.number,
+        ls_updated_at=version.updated,
+        kind=version.kind,
         annotator=get_user_model().objects.filter(email__iexact=email).order_by("pk").first() if email else None,
         annotator_name=email[:254],
-        result=stamp.raw,
-        verdict=submission.reading.verdict[:100],
-        shapes=[] if stamp.skipped else shapes_to_json(submission.reading.labels, classes),
-        makes_statement=not stamp.skipped and submission.reading.makes_statement,
+        result=version.raw,
+        verdict=submission.content.verdict[:100],
+        shapes=[] if version.skipped else shapes_to_json(submission.content.labels, classes),
+        makes_statement=not version.skipped and submission.content.makes_statement,
         lead_time=submission.lead_time,
         prediction=submission.prediction,
-        correction_iou=None if stamp.skipped else submission.correction_iou,
-        problems=submission.reading.problems,
-        mended=submission.reading.mended,
+        correction_iou=None if version.skipped else submission.correction_iou,
+        problems=submission.content.problems,
+        mended=submission.content.mended,
         supersedes=supersedes,
     )
 

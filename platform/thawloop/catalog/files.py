@@ -11,7 +11,7 @@ from thawloop.catalog.errors import RasterRefused
 from thawloop.catalog.gdal import FORMATS, driver_of
 from thawloop.core.storage import checked_uri
 
-Progress = Callable[[int, int], None]
+ByteProgress = Callable[[int, int], None]
 
 _CHUNK = 4 * 1024 * 1024
 _HEAD = 4096
@@ -56,7 +56,7 @@ def sniff_driver(uri: str) -> str:
     return driver
 
 
-def checksum(uris: Sequence[str], progress: Progress | None = None) -> tuple[str, int]:
+def checksum(uris: Sequence[str], progress: ByteProgress | None = None) -> tuple[str, int]:
     """SHA-256 and bytes in all of files taken one after the other, streamed.
 
     Args:

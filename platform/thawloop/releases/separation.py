@@ -36,7 +36,7 @@ REASONS = {
 KINDS = ("tiles", "labels", "parts")
 
 
-class Cell(NamedTuple):
+class LabelledTile(NamedTuple):
     """A labelled tile: where it is, and what its pixels are for."""
 
     tile: int
@@ -71,7 +71,7 @@ class LeftOut:
         }
 
 
-def near_another_split(campaign: Campaign, cells: Iterable[Cell]) -> set[int]:
+def near_another_split(campaign: Campaign, cells: Iterable[LabelledTile]) -> set[int]:
     """Tiles that share ground with a tile of a higher split, or lie within the campaign's buffer of one (metres).
 
     All tiles of the higher splits' regions count, labelled or not: what is labelled later must not have been learned
@@ -95,7 +95,9 @@ def part_name(tile: str, label: str) -> str:
     return f"{tile}/{label}"
 
 
-def shared_parts(campaign: Campaign, cells: Iterable[Cell], on_tiles: Mapping[int, set[int]]) -> set[tuple[int, int]]:
+def shared_parts(
+    campaign: Campaign, cells: Iterable[LabelledTile], on_tiles: Mapping[int, set[int]]
+) -> set[tuple[int, int]]:
     """Parts of objects, (tile, revision), of which a tile of a higher split holds a part, too.
 
     An imported label may lie on tiles of several splits. What annotators draw ends at the tile's edge, so the parts of

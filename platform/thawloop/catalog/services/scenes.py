@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from thawloop.catalog.errors import AlreadyDefined, RasterRefused
-from thawloop.catalog.files import Progress, canonical_uri, checksum
+from thawloop.catalog.files import ByteProgress, canonical_uri, checksum
 from thawloop.catalog.geometry import multipolygon_to_geos
 from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.rasters import RasterFacts, files_of, inspect_raster, match_bands, probe_pixels
@@ -57,7 +57,7 @@ def prepare_scene(
     modality: Modality,
     acquired: date,
     options: SceneOptions = AS_THE_FILE_SAYS,
-    progress: Progress | None = None,
+    progress: ByteProgress | None = None,
 ) -> SceneDraft:
     """Do all of `register_scene` but the storing, so that many files can be checked before any is stored.
 

@@ -81,10 +81,10 @@ def read_vector_file(
     """
     with staged(path, max_bytes=settings.THAWLOOP_MAX_VECTOR_BYTES, layer=layer) as file:
         request = {"operation": "read", "file": str(file), "name": path.name, "layer": layer, "crs": crs}
-        return _Reading(path.name, request | {"buffer_points": buffer_points}).file()
+        return _FileReader(path.name, request | {"buffer_points": buffer_points}).file()
 
 
-class _Reading:
+class _FileReader:
     """Reads one file, going on behind the feature at which a child was ended."""
 
     def __init__(self, name: str, request: dict[str, Any]) -> None:

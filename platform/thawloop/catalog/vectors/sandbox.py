@@ -25,7 +25,7 @@ HEADER = struct.Struct(">II")
 SOURCES = Path(__file__).resolve().parents[3]
 # Without a sign of life for so many times the processor time that a step may take, the machine is not just busy: the
 # kernel ends what computes, this what hangs.
-PATIENCE = 30
+SILENCE_FACTOR = 30
 KEEP_SECONDS = 60
 KEEP_BYTES = 400 * 1024 * 1024
 # What a child needs of the environment; passwords are not among it.
@@ -91,17 +91,17 @@ class _Child:
 
     def _read(self, size: int) -> bytes:
         assert self._process.stdout is not None
-        until = time.monotonic() + self.seconds * PATIENCE
+        until = time.monotonic() + self.seconds * SILENCE_FACTOR
         poll = select.poll()
         poll.register(self._process.stdout, select.POLLIN)
         while len(self._received) < size:
             if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-                raise Overrun(f"takes longer than {self.seconds * PATIENCE} s")
+                raise Overrun(f"takes longer than {self.seconds * SILENCE_FACTOR} s")
             part = os.read(self._process.stdout.fileno(), 1 << 20)
             if not part:
                 raise self._end_of_child()
             self._received += part
-            until = time.monotonic() + self.seconds * PATIENCE
+            until = time.monotonic() + self.seconds * SILENCE_FACTOR
         data = bytes(self._received[:size])
         del self._received[:size]
         return data
