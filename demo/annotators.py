@@ -1,7 +1,7 @@
 """Simulated annotators: they sign in to Label Studio, take the next task, correct what is shown, and submit.
 
-They reach Label Studio through its REST API only, as a browser does, each with an account of their own. What they know
-of the world is `Truth`; how well they draw it is `Habits`.
+They use Label Studio's REST API only, as a browser does, each with an account of their own. `Truth` holds the true
+shapes; `Habits` says how well they draw them.
 """
 
 from collections.abc import Callable

@@ -46,7 +46,7 @@ Task = AnnotationTask.State
 
 
 class DemoFailed(Refused):
-    """The guided run cannot go on; the sentence says why and which log tells more."""
+    """The guided run cannot continue; the sentence says why and which log has the details."""
 
 
 class _Cancelled(Exception):
@@ -74,7 +74,7 @@ class Loop:
         """Set the campaign up, or take it as an earlier run left it, and do so many rounds more.
 
         Raises:
-            Refused: something cannot be done; the sentence names the log that tells more.
+            Refused: something cannot be done; the sentence names the log that has the details.
         """
         self._set_up()
         with ExitStack() as open_accounts:

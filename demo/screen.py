@@ -1,4 +1,4 @@
-"""What the guided run shows while it works: one line per step, and a live bar where somebody looks at a terminal."""
+"""What the guided run shows while it works: one line per step, and a live progress bar on a terminal."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ StepReport = Callable[[float | None, str], None]
 
 
 class Screen:
-    """Tells a person what is going on, on stderr.
+    """Shows progress to a person, on stderr.
 
     Args:
         console: Where to; stderr if not given.

@@ -1,6 +1,6 @@
 """A dataset directory with a known answer, made from generated scenes: what detectors and fusions are compared on.
 
-Each split is a scene of its own, a hundred kilometres from the others. The contract of the directory is told in
+Each split is a scene of its own, a hundred kilometres from the others. The directory's contract is described in
 `ml_backend/detector/dataset.py`.
 """
 
@@ -251,4 +251,4 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _no_progress(fraction: float, message: str) -> None:
-    """Progress that nobody follows."""
+    """Report no progress."""

@@ -1,4 +1,4 @@
-"""The labeling room in the admin: campaigns can be edited, history can be looked at."""
+"""The labeling room in the admin: campaigns can be edited, history can be viewed."""
 
 from functools import partial
 from typing import Any
@@ -35,7 +35,7 @@ from thawloop.core.services import audit
 
 
 class ReadOnlyInline(TabularInline):
-    """Rows that belong to another and are only looked at."""
+    """Rows that belong to another, for viewing only."""
 
     extra = 0
     can_delete = False

@@ -1,4 +1,4 @@
-"""What an annotator submitted, whichever tool it was drawn in: what a bridge to such a tool hands to this room."""
+"""What an annotator submitted, independent of the labeling tool: a bridge to a tool hands it to this room."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
 """Reading a campaign's project: what Label Studio holds is compared with what we know, page by page.
 
-What is new is recorded as it is found. What would take something back is only collected, and done at the end: a few
-such removals are believed when Label Studio confirms each; more of them wait until a lead accepts them, because a lost
-or restored database looks just like people who delete.
+What is new is recorded as it is found. Removals are only collected, and done at the end: a few are done once Label
+Studio confirms each; more of them wait until a lead accepts them, because a lost or restored database looks just like
+people who delete.
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,9 +36,9 @@ Json = dict[str, Any]
 
 # Label Studio stamps a change before it commits it: look back so far.
 OVERLAP = timedelta(seconds=60)
-# A change is stamped by the clock that also dates the answers; whatever is ahead of it by more is not believed.
+# A change is stamped by the clock that also dates the answers; a stamp further ahead of it is not trusted.
 MAX_CLOCK_LEAD = timedelta(seconds=60)
-# So many removals within so long are believed without a lead.
+# So many removals within so long are done without a lead's confirmation.
 FEW = 3
 REMOVAL_WINDOW = timedelta(minutes=1)
 ACCEPT = "labeling.accept_removals"
@@ -63,7 +63,7 @@ class SyncReport:
 
 @dataclass(frozen=True)
 class _Removal:
-    """Something that would be taken back: a task, an annotation of it, or what an annotation said since `payload`."""
+    """A removal: a task, an annotation of it, or what an annotation said after the state in `payload`."""
 
     task: AnnotationTask
     ls_annotation_id: int | None = None
@@ -71,11 +71,11 @@ class _Removal:
 
 
 class Pull:
-    """One reading of a campaign's project. The reader holds the campaign's lock `sync`, so the last reading is the truth.
+    """One reading of a campaign's project. The reader holds the campaign's lock `sync`: the last reading is the truth.
 
     Args:
         campaign: It has a project.
-        client: A conversation with Label Studio.
+        client: A connection to Label Studio.
         report: Where it is counted what was found and done.
 
     Raises:
@@ -108,17 +108,17 @@ class Pull:
 
     @property
     def exceeds_limit(self) -> bool:
-        """Whether more would be taken back than is believed."""
+        """Whether there are more removals than are done without a lead's confirmation."""
         return len(self._removals) + (self._recent_removals() if self._removals else 0) > FEW
 
     def finish(self, accepted: int | None = None) -> None:
-        """Take back what is to be taken back.
+        """Do the removals.
 
         Args:
             accepted: How many removals a lead accepts.
 
         Raises:
-            RemovalsUnconfirmed: They are more than is believed, and not as many as were accepted. None was done.
+            RemovalsUnconfirmed: There are too many, and not as many as were accepted. None was done.
         """
         if accepted != len(self._removals) and self.exceeds_limit:
             raise stopped(self.campaign, self._unconfirmed(), len(self._removals))
@@ -192,7 +192,7 @@ class Pull:
             self._removals += [_Removal(task, number) for number in sorted(standing - there)]
 
     def _is_reversion(self, version: AnnotationVersion, row: Annotation) -> bool:
-        """Whether Label Studio has forgotten what we know. A row of a time that has not come is itself not believed."""
+        """Whether Label Studio holds an older state than we do. A row dated in the future is not trusted either."""
         standing = row.kind != Annotation.Kind.DELETED
         return standing and version.updated < row.ls_updated_at <= self.began + MAX_CLOCK_LEAD
 
@@ -222,7 +222,7 @@ class Pull:
                 try:
                     self.client.change_task(found["id"], found["data"] | {NOTE: note})
                 except LabelStudioRefused as error:  # it was deleted meanwhile: the next sync sees that
-                    log.warning("annotators are not told", task=str(task.pk), why=str(error))
+                    log.warning("problems are not shown to annotators", task=str(task.pk), why=str(error))
 
     def _holds_annotation(self, task: AnnotationTask, number: int) -> bool:
         try:
@@ -242,7 +242,7 @@ class Pull:
         return found.get("project") == self.number and _our_id(found) == task.pk
 
     def _recent_removals(self) -> int:
-        """How many tasks lost something in the last moments, since a lead last accepted such."""
+        """How many tasks lost something within `REMOVAL_WINDOW`, since a lead last accepted removals."""
         accepted = AuditEntry.objects.filter(
             action=ACCEPT, object_type=self.campaign._meta.label_lower, object_id=str(self.campaign.pk)
         ).aggregate(last=Max("created"))["last"]

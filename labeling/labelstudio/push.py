@@ -1,4 +1,4 @@
-"""Giving tiles to annotators: tasks with pre-annotations, pushed in acquisition order, never lost and never doubled."""
+"""Pushing tasks with pre-annotations to Label Studio in acquisition order, each exactly once."""
 
 from collections.abc import Sequence
 from datetime import timedelta

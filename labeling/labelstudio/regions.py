@@ -2,7 +2,7 @@
 
 What is wrong in a submission is either mended or it is a problem. Mended is only what cannot have been meant otherwise:
 an outline left open is closed, a small crossing of it is resolved, what lies outside the tile is cut off, specks are
-left out. Everything else (an outline like an 8, a shape without a class, a verdict beside shapes, anything that
+left out. Everything else (a figure-eight outline, a shape without a class, a verdict beside shapes, anything that
 cannot be read) is a problem, and a submission with a problem makes no statement about its tile.
 """
 
@@ -26,7 +26,7 @@ from thawloop.catalog.vectors.mending import Mender, TooCostly
 Json = dict[str, Any]
 Ring = Sequence[Sequence[float]]
 
-MIN_AREA = 2.0  # square tile pixels; smaller parts are slips of the mouse
+MIN_AREA = 2.0  # square tile pixels; smaller parts are accidental clicks
 MAX_REGIONS = 2_000
 MAX_POINTS = 20_000
 MAX_MASK_EDGES = 200_000  # between pixels inside and outside a brush mask: more is noise, not a landform
@@ -57,7 +57,7 @@ def write_result(instances: Iterable[ShownInstance], *, tile_size: int, picture:
 
 
 def read_result(result: Any, *, tile_size: int, classes: Collection[str]) -> SubmissionContent:
-    """Understand an annotation's result, whatever it is; never raises for bad content.
+    """Interpret an annotation's result; never raises for bad content.
 
     Args:
         result: The `result` of an annotation: a list of regions.
@@ -239,7 +239,7 @@ def _polygon(value: Json, tile_size: int, mended: list[str], mender: Mender) -> 
 
 
 def _is_number(value: Any) -> bool:
-    # A picture is 100 percent wide: far outside of it is not an outline but an accident.
+    # A picture is 100 percent wide: points far outside are an error, not an outline.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1000
 
 

@@ -27,7 +27,7 @@ def record_payload(
     """Record an annotation as Label Studio gives it: `read_submission` and `record_annotation` in one.
 
     Raises:
-        BadAnnotation: The payload has no usable id or time. Bad regions are no error: they become `problems`, and
+        BadAnnotation: The payload has no usable id or time. Bad regions are not an error: they become `problems`, and
             the row then makes no statement about the tile.
     """
     return record_annotation(task, read_submission(task, payload, people), held_now=held_now)
@@ -53,12 +53,12 @@ def read_version(payload: Json) -> AnnotationVersion:
         number=identifier,
         updated=moment if moment.tzinfo else moment.replace(tzinfo=UTC),
         skipped=payload.get("was_cancelled") is True,
-        raw=result if isinstance(result, list) else [result],  # what is no list becomes a problem, never a negative
+        raw=result if isinstance(result, list) else [result],  # anything but a list becomes a problem, never a negative
     )
 
 
 def read_submission(task: AnnotationTask, payload: Json, people: Mapping[int, str] | None = None) -> Submission:
-    """Understand an annotation's JSON.
+    """Interpret an annotation's JSON.
 
     Args:
         task: The task that it belongs to.
@@ -85,10 +85,10 @@ def read_submission(task: AnnotationTask, payload: Json, people: Mapping[int, st
 
 
 def settle_again(campaign: Campaign) -> int:
-    """Read the submissions anew that were not understood in full, and settle their tasks; returns how many tasks.
+    """Interpret again the submissions that were not understood in full, and update their tasks; returns how many tasks.
 
-    For rows of before they made a statement all the same, and some of them are understood by now (with an arrow
-    between two shapes): a migration has it done once. Doing it again changes nothing.
+    In earlier versions they made a statement all the same, and some of them are understood by now (with an arrow
+    between two shapes): a migration enqueues this once. Doing it again changes nothing.
     """
     waiting = misunderstood_annotations(campaign)
     tasks = list(AnnotationTask.objects.filter(pk__in=waiting.values("task")).order_by("pk"))

@@ -1,4 +1,4 @@
-"""Reconciliation with Label Studio: whatever webhooks missed is found, and what waits to be pushed is pushed."""
+"""Synchronisation with Label Studio: what webhooks missed is recorded, and pending tasks are pushed."""
 
 from datetime import timedelta
 
@@ -24,12 +24,12 @@ from thawloop.core.services import audit
 
 log = structlog.get_logger(__name__)
 
-# If its number of tasks is not what we think, all are compared; not more often than this.
+# All tasks are compared if their number differs from ours, but not more often than this.
 FULL_COMPARISON = timedelta(minutes=10)
 
 
 def sync(campaign: Campaign, *, full: bool = False, accept_removals: int | None = None) -> SyncReport:
-    """Make what we know of a campaign's annotations equal to what Label Studio holds; if it is active, push what waits.
+    """Bring a campaign's annotations up to date with Label Studio; if it is active, push its pending tasks.
 
     Annotations that changed are recorded. An annotation that is gone becomes a DELETED row and its labels are retired;
     a task that is gone becomes WITHDRAWN, its annotations deleted; it is not pushed again. More than a few such
@@ -42,7 +42,7 @@ def sync(campaign: Campaign, *, full: bool = False, accept_removals: int | None 
 
     Raises:
         ExchangeStopped: It waits for a lead; `campaign.ls_stopped` says why. What is new was recorded.
-        LabelStudioUnavailable: Label Studio does not answer, or not to us. What was done until then stays done.
+        LabelStudioUnavailable: Label Studio does not answer, or refuses our token. What was done until then stays done.
     """
     report = SyncReport()
     if accept_removals is not None:
@@ -62,7 +62,7 @@ def sync(campaign: Campaign, *, full: bool = False, accept_removals: int | None 
 
 
 def new_project(campaign: Campaign) -> int:
-    """Leave a campaign's project, so that the next push makes a new one: it is gone, or what has its number is another.
+    """Leave a campaign's project, so that the next push creates a new one: it is gone, or its number is another's.
 
     Also one that holds less than it did, as after its database was restored from a backup: what is new in it is
     recorded first. Annotations and labels stay as they are; their numbers are the old project's from now on. Tasks
@@ -119,7 +119,7 @@ def reconcile(campaign: Campaign | None = None) -> list[str]:
 
 
 def reconcile_events(campaign: Campaign | None = None) -> list[str]:
-    """Have stored webhooks processed, of a campaign or of all, that no job looks after: its end missed one."""
+    """Have stored webhooks processed, of a campaign or of all, that no job processes: a job that ends may miss one."""
     old = timezone.now() - timedelta(seconds=5)
     waiting = WebhookEvent.objects.filter(processed__isnull=True, received__lt=old, campaign__isnull=False)
     if campaign is not None:
@@ -169,7 +169,7 @@ def _leave_project(campaign: Campaign, client: Client) -> None:
     try:
         client.change_project(pull.number, {"title": title})
     except LabelStudioRefused as error:
-        log.warning("the project that was left keeps its name", project=number, why=str(error))
+        log.warning("the old project could not be renamed", project=number, why=str(error))
 
 
 def _comparison_key(campaign: Campaign) -> str:

@@ -1,10 +1,10 @@
-"""From what annotators submit to labels: append-only annotations, and the label revisions that follow from them.
+"""Annotations as submitted (append-only), and the label revisions that follow from them.
 
 An annotation is a chain of rows, each superseding the one before; a deletion is its last row. Per task one
-annotation holds: the one submitted last among those that stand and make a statement about the tile
+annotation counts: the one submitted last among those that stand and make a statement about the tile
 (`selectors.standing_annotations`). A submission that was not understood in full makes none: nothing of it becomes a
 label, the tile is no negative, and it takes nothing back that another annotation of the task said. The task's labels
-are what the holding annotation draws, so whatever happens to annotations, the labels are settled anew from the rows:
+are what the holding annotation draws, so whatever happens to annotations, the labels are derived again from the rows:
 drawn → PRESENT, anything else → RETIRED.
 """
 
@@ -25,8 +25,8 @@ def record_annotation(task: AnnotationTask, submission: Submission, *, held_now:
     """Record a state of an annotation, and settle the task's labels.
 
     Any number of callers may record the same state, in any order: it becomes one row. A state older than what is
-    known, or of an annotation that was deleted, is not recorded; the row that stands is returned. Unless it is what
-    annotators' tool holds now: then it counts, whatever its time.
+    known, or of an annotation that was deleted, is not recorded; the row that stands is returned. But what
+    the annotators' tool holds now is recorded, whatever its time.
 
     Args:
         task: The task it belongs to.
@@ -51,7 +51,7 @@ def understand_again(task: AnnotationTask, row: Annotation, submission: Submissi
     Args:
         task: Locked by the caller.
         row: A row with problems.
-        submission: The same submission, read anew.
+        submission: The same submission, interpreted again.
     """
     return row if submission.content.problems else _add(task, submission, row, row.ls_generation)
 
@@ -106,7 +106,7 @@ def record_deletion(task: AnnotationTask, ls_annotation_id: int, *, reason: str 
 
 
 def withdraw_task(task: AnnotationTask) -> None:
-    """Take note that a task was deleted in Label Studio: its annotations are deleted, its labels retired.
+    """Record that a task was deleted in Label Studio: its annotations are deleted, its labels retired.
 
     The task stays WITHDRAWN; it is not pushed again by itself, because somebody did not want it.
     """
@@ -125,7 +125,7 @@ def withdraw_task(task: AnnotationTask) -> None:
 
 
 def adopt_task(task: AnnotationTask, ls_task_id: int) -> None:
-    """Take note that a task is in Label Studio although we did not know (any more): annotators are given it there."""
+    """Record that a task is in Label Studio although our row did not say so: annotators can work on it there."""
     with transaction.atomic():
         task = locked_task(task)
         if task.state not in (AnnotationTask.State.WITHDRAWN, AnnotationTask.State.PENDING):

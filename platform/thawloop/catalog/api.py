@@ -25,7 +25,7 @@ class ModalitySerializer(serializers.ModelSerializer[Modality]):
     class Meta:
         model = Modality
         exclude = ["id"]
-        # Asking again for what is already defined so is fine, and `define_modality` says what differs if not.
+        # Defining the same again is fine; `define_modality` says what differs if it is not the same.
         extra_kwargs = {"name": {"validators": []}, "title": {"required": False}}
 
 

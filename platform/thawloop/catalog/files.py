@@ -1,4 +1,4 @@
-"""The bytes of raster files, before GDAL sees them: opening, telling the format, checksums."""
+"""The bytes of raster files, before GDAL sees them: opening, recognising the format, checksums."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +42,7 @@ def open_bytes(uri: str) -> Iterator[IO[bytes]]:
 
 
 def sniff_driver(uri: str) -> str:
-    """The GDAL driver for a file, told by its first bytes.
+    """The GDAL driver for a file, recognised by its first bytes.
 
     Raises:
         RasterRefused: It is missing, empty, or of a format that is not read here.

@@ -80,7 +80,7 @@ def open_checked(uri: str) -> DatasetReader:
 
 
 def checked_driver(uri: str) -> str:
-    """The GDAL driver for a file, told by its first bytes; what a VRT refers to is checked too."""
+    """The GDAL driver for a file, recognised by its first bytes; what a VRT refers to is checked too."""
     driver = sniff_driver(uri)
     if driver == "VRT":
         check_vrt(uri)
@@ -154,7 +154,7 @@ def match_bands(facts: RasterFacts, wanted: Sequence[str]) -> list[int]:
     """Which bands of the file (from 1) hold the modality's, by description, colour or count.
 
     Raises:
-        RasterRefused: It cannot be told.
+        RasterRefused: Neither tells.
     """
     for names in (facts.descriptions, facts.colors):
         lowered = [name.lower() for name in names]

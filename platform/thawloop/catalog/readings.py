@@ -1,4 +1,4 @@
-"""What ingest makes of a file: its mask, alpha band, scale and offset, and what looks wrong in it.
+"""How a file is interpreted at ingest: its mask, alpha band, scale and offset, and what looks wrong in it.
 
 The rule itself is `contracts.pixels`; here a sample of the file decides what the rule leaves open, and says so.
 """
@@ -23,21 +23,21 @@ from thawloop.catalog.resampling import read_window
 from thawloop.catalog.sampling import sample_windows
 from thawloop.catalog.scene_options import SceneOptions
 
-# Below, people will hardly have meant to register the file as it is read.
+# Below this share of valid pixels, something is probably wrong with how the file is read.
 FEW_VALID = 0.05
 _SAMPLE = {"whole": 1024, "windows_per_axis": 6, "window": 128}
 
 
 @dataclass
 class Remarks:
-    """Sentences about a file: what was made of it, and what looks wrong."""
+    """Sentences about a file: how it was interpreted, and what looks wrong."""
 
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 def complete(scene: Scene, options: SceneOptions) -> None:
-    """Settle how a scene's file is read and write it into the scene: scale, offset, alpha, valid share, remarks.
+    """Decide how a scene's file is read and set it on the scene: scale, offset, alpha, valid share, remarks.
 
     Raises:
         RasterRefused: The file declares a different scale for each band, or its pixels cannot be read.
@@ -78,7 +78,7 @@ def _scale(dataset: DatasetReader, scene: Scene, options: SceneOptions, remarks:
     ((scale, offset),) = declared
     if not (np.isfinite(scale) and np.isfinite(offset)) or scale == 0:
         raise RasterRefused(
-            f"{scene.uri} declares scale {scale:g} and offset {offset:g}, which cannot be: say the right ones "
+            f"{scene.uri} declares scale {scale:g} and offset {offset:g}, which is not possible: say the right ones "
             "(--scale, --offset)."
         )
     if (scale, offset) != (1.0, 0.0):
@@ -92,7 +92,7 @@ def _scale(dataset: DatasetReader, scene: Scene, options: SceneOptions, remarks:
 def _alpha(
     dataset: DatasetReader, scene: Scene, options: SceneOptions, windows: list[tuple[Window, int]], remarks: Remarks
 ) -> str:
-    """What the file's own mask is taken for: what was said, else validity unless it is an alpha over a picture."""
+    """What the file's own mask is taken for: as was said, else validity, unless it is an alpha band over a picture."""
     bands = scene.band_indexes
     if not has_own_mask(dataset, bands):
         if ColorInterp.alpha in dataset.colorinterp:

@@ -1,4 +1,4 @@
-"""What the catalog can be asked."""
+"""The catalog's queries."""
 
 import hashlib
 from datetime import date
@@ -44,12 +44,12 @@ def scenes_of_period(modality: Modality, start: date, end: date) -> QuerySet[Sce
     return scenes if modality.is_static else scenes.filter(acquired__range=(start, end))
 
 
-# Of a scene, what its pixels do not depend on.
+# Fields of a scene that its pixels do not depend on.
 _BESIDE_PIXELS = ("id", "provider", "licence", "created", "footprint", "crs")
 
 
 def scene_state(scene: Scene) -> str:
-    """Differs when a scene's pixels may: how its file is read, and the file itself, as far as a look at it tells."""
+    """Differs when a scene's pixels may: how its file is read, and the file itself, as far as `stamp_of` tells."""
     fields = [field.attname for field in Scene._meta.concrete_fields if field.name not in _BESIDE_PIXELS]
     said = [scene.pk, *(getattr(scene, name) for name in fields), stamp_of(scene.uri)]
     return hashlib.sha256(repr(said).encode()).hexdigest()

@@ -146,11 +146,11 @@ class ThawloopCommand(BaseCommand):
 
 
 def _no_report(fraction: float, message: str = "") -> None:
-    """Where nobody looks at a terminal, nothing is shown."""
+    """Show nothing: there is no terminal."""
 
 
 def _run_here(job: Job, report: Report) -> Job:
-    """Run the job in this process, every attempt of it, unless a worker was faster."""
+    """Run all attempts of the job in this process, unless a worker has taken it."""
     job.refresh_from_db()
     while job.state == Job.State.QUEUED:
         job = run_inline(job.pk, report)
@@ -161,7 +161,7 @@ def _run_here(job: Job, report: Report) -> Job:
 
 
 def _require_worker(job: Job) -> None:
-    """Wait a little for a worker to show up, as after a restart."""
+    """Wait briefly for a worker, which may be restarting."""
     deadline = time.monotonic() + WORKER_TIMEOUT_SECONDS
     while not _has_worker(job):
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What other programs say, as a person can read it: one line of text, never their page."""
+"""Messages of other programs, made readable: one line of text, never an HTML page."""
 
 import html
 import re
@@ -28,7 +28,7 @@ def one_line(text: object, limit: int = LIMIT) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """A library's error as `one_line`, without a final full stop; of the cause, if it only points there (rasterio)."""
+    """A library's error as `one_line`, without a final full stop; its cause's, if it only refers to that (rasterio)."""
     text = one_line(error)
     if "previous exception" in text and error.__cause__ is not None:
         return error_text(error.__cause__)

@@ -1,4 +1,4 @@
-"""The process that makes things right: every room registers what it checks, and how often.
+"""The reconcilers: every room registers what it checks and completes, and how often.
 
 Webhooks and queues are hints that make things fast. What they miss, a reconciler finds. Each runs in a thread of its
 own, so that a slow one (a Label Studio that does not answer) does not delay the others; and each holds a database lock
@@ -26,11 +26,11 @@ _LOCK_SPACE = 0x7468  # keeps our advisory locks apart from anybody else's
 
 @dataclass(frozen=True)
 class Reconciler:
-    """Something to be checked and mended regularly.
+    """Something to be checked and completed regularly.
 
     Attributes:
         name: E.g. `core.jobs`.
-        run: Mends, and returns what it did, one sentence each.
+        run: Checks and completes; returns what it did, one sentence each.
         every_seconds: Pause between two runs.
         by_campaign: Whether `run` also takes a campaign, and then looks at that one only.
     """

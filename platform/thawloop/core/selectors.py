@@ -1,4 +1,4 @@
-"""What is going on: health of what we depend on, and jobs in numbers."""
+"""Health of what we depend on, and job counts."""
 
 import os
 import tempfile

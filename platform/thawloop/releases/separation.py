@@ -1,4 +1,4 @@
-"""What a release leaves out, and why: what splits would share, and what nobody would miss until it is counted."""
+"""What a release leaves out, and why: what splits would share, and labels and tiles that cannot be used."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

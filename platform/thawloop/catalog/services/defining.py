@@ -1,4 +1,4 @@
-"""Named things are defined once: asking again for the same is fine, asking for something else under its name is not."""
+"""Named rows are defined once: defining the same again is fine, defining something else under the name is refused."""
 
 from typing import Any, TypeVar
 

@@ -142,7 +142,7 @@ def _summary(scene: Scene) -> dict[str, Any]:
 
 
 def _follow_move(existing: Scene, uri: str) -> None:
-    """A file that is gone from its old place and has come back elsewhere was moved: the scene follows it."""
+    """A file that is missing at its old path and is registered at another was moved: update the scene's path."""
     if existing.uri == uri:
         return
     try:
@@ -196,7 +196,7 @@ def _check_band_exists(facts: RasterFacts, band: int, what: str) -> None:
 
 
 def _check_same_terms(existing: Scene, wanted: Scene, options: SceneOptions) -> None:
-    """What was said must be what is known; what was left to the file stays as it was told when it was registered."""
+    """What was said must equal what is stored; what was left to the file stays as it was read at registration."""
     if options.scale is None and options.offset is None:
         if (existing.scale, existing.offset) != (wanted.scale, wanted.offset):
             existing.warnings = [
@@ -218,8 +218,8 @@ def _check_same_terms(existing: Scene, wanted: Scene, options: SceneOptions) -> 
         old, new = getattr(existing, field), getattr(wanted, field)
         if old != new and not _both_nan(old, new):
             raise AlreadyDefined(
-                f"{wanted.uri} is already registered as scene {existing.pk} with {field} = {old}, not {new}: what a "
-                "scene says is fixed once tiles may have been read from it."
+                f"{wanted.uri} is already registered as scene {existing.pk} with {field} = {old}, not {new}: these are "
+                "fixed once tiles may have been read from a scene."
             )
 
 

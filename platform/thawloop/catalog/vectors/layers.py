@@ -133,7 +133,7 @@ class GdalLayer:
                 f"{self._name} cannot be read ({reason}): open it in QGIS and save it again."
             ) from error
         except pyogrio.errors.GeometryError as error:
-            raise VectorFileRefused(f"{self._name} holds geometries that are no simple features ({error}).") from error
+            raise VectorFileRefused(f"{self._name} holds geometries that are not simple features ({error}).") from error
 
 
 def _is_mapinfo(path: Path) -> bool:
@@ -172,7 +172,9 @@ def _info(file: Path, name: str, layer: str, options: dict[str, Any]) -> dict[st
 
     info = _as_any_encoding(pyogrio.read_info, file, options, layer=layer, force_feature_count=True)
     if info["driver"] not in DRIVERS:
-        raise VectorFileRefused(f"{name} is read as {info['driver']}, which is no label format: save it as GeoPackage.")
+        raise VectorFileRefused(
+            f"{name} is read as {info['driver']}, which is not a label format: save it as GeoPackage."
+        )
     if info["features"] > MAX_FEATURES:
         raise VectorFileRefused(f"{name} has {info['features']:,} features, more than {MAX_FEATURES:,}: split it.")
     return info  # type: ignore[no-any-return]

@@ -134,14 +134,14 @@ class Lease:
         self._thread.start()
 
     def end(self) -> None:
-        """Stop renewing; returns when nothing more will be written."""
+        """Stop renewing; returns once nothing more will be written."""
         self._over.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
 
     def report(self, fraction: float, message: str) -> None:
-        """Show progress: soon, and not more often than the row can bear."""
+        """Show progress soon, but not more often than every `FASTEST_SECONDS`."""
         self._progress, self._message = fraction, message
         if self._thread is None:
             self._beat()

@@ -136,7 +136,7 @@ def _raised(job: Job, claim: Claim, error: BaseException) -> _Outcome:
     what = f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__
     sentence = f"{job.function} failed on attempt {job.attempt} of {job.max_attempts} with {what}"
     if job.attempt >= job.max_attempts:
-        sentence += f" (the whole story is in the worker's log, under job {job.pk})."
+        sentence += f" (the traceback is in the worker's log, under job {job.pk})."
         return _Outcome("failed", partial(give_up, claim, Job.State.FAILED, sentence))
     wait = min(RETRY_WAIT_SECONDS * 2 ** (job.attempt - 1), LONGEST_RETRY_WAIT_SECONDS)
     again = partial(release, claim, error=f"{sentence}; it is tried again.", wait_seconds=wait, next_attempt=True)
@@ -145,7 +145,7 @@ def _raised(job: Job, claim: Claim, error: BaseException) -> _Outcome:
 
 def _written(outcome: _Outcome) -> bool:
     """Write the outcome. A database that is away for a moment must not cost hours of work: ask again until it is
-    back. The fence makes that safe, however long it takes."""
+    back. The lease token in the UPDATE makes that safe, however long it takes."""
     deadline, pause = time.monotonic() + WRITE_TIMEOUT_SECONDS, 0.5
     while True:
         replace_broken_connection()
@@ -162,7 +162,7 @@ def _written(outcome: _Outcome) -> bool:
 
 @contextmanager
 def _acting_as(job: Job) -> Iterator[None]:
-    """Say who acts, to the audit trail and to every line of the log."""
+    """Bind the actor, for the audit trail and for every line of the log."""
     name = job.function.rsplit(".", 1)[-1]
     with (
         acting(user=job.requested_by, name=f"job {name}", request_id=job.request_id, job_id=job.pk) as actor,
@@ -174,5 +174,5 @@ def _acting_as(job: Job) -> Iterator[None]:
 
 
 def _kill_this_process() -> None:
-    """Another attempt is running: end this one at once, whatever it is doing, before it writes a file."""
+    """Kill this attempt at once, because another one is running: it must not write another file."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Failed log-ins: the more there were, the longer the next one has to wait."""
+"""Failed logins: the more there were, the longer the next attempt has to wait."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from django.utils import timezone
 from thawloop.core.errors import Refused
 from thawloop.core.models import LoginFailure
 
-FORGOTTEN_AFTER = timedelta(hours=1)  # without a failure for so long, all is forgotten
+FORGOTTEN_AFTER = timedelta(hours=1)  # failures are forgotten after this time without another
 
 
 class TooManyFailures(Refused):
@@ -69,7 +69,7 @@ def record_failure(name: str, address: str) -> None:
 
 
 def forget_failures(name: str, address: str) -> None:
-    """After a success: its name starts anew. Its address does not, or one known password would buy endless guesses."""
+    """Forget a name's failures after a success. The address's stay: one known password must not buy endless guesses."""
     LoginFailure.objects.filter(pk__in=[_subject("pair", name, address), _subject("name", name)]).delete()
 
 

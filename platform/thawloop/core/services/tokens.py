@@ -21,7 +21,7 @@ _LAST_USED_PRECISION = timedelta(hours=1)
 def make_token(
     user: Any, *, days: int | None = None, scope: str = ApiToken.Scope.WRITE, name: str = ""
 ) -> tuple[ApiToken, str]:
-    """A new token and its key, which is told this once.
+    """A new token and its key, which is shown only now.
 
     Args:
         user: Whose rights it gives.

@@ -107,7 +107,7 @@ def _checked_name(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     hostile = path.is_absolute() or "\0" in name or any(part.startswith(".") for part in path.parts)
     if hostile or not path.parts or str(path) != name:
-        raise Refused(f"{name!r} is no artifact name: it looks like `releases/peel/1.0.0`.")
+        raise Refused(f"{name!r} is not an artifact name, which looks like `releases/peel/1.0.0`.")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Full disks, whoever notices them: Python, GDAL, SQLite or a Rust library."""
+"""Full disks, whether Python, GDAL, SQLite or a Rust library notices."""
 
 import errno
 import os

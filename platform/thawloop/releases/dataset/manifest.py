@@ -40,7 +40,7 @@ def relative_files(folder: Path) -> set[str]:
 
 
 def differences(folder: Path) -> list[str]:
-    """Sentences for every file that is missing, changed or not in the manifest; none for an intact directory."""
+    """A sentence for every file that is missing, changed or not in the manifest; none for an intact directory."""
     known = read_manifest(folder)
     present = relative_files(folder) - {MANIFEST}
     found = [f"{name} is missing." for name in sorted(known.keys() - present)]

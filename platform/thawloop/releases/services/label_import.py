@@ -1,4 +1,4 @@
-"""Take a label file in as truth."""
+"""Import a label file as truth."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ COVERAGES = ("none", "regions")
 
 @dataclass(frozen=True)
 class ClassRule:
-    """What of a file is taken in, and as what."""
+    """Which class the features of a file get, and whether the file is exhaustive."""
 
     landform_class: LandformClass | None
     class_field: str | None
@@ -143,7 +143,7 @@ def _wanted(
     if landform_class is None:
         if len(known) != 1:
             raise LabelFileRefused(
-                f"Campaign {campaign.name} maps {_names(known)}: say which one the file holds, or which field tells."
+                f"Campaign {campaign.name} maps {_names(known)}: say which one the file holds, or which field names it."
             )
         return ClassRule(next(iter(known.values())), None, known, exhaustive)
     name = landform_class if isinstance(landform_class, str) else landform_class.name

@@ -34,7 +34,7 @@ class Command(ThawloopCommand):
             "--band-indexes",
             type=_bands,
             metavar="3,2,1",
-            help="bands of the files, from 1, in the modality's order (default: told from names, colours or count)",
+            help="bands of the files, from 1, in the modality's order (default: found by name, colour or count)",
         )
         parser.add_argument("--scale", type=float, help="value = raw * scale + offset (default: as the file declares)")
         parser.add_argument("--offset", type=float, help="see --scale")

@@ -1,4 +1,4 @@
-"""The process that mends what queues and webhooks missed."""
+"""`manage.py reconciler`: the process that completes what queues and webhooks missed."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from thawloop.core.cli import ThawloopCommand
 
 
 class Command(ThawloopCommand):
-    help = "Keep mending what workers, queues and webhooks missed, until told to stop (SIGTERM or Ctrl-C)."
+    help = "Keep completing what workers, queues and webhooks missed, until stopped (SIGTERM or Ctrl-C)."
 
     def run(self, options: dict[str, Any]) -> None:
         stop = threading.Event()
