@@ -233,7 +233,9 @@ def test_of_several_classes_one_must_be_named(campaign: Campaign, site: Site, la
     campaign.classes.add(LandformClass.objects.create(name="Lake"))
     path = label_file(site.square(0, 0))
 
-    with pytest.raises(VectorFileRefused, match="maps Lake, RTS: say which one the file holds, or which field tells"):
+    with pytest.raises(
+        VectorFileRefused, match="maps Lake, RTS: say which one the file holds, or which field names it"
+    ):
         import_labels(campaign, path)
     import_labels(campaign, path, landform_class="lake")
 
