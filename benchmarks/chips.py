@@ -115,7 +115,7 @@ def _ways(path: Path, tiles: list[Any], modality: Any) -> dict[str, Callable[[],
 
     def reader() -> None:
         with ChipReader([modality]) as chips:
-            for _ in chips.read_many(tiles):
+            for _ in map(chips.read, tiles):
                 pass
 
     def one_by_one() -> None:

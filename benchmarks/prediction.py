@@ -92,7 +92,7 @@ def measure(root: Path, tiles: int, rounds: int, checkpoint: Path | None, doubt:
     version = make_network(campaign, checkpoint, doubt)
     with ChipReader(list(Modality.objects.all())) as reader:
         found = Tile.objects.select_related("grid").order_by("row", "col")
-        chips = [ChipInput(chip.arrays, chip.valid) for chip in reader.read_many(found)]
+        chips = [ChipInput(chip.arrays, chip.valid) for chip in map(reader.read, found)]
     predict_alone(version, chips[:8])
     ratios, of_processor = [], []
     for _ in range(rounds):

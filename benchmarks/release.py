@@ -50,8 +50,9 @@ def make_campaign(root: Path, side: int, size: int) -> Any:
     from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
     from thawloop.catalog import services as catalog
     from thawloop.catalog.geometry import project
+    from thawloop.catalog.scene_options import SceneOptions
 
-    terms = {"acquired": date(2021, 7, 1), "licence": "generated"}
+    terms = {"acquired": date(2021, 7, 1), "options": SceneOptions(licence="generated")}
     rgb = catalog.define_modality("rgb", bands=["red", "green", "blue"], range_min=0, range_max=3000)
     dem = catalog.define_modality("dem", bands=["elevation"], range_min=0, range_max=3000, is_static=True)
     for modality in (rgb, dem):

@@ -1,7 +1,7 @@
 """Simulated annotators: they sign in to Label Studio, take the next task, correct what is shown, and submit.
 
-They reach Label Studio through its REST API only, as a browser does, each with an account of their own. What they know
-of the world is `Truth`; how well they draw it is `Habits`.
+They use Label Studio's REST API only, as a browser does, each with an account of their own. `Truth` holds the true
+shapes; `Habits` says how well they draw them.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Submission:
+class DoneTask:
     """What an annotator did with one task."""
 
     task: int
@@ -92,7 +92,7 @@ class Annotator:
                 f"Label Studio at {self._http.base_url} lets {self.person.email} neither log in nor sign up."
             )
 
-    def work(self, *, on_submission: Callable[[Submission], None] | None = None) -> list[Submission]:
+    def work(self, *, on_submission: Callable[[DoneTask], None] | None = None) -> list[DoneTask]:
         """Do tasks in the order in which Label Studio serves them, until it has none left for this person.
 
         Raises:
@@ -105,7 +105,7 @@ class Annotator:
                 on_submission(submission)
         return done
 
-    def do_next(self) -> Submission | None:
+    def do_next(self) -> DoneTask | None:
         """Take the next task of the project and submit it; None when there is none left."""
         project = self._campaign.ls_project_id
         response = self._send("GET", f"/api/projects/{project}/next")
@@ -116,7 +116,7 @@ class Annotator:
         self._json("POST", f"/api/tasks/{task['id']}/annotations/?project={project}", json=payload)
         return submission
 
-    def _answer(self, task: Json) -> tuple[Submission, Json]:
+    def _answer(self, task: Json) -> tuple[DoneTask, Json]:
         tile = Tile.objects.select_related("grid").get(key=task["data"]["tile"])
         prediction = max(task.get("predictions") or [], key=lambda found: found["id"], default=None)
         shown = prediction["result"] if prediction is not None else []
@@ -131,7 +131,7 @@ class Annotator:
         skipped = bool(self._rng.random() < self.person.skip)
         if skipped:
             payload["was_cancelled"] = True
-        return Submission(task["id"], tile.key, skipped, correction, seconds), payload
+        return DoneTask(task["id"], tile.key, skipped, correction, seconds), payload
 
     def _outlines(self, result: list[Json], tile: Tile) -> list[Outline]:
         """What is shown, in tile pixels."""

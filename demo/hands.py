@@ -1,4 +1,4 @@
-"""How a person's hand and eye work: outlines wobble, small things are missed, false alarms are struck out.
+"""Simulated corrections: outlines vary, small objects are missed, false alarms are deleted.
 
 Everything here is geometry in tile pixels; annotators.py carries it to Label Studio.
 """
@@ -19,7 +19,7 @@ STROKE = 1.5  # pixels between clicks before simplification
 SMOOTHNESS = 5.0  # pixels along the outline over which a hand's error stays the same
 SIMPLIFY = 0.4  # pixels
 GOOD_ENOUGH = 0.8  # IoU at which a person leaves a proposed outline alone
-RELATED = 0.2  # IoU above which a proposal is mended rather than struck out and drawn anew
+RELATED = 0.2  # IoU above which a proposal is corrected rather than deleted and drawn again
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Outline:
 
 @dataclass(frozen=True)
 class Correction:
-    """What a person made of a tile: the outlines that remain, and how many were done what to."""
+    """How a person corrected a tile: the outlines that remain, and counts of what was done."""
 
     outlines: tuple[Outline, ...]
     kept: int = 0

@@ -106,7 +106,7 @@ def blob_outline(center: tuple[float, float], length: float, rng: np.random.Gene
 
 
 @dataclass(frozen=True)
-class Window:
+class LandformWindow:
     """The part of a scene that a landform touches, and the landform's own coordinates in it.
 
     Attributes:
@@ -131,7 +131,7 @@ class Window:
         return rows, columns
 
 
-def window_of(form: Landform, shape: tuple[int, int]) -> Window:
+def window_of(form: Landform, shape: tuple[int, int]) -> LandformWindow:
     """Coordinates of every pixel around a landform."""
     west, north, east, south = form.outline.bounds
     top, left = max(int(north) - 8, 0), max(int(west) - 8, 0)
@@ -146,10 +146,12 @@ def window_of(form: Landform, shape: tuple[int, int]) -> Window:
     ends = u[inside] if inside.any() else np.array([0.0, 1.0])
     along = (u - ends.min()) / max(float(np.ptp(ends)), 1.0)
     edge = np.asarray(ndimage.distance_transform_edt(inside), dtype=np.float32)
-    return Window(slice(top, bottom), slice(left, right), inside, edge, along.astype(np.float32), v.astype(np.float32))
+    return LandformWindow(
+        slice(top, bottom), slice(left, right), inside, edge, along.astype(np.float32), v.astype(np.float32)
+    )
 
 
-def sink(elevation: Grid, form: Landform, window: Window) -> None:
+def sink(elevation: Grid, form: Landform, window: LandformWindow) -> None:
     """Cut the scar into the ground: steep at the headwall, running out downslope, debris piled at the end."""
     part = elevation[window.rows, window.columns]
     wall = np.clip(window.edge / 3.0, 0, 1) ** 0.8
@@ -162,7 +164,7 @@ def sink(elevation: Grid, form: Landform, window: Window) -> None:
         part += np.where(window.inside, 1.2 * debris, 0).astype(np.float32)
 
 
-def flow_lines(window: Window, rng: np.random.Generator) -> Grid:
+def flow_lines(window: LandformWindow, rng: np.random.Generator) -> Grid:
     """Mud streaks along the flow, -1 to 1 or so; float32 [h, w]."""
     noise = fractal((64, 512), rng, slope=1.6, longest=64)
     rows = np.clip(window.along * 14, 0, 63)

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from demo.annotators import Annotator, Person
 from demo.hands import Habits
-from demo.screen import Report, Screen
+from demo.screen import Screen, StepReport
 from demo.summary import Summary, champion_of, rounds_of
 from demo.truth import Truth
 from devstack.secrets import SecretStore
@@ -46,7 +46,7 @@ Task = AnnotationTask.State
 
 
 class DemoFailed(Refused):
-    """The guided run cannot go on; the sentence says why and which log tells more."""
+    """The guided run cannot continue; the sentence says why and which log has the details."""
 
 
 class _Cancelled(Exception):
@@ -74,7 +74,7 @@ class Loop:
         """Set the campaign up, or take it as an earlier run left it, and do so many rounds more.
 
         Raises:
-            Refused: something cannot be done; the sentence names the log that tells more.
+            Refused: something cannot be done; the sentence names the log that has the details.
         """
         self._set_up()
         with ExitStack() as open_accounts:
@@ -241,5 +241,5 @@ class Loop:
         return DemoFailed(f"{what} failed: {error.rstrip('.')}. See {self.logs / log}.log.")
 
 
-def _showing(report: Report) -> Callable[[Job], None]:
+def _showing(report: StepReport) -> Callable[[Job], None]:
     return lambda job: report(job.progress, job.progress_message)

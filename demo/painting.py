@@ -6,7 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from demo.landforms import BARE_PATCH, GREEN_BOWL, OVERGROWN, SLUMP, Landform, Window, flow_lines, sink, window_of
+from demo.landforms import (
+    BARE_PATCH,
+    GREEN_BOWL,
+    OVERGROWN,
+    SLUMP,
+    Landform,
+    LandformWindow,
+    flow_lines,
+    sink,
+    window_of,
+)
 from demo.terrain import Grid, Ground, Mask, fractal, hillshade
 
 # Reflectance of blue, green, red, near infrared.
@@ -65,7 +75,7 @@ def paint(
     return elevation, np.clip(color, 0.001, 1).astype(np.float32)
 
 
-def _bare(part: Grid, form: Landform, window: Window, rng: np.random.Generator) -> Grid:
+def _bare(part: Grid, form: Landform, window: LandformWindow, rng: np.random.Generator) -> Grid:
     streaks = flow_lines(window, rng)
     wet = np.clip(0.4 + 0.22 * streaks + 0.18 * fractal(window.shape, rng, slope=2, longest=24), 0, 1)
     floor = _mix(_MUD, _WET_MUD, wet)

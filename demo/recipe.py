@@ -60,7 +60,7 @@ class Recipe:
             raise Refused(f"`{self.noise}` cannot be noise: it is none of {', '.join(self.modalities)}.")
         for name in ("missing_dem", "signal_split"):
             if not 0 <= getattr(self, name) <= 1:
-                raise Refused(f"{name} = {getattr(self, name)} is no share: give a number from 0 to 1.")
+                raise Refused(f"{name} = {getattr(self, name)} is not a share: give a number from 0 to 1.")
         for name in ("dem_noise", "illumination_shift", "season_shift", "dem_shift"):
             if not 0 <= getattr(self, name) <= 3:
                 raise Refused(f"{name} = {getattr(self, name)} is too little or too much: give a number from 0 to 3.")

@@ -1,4 +1,4 @@
-"""What the guided run shows while it works: one line per step, and a live bar where somebody looks at a terminal."""
+"""What the guided run shows while it works: one line per step, and a live progress bar on a terminal."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 QUIET_SECONDS = 20.0  # without a terminal, a running step says how far it is so often
 
-Report = Callable[[float | None, str], None]
+StepReport = Callable[[float | None, str], None]
 
 
 class Screen:
-    """Tells a person what is going on, on stderr.
+    """Shows progress to a person, on stderr.
 
     Args:
         console: Where to; stderr if not given.
@@ -32,7 +32,7 @@ class Screen:
         self._console.print(f"\n{text}", style="bold", markup=False)
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Report]:
+    def step(self, title: str) -> Iterator[StepReport]:
         """A step that takes a while; yields `report(fraction or None, message)`. The last message ends its line."""
         started = time.monotonic()
         last = ""
@@ -48,7 +48,7 @@ class Screen:
         self._console.print(f"  ✓ {title}: {last + ', ' if last else ''}{seconds:.0f} s", markup=False)
 
     @contextmanager
-    def _live(self, title: str, remember: Callable[[str], str]) -> Iterator[Report]:
+    def _live(self, title: str, remember: Callable[[str], str]) -> Iterator[StepReport]:
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn()
         message_column = TextColumn("[dim]{task.fields[message]}")
         with Progress(*columns, message_column, console=self._console, transient=True) as bar:
@@ -61,7 +61,7 @@ class Screen:
             yield report
 
     @contextmanager
-    def _quiet(self, title: str, remember: Callable[[str], str]) -> Iterator[Report]:
+    def _quiet(self, title: str, remember: Callable[[str], str]) -> Iterator[StepReport]:
         self._console.print(f"  · {title} ...", markup=False)
         shown, before = time.monotonic(), ""
 

@@ -1,6 +1,6 @@
 """A dataset directory with a known answer, made from generated scenes: what detectors and fusions are compared on.
 
-Each split is a scene of its own, a hundred kilometres from the others. The contract of the directory is told in
+Each split is a scene of its own, a hundred kilometres from the others. The directory's contract is described in
 `ml_backend/detector/dataset.py`.
 """
 
@@ -77,7 +77,7 @@ def generate_dataset(folder: Path, recipe: Recipe, report: Report | None = None)
     except OSError as error:
         raise Refused(f"{folder} cannot be written ({error.strerror}): choose another place.") from error
     try:
-        counts = _Writer(partial, recipe).write(report or _silent)
+        counts = _Writer(partial, recipe).write(report or _no_progress)
         partial.chmod(0o755)
         os.replace(partial, folder)
     finally:
@@ -250,5 +250,5 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, allow_nan=False, indent=1) + "\n")
 
 
-def _silent(fraction: float, message: str) -> None:
-    """Progress that nobody follows."""
+def _no_progress(fraction: float, message: str) -> None:
+    """Report no progress."""

@@ -1,4 +1,4 @@
-"""What is really there: the shapes that the simulated annotators have in mind when they look at a tile."""
+"""The true shapes that the simulated annotators work from."""
 
 from collections.abc import Sequence
 from pathlib import Path

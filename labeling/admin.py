@@ -1,5 +1,6 @@
-"""The labeling room in the admin: campaigns can be edited, history can be looked at."""
+"""The labeling room in the admin: campaigns can be edited, history can be viewed."""
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -26,7 +27,7 @@ from labeling.services import review_label
 from labeling.services.imports import withdraw_import
 from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
 from thawloop.campaigns.services import EDITABLE, change_campaign
-from thawloop.core.admin import LightAdmin, ReadOnlyAdmin
+from thawloop.core.admin import HistoryAdmin, LightAdmin
 from thawloop.core.bulk import count_of
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import enqueue
@@ -34,7 +35,7 @@ from thawloop.core.services import audit
 
 
 class ReadOnlyInline(TabularInline):
-    """Rows that belong to another and are only looked at."""
+    """Rows that belong to another, for viewing only."""
 
     extra = 0
     can_delete = False
@@ -44,13 +45,6 @@ class ReadOnlyInline(TabularInline):
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
-class LookOnlyAdmin(ReadOnlyAdmin):
-    """History: nobody changes it, not even by saving it unchanged."""
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -133,7 +127,7 @@ class CampaignAdmin(LightAdmin):
 
 
 @admin.register(AcquisitionBatch)
-class AcquisitionBatchAdmin(LookOnlyAdmin):
+class AcquisitionBatchAdmin(HistoryAdmin):
     list_display = ("number", "campaign", "strategy", "candidates", "model_version", "seed", "created")
     list_filter = ("campaign", "strategy")
     list_select_related = ("campaign", "model_version")
@@ -146,7 +140,7 @@ class AnnotationInline(ReadOnlyInline):
 
 
 @admin.register(AnnotationTask)
-class AnnotationTaskAdmin(LookOnlyAdmin):
+class AnnotationTaskAdmin(HistoryAdmin):
     list_display = ("tile", "campaign", "shown_state", "batch", "arm", "rank", "score", "updated")
     list_filter = ("campaign", "state", "arm")
     list_select_related = ("tile", "campaign", "batch__campaign")
@@ -176,7 +170,7 @@ class LabelRevisionInline(ReadOnlyInline):
 
 
 @admin.register(Annotation)
-class AnnotationAdmin(LookOnlyAdmin):
+class AnnotationAdmin(HistoryAdmin):
     list_display = ("task", "ls_annotation_id", "kind", "annotator_name", "lead_time", "correction_iou", "has_problems")
     list_filter = ("task__campaign", "kind", "annotator_name")
     list_select_related = ("task__tile",)
@@ -190,7 +184,7 @@ class AnnotationAdmin(LookOnlyAdmin):
 
 
 @admin.register(Label)
-class LabelAdmin(LookOnlyAdmin):
+class LabelAdmin(HistoryAdmin):
     list_display = ("id", "campaign", "tile", "shown_class", "shown_state", "origin", "created")
     list_filter = ("campaign", "current__landform_class", "current__state")
     list_select_related = ("campaign", "tile", "current__landform_class")
@@ -210,15 +204,8 @@ class LabelAdmin(LookOnlyAdmin):
         return request.user.has_perm("labeling.change_label")
 
     def _review(self, request: HttpRequest, queryset: QuerySet[Label], state: str, done: str) -> None:
-        count = 0
-        for label in queryset:
-            try:
-                review_label(label, state=state, reason=f"{done} in the admin")
-                count += 1
-            except Refused as refusal:
-                self.message_user(request, str(refusal), messages.ERROR)
-        if count:
-            self.message_user(request, f"{count} labels {done}.", messages.SUCCESS)
+        service = partial(review_label, state=state, reason=f"{done} in the admin")
+        self.apply_to_each(request, queryset, service, done)
 
     @display(description="class")
     def shown_class(self, label: Label) -> str:
@@ -230,7 +217,7 @@ class LabelAdmin(LookOnlyAdmin):
 
 
 @admin.register(LabelRevision)
-class LabelRevisionAdmin(LookOnlyAdmin, GISModelAdmin):
+class LabelRevisionAdmin(HistoryAdmin, GISModelAdmin):
     list_display = ("label", "number", "state", "landform_class", "author_name", "reason", "created")
     list_filter = ("label__campaign", "state", "landform_class")
     list_select_related = ("label", "landform_class")
@@ -239,7 +226,7 @@ class LabelRevisionAdmin(LookOnlyAdmin, GISModelAdmin):
 
 
 @admin.register(LabelImport)
-class LabelImportAdmin(LookOnlyAdmin, GISModelAdmin):
+class LabelImportAdmin(HistoryAdmin, GISModelAdmin):
     list_display = ("id", "file_name", "campaign", "counts", "created_by", "created", "withdrawn")
     list_filter = ("campaign", ("withdrawn", admin.EmptyFieldListFilter))
     list_select_related = ("campaign", "created_by")
@@ -268,7 +255,7 @@ class PredictedInstanceInline(ReadOnlyInline):
 
 
 @admin.register(Prediction)
-class PredictionAdmin(LookOnlyAdmin):
+class PredictionAdmin(HistoryAdmin):
     list_display = ("tile", "model_version", "uncertainty", "seconds", "created")
     list_filter = ("model_version",)
     list_select_related = ("tile", "model_version")
@@ -281,7 +268,7 @@ class PredictionAdmin(LookOnlyAdmin):
 
 
 @admin.register(WebhookEvent)
-class WebhookEventAdmin(LookOnlyAdmin):
+class WebhookEventAdmin(HistoryAdmin):
     list_display = ("received", "action", "campaign", "processed", "error")
     list_filter = ("campaign", "action", ("processed", admin.EmptyFieldListFilter))
     list_select_related = ("campaign",)

@@ -26,5 +26,5 @@ class LabelingConfig(AppConfig):
         )
         register_health_check("label_studio", check_label_studio, required=False)
         register_health_check("label_studio_exchange", check_exchange, required=False)
-        register_reconciler("labeling.sync", reconcile, 30)
-        register_reconciler("labeling.events", reconcile_events, 5)
+        register_reconciler("labeling.sync", reconcile, 30, by_campaign=True)
+        register_reconciler("labeling.events", reconcile_events, 5, by_campaign=True)

@@ -4,12 +4,12 @@ from thawloop.core.errors import Conflict, Refused
 
 
 class BadWithdrawal(Refused):
-    """A label import cannot be taken back so."""
+    """A label import cannot be withdrawn as asked."""
 
 
 class AlreadyWithdrawn(Conflict):
-    """A label import was taken back before."""
+    """A label import was already withdrawn."""
 
 
 class BadReview(Refused):
-    """A reviewer's decision that changes nothing or cannot be."""
+    """A reviewer's decision that changes nothing or is not possible."""

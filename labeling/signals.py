@@ -1,4 +1,4 @@
-"""What this room tells whoever listens; rooms above it connect when they are ready."""
+"""This room's signals; rooms above connect to them in their `ready()`."""
 
 from django.dispatch import Signal
 

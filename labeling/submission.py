@@ -1,4 +1,4 @@
-"""What an annotator submitted, whichever tool it was drawn in: what a bridge to such a tool hands to this room."""
+"""What an annotator submitted, independent of the labeling tool: a bridge to a tool hands it to this room."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Stamp:
+class AnnotationVersion:
     """Which state of which annotation something is.
 
     Attributes:
@@ -57,7 +57,7 @@ class Stamp:
 
 
 @dataclass
-class Reading:
+class SubmissionContent:
     """What a submission says.
 
     Attributes:
@@ -65,24 +65,22 @@ class Reading:
         problems: What could not be understood, one sentence each.
         mended: What was mended without doubt, one sentence each.
         verdict: On the whole tile; empty if none was given.
-        comment: The annotator's comment.
     """
 
     shapes: list[Shape] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     mended: list[str] = field(default_factory=list)
     verdict: str = ""
-    comment: str = ""
 
     @property
-    def says_something(self) -> bool:
+    def makes_statement(self) -> bool:
         """Whether this is a statement about the tile: understood in full, and not a verdict that says nothing."""
         return not self.problems and self.verdict not in NO_STATEMENT
 
     @property
     def labels(self) -> list[Shape]:
         """The shapes that become labels: none where nothing is said of the tile, or that nothing is there."""
-        return self.shapes if self.says_something and not self.verdict else []
+        return self.shapes if self.makes_statement and not self.verdict else []
 
     @property
     def union(self) -> shapely.Geometry:
@@ -95,16 +93,16 @@ class Submission:
     """One state of an annotation, and what it says.
 
     Attributes:
-        stamp: Which state of which annotation.
-        reading: What it says.
+        version: Which state of which annotation.
+        content: What it says.
         annotator: Who, by e-mail address where it is known.
         lead_time: Seconds of work, if known.
         prediction: What the annotator started from.
         correction_iou: IoU of the union of the shapes with the union of those shown; 1 if nothing was changed.
     """
 
-    stamp: Stamp
-    reading: Reading
+    version: AnnotationVersion
+    content: SubmissionContent
     annotator: str = ""
     lead_time: float | None = None
     prediction: Prediction | None = None

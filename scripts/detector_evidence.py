@@ -160,10 +160,10 @@ def recipes_table(report: dict) -> str:
     ]
     for levels in zip(*(seed["levels"] for seed in seeds), strict=True):
         keys = (("joint_seconds", 0), ("finetune_seconds", 0), ("ratio", 2), ("ratio_with_pretraining", 2))
-        cells = [", ".join(told(one[key], digits) for one in levels) for key, digits in keys]
+        cells = [", ".join(figure(one[key], digits) for one in levels) for key, digits in keys]
         lines.append(f"| {levels[0]['share']:.0%} | {' | '.join(cells)} |")
     best = (
-        f"{recipe} {', '.join(told(max(best_of(arm) for arm in seed[key]), 3) for seed in seeds)}"
+        f"{recipe} {', '.join(figure(max(best_of(arm) for arm in seed[key]), 3) for seed in seeds)}"
         for recipe, key in (("joint training", "joint"), ("fine-tuning", "finetune"))
     )
     return "\n".join([*lines, "", f"Best AP50 on val: {'; '.join(best)}."])
@@ -181,8 +181,8 @@ def augmentation_table(report: dict) -> str:
     for way in report["ways"]:
         figures = [f"{way[name]['mean']:.3f} ± {way[name]['deviation']:.3f}" for name in ("ap", "ap50")]
         minus = way["minus_default"]
-        told_of = f"{minus['mean']:+.3f} ({minus['low']:+.3f} to {minus['high']:+.3f})" if minus else ""
-        lines.append(f"| {way['way']} | {' | '.join(figures)} | {told_of} |")
+        difference = f"{minus['mean']:+.3f} ({minus['low']:+.3f} to {minus['high']:+.3f})" if minus else ""
+        lines.append(f"| {way['way']} | {' | '.join(figures)} | {difference} |")
     return "\n".join(lines)
 
 
@@ -197,13 +197,13 @@ def listed(numbers: list[int]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def told(value: float | None, digits: int) -> str:
+def figure(value: float | None, digits: int) -> str:
     """A number, or that a target was not reached."""
     return "not reached" if value is None else f"{value:.{digits}f}"
 
 
 def main() -> None:
-    """Do what is left, then fill the document."""
+    """Run what has no result yet, then fill the document."""
     names = [*DATASETS, *BENCHMARKS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder for datasets and results")

@@ -125,7 +125,7 @@ class CampaignViewSet(viewsets.ReadOnlyModelViewSet[Campaign]):
         chosen = {name: wanted[name] for name in ("new_project", "accept_removals") if wanted.get(name)}
         job = enqueue(
             "labeling.labelstudio.jobs.synchronise",
-            # What a lead has just decided is not known to a sync that runs already.
+            # A running sync does not know what a lead has just decided.
             key=":".join(["sync", str(campaign.pk), *chosen]),
             args={"campaign": campaign.pk, "full": wanted["full"], **chosen},
         )

@@ -14,12 +14,12 @@ from rest_framework.response import Response
 from rest_framework_gis.fields import GeometryField
 from rest_framework_gis.serializers import GeoFeatureModelSerializer
 
-from labeling.api.tasks import NewestFirst
 from labeling.models import Label, LabelImport, LabelRevision
 from labeling.services import review_label
 from labeling.services.imports import withdraw_import
 from thawloop.campaigns.models import LandformClass, Split
 from thawloop.catalog.api import BoxFilter
+from thawloop.core.pagination import NewestFirst
 from thawloop.core.permissions import ModelPermissions
 
 
@@ -85,7 +85,7 @@ class ReviewSerializer(serializers.Serializer[Any]):
 
 
 class LabelPermissions(ModelPermissions):
-    """A review changes a label; nobody makes one from nothing."""
+    """A review changes a label; none can be created here."""
 
     perms_map = {**ModelPermissions.perms_map, "POST": ["labeling.change_label"]}
 
@@ -134,7 +134,7 @@ class LabelViewSet(viewsets.ReadOnlyModelViewSet[Label]):
     @extend_schema(request=ReviewSerializer, responses=LabelSerializer)
     @action(detail=True, methods=["post"])
     def review(self, request: Request, pk: str) -> Response:
-        """Retire a label, bring it back, or change its class; it stands until its tile is submitted anew."""
+        """Retire a label, bring it back, or change its class; it stands until its tile is submitted again."""
         asked = ReviewSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         review_label(self.get_object(), **asked.validated_data)
@@ -163,19 +163,19 @@ class LabelImportInListSerializer(LabelImportSerializer):
 
 
 class WithdrawalSerializer(serializers.Serializer[Any]):
-    """Why an import is taken back."""
+    """Why an import is withdrawn."""
 
     reason = serializers.CharField(max_length=300)
 
 
 class MayWithdraw(ModelPermissions):
-    """Reading needs the view permission, taking back its own."""
+    """Reading needs the view permission, withdrawing its own."""
 
     perms_map = {**ModelPermissions.perms_map, "POST": ["labeling.withdraw_labelimport"]}
 
 
 class LabelImportViewSet(viewsets.ReadOnlyModelViewSet[LabelImport]):
-    """Label files that were taken in; each one's own address has its coverage, too."""
+    """Imported label files; the detail view includes the coverage."""
 
     queryset = LabelImport.objects.select_related("campaign")
     serializer_class = LabelImportSerializer
@@ -184,7 +184,7 @@ class LabelImportViewSet(viewsets.ReadOnlyModelViewSet[LabelImport]):
     @extend_schema(request=WithdrawalSerializer, responses=LabelImportSerializer)
     @action(detail=True, methods=["post"])
     def withdraw(self, request: Request, pk: str) -> Response:
-        """Take an import back: its labels are retired with the reason, its coverage counts no longer."""
+        """Withdraw an import: its labels are retired with the reason, its coverage no longer counts."""
         wanted = WithdrawalSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
         return Response(self.get_serializer(withdraw_import(self.get_object(), **wanted.validated_data)).data)

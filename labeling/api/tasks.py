@@ -7,13 +7,7 @@ from rest_framework_gis.fields import GeometryField
 
 from labeling.models import Annotation, AnnotationTask, PredictedInstance, Prediction
 from thawloop.catalog.api import BoxFilter
-from thawloop.core.pagination import KeysetPagination
-
-
-class NewestFirst(KeysetPagination):
-    """For rows with random ids: their time orders them, the id decides between equal times."""
-
-    ordering = ("-created", "-id")
+from thawloop.core.pagination import NewestFirst
 
 
 class AnnotationTaskSerializer(serializers.ModelSerializer[AnnotationTask]):

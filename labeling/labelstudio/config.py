@@ -12,7 +12,7 @@ POLYGONS = "polygons"
 BRUSH = "brush"
 VERDICT = "verdict"
 COMMENT = "comment"
-NOTE = "thawloop_note"  # the key in a task's data under which annotators are told what was not understood
+NOTE = "thawloop_note"  # the key in a task's data under which annotators see what was not understood
 
 _STYLE = """
 .thawloop-pictures { display: grid; grid-template-columns: 2fr 1fr; gap: 8px; }
@@ -27,7 +27,7 @@ def picture_name(modality: Modality) -> str:
 
 
 def brush_label(class_name: str) -> str:
-    """What a class is called in the brush tool: Label Studio tells labels apart by their text."""
+    """What a class is called in the brush tool: Label Studio distinguishes labels by their text."""
     return f"{class_name} brush"
 
 

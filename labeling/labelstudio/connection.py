@@ -1,4 +1,4 @@
-"""How we speak to Label Studio: its own SDK, with bounded waiting, and our sentences for what goes wrong."""
+"""The connection to Label Studio: its own SDK, with timeouts, and our sentences for its errors."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +22,12 @@ Answer = TypeVar("Answer")
 # An import of a batch with its predictions takes seconds on a busy server; one big predictions request 13 s per 10k.
 READ_SECONDS = 120.0
 CONNECT_SECONDS = 5.0
-# Reading twice is harmless. Writing twice is not: a request whose answer was lost may have been obeyed.
+# Reading twice is harmless. Writing twice is not: a request whose answer was lost may have been carried out.
 READING: Any = {"max_retries": 1}
 
 
 class Connection:
-    """One conversation with Label Studio. Use it as a context manager.
+    """A connection to Label Studio. Use it as a context manager.
 
     The SDK is loaded at the first request: it costs a second, and most processes never ask Label Studio anything.
     Its plain client is used, not `LabelStudio`, which loads pandas for conversions that we have no use for.
@@ -66,7 +66,7 @@ class Connection:
         self._http.close()
 
     def _ask(self, request: "Callable[[LabelStudioBase], Answer]") -> Answer:
-        """What a request by the SDK brings."""
+        """The answer to a request by the SDK."""
         from label_studio_sdk.core.api_error import ApiError
 
         with self._sentences():
@@ -132,7 +132,7 @@ class Connection:
 
     @contextmanager
     def _sentences(self) -> Iterator[None]:
-        """Whatever goes wrong in here becomes one of our errors."""
+        """Turn the SDK's and httpx's errors into ours."""
         from label_studio_sdk.core.api_error import ApiError
         from label_studio_sdk.core.parse_error import ParsingError
 
@@ -154,7 +154,7 @@ class Connection:
 
     def _declined(self, status: int, body: Any) -> Exception:
         detail = _detail(body) or httpx.codes.get_reason_phrase(status) or f"status {status}"
-        if status < httpx.codes.MULTIPLE_CHOICES:  # it agreed, but not in JSON
+        if status < httpx.codes.MULTIPLE_CHOICES:  # success, but the answer is not JSON
             return self._unexpected(body)
         if status == httpx.codes.FORBIDDEN:
             return LabelStudioRefused(

@@ -8,7 +8,7 @@ class BadAnnotation(Refused):
 
 
 class BadWebhook(Refused):
-    """What came in is not a webhook of Label Studio's that we know."""
+    """A request is not a webhook of Label Studio's that we know."""
 
 
 class WrongSecret(BadWebhook):
@@ -18,11 +18,11 @@ class WrongSecret(BadWebhook):
 
 
 class LabelStudioUnavailable(Unavailable):
-    """Label Studio does not answer, or not to us."""
+    """Label Studio does not answer, or refuses our token."""
 
 
 class LabelStudioRefused(Refused):
-    """Label Studio understood the request and declined it."""
+    """Label Studio declined the request."""
 
 
 class LabelStudioMissing(LabelStudioRefused):
@@ -30,19 +30,19 @@ class LabelStudioMissing(LabelStudioRefused):
 
 
 class ExchangeStopped(Conflict):
-    """Label Studio says something that is not believed before a lead has looked at it."""
+    """Label Studio reports something that a lead must confirm first."""
 
 
 class ProjectGone(ExchangeStopped):
-    """There is no project of the campaign's number."""
+    """There is no project with the campaign's project number."""
 
 
 class ForeignProject(ExchangeStopped):
-    """The project of the campaign's number is not the campaign's."""
+    """The project with the campaign's project number is not the campaign's."""
 
 
 class RemovalsUnconfirmed(ExchangeStopped):
-    """More would be taken back at once than is believed."""
+    """More would be removed at once than is done without a lead's confirmation."""
 
     def __init__(self, sentence: str, count: int) -> None:
         super().__init__(sentence)

@@ -1,4 +1,4 @@
-"""Whether Label Studio is there and knows us, and whether anything waits for a lead."""
+"""Health checks: Label Studio answers, and no exchange waits for a lead."""
 
 from labeling.labelstudio.client import Client
 from labeling.labelstudio.errors import ExchangeStopped

@@ -1,4 +1,4 @@
-"""Whose project it is: before anything is believed of a project in Label Studio, it must hold its campaign's mark.
+"""Whose project it is: a project in Label Studio is used only if its description holds its campaign's mark.
 
 Label Studio counts projects, tasks and annotations from 1. Its database lost, restored from a backup, or another
 server's address: the same numbers then mean something else. So a project is known by a random mark in its description,
@@ -65,7 +65,7 @@ def own_project(campaign: Campaign, client: Client) -> Json:
 
 
 def stopped(campaign: Campaign, error: ExchangeStopped, removals: int | None = None) -> ExchangeStopped:
-    """Note for leads why the exchange stopped; returns the error, to be raised."""
+    """Record for leads why the exchange stopped; returns the error, to be raised."""
     sentence = str(error)
     if (campaign.ls_stopped, campaign.ls_removals) != (sentence, removals):
         campaign.ls_stopped, campaign.ls_removals = sentence, removals
@@ -75,7 +75,7 @@ def stopped(campaign: Campaign, error: ExchangeStopped, removals: int | None = N
 
 
 def resumed(campaign: Campaign) -> None:
-    """Note that the exchange goes on."""
+    """Record that the exchange has resumed."""
     if campaign.ls_stopped:
         before = {"stopped": campaign.ls_stopped}
         campaign.ls_stopped, campaign.ls_removals = "", None
@@ -84,7 +84,7 @@ def resumed(campaign: Campaign) -> None:
 
 
 def _note_earlier_mark(campaign: Campaign, description: str) -> None:
-    """Before marks were kept they followed from the campaign: what our description of before holds, is the mark."""
+    """Marks were not stored in earlier versions: take it from the description that such a version wrote."""
     found = _MARK.search(description)
     if found and description.startswith(f"Campaign {campaign.name} ("):
         campaign.ls_mark = found.group()

@@ -1,4 +1,4 @@
-"""What workers do for this room."""
+"""Jobs of the exchange with Label Studio."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def synchronise(job: JobContext) -> dict[str, Any]:
 
 @job()
 def settle(job: JobContext) -> dict[str, Any]:
-    """Settle labels anew where a submission was not understood: args `campaign`."""
+    """Update labels where a submission was not understood: args `campaign`."""
     return {"tasks": settle_again(_campaign(job))}
 
 

@@ -1,4 +1,4 @@
-"""Who Label Studio's users are: their e-mail addresses, asked for once and kept for a while."""
+"""Label Studio's users: their e-mail addresses, cached for a while."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,13 +15,13 @@ _SECONDS = 600
 
 
 def known_people(annotations: Iterable[dict[str, Any]], client: Client, mark: str) -> dict[int, str]:
-    """E-mail addresses of Label Studio's users by id, asked for anew if an annotation's author is not among them.
+    """E-mail addresses of Label Studio's users by id, fetched again if an annotation's author is not among them.
 
-    Naming people is worth a question, not a failure: without an answer, what is known is returned.
+    A failed request is logged and not raised: then the cached addresses are returned.
 
     Args:
         annotations: Their JSON.
-        client: A conversation with Label Studio.
+        client: A connection to Label Studio.
         mark: Of the project that they are of: in another server's, the same numbers are other people.
     """
     key = f"labeling.labelstudio.people.{mark}"

@@ -1,9 +1,9 @@
-"""What annotators are shown: each waiting task has one prediction under the one name that Label Studio shows.
+"""Pre-annotations: each waiting task has one prediction under the one model version that Label Studio shows.
 
 Label Studio shows the predictions of one version per project. So all waiting tasks get theirs under one name, the
-champion's prediction where it has spoken, else what they had; when any of them is to be replaced, all are given anew
-under another name, and the project is switched to it once they are there. Whoever opens a task at any moment sees one
-prediction, the old or the new one.
+champion's prediction where there is one, else the one they had; when any of them is to be replaced, all are imported
+again under another name, and the project is switched to it once they are there. Whoever opens a task at any moment
+sees one prediction, the old or the new one.
 
 What was replaced is removed much later, and task by task: Label Studio refuses what somebody submits who started from a
 prediction that is gone, deletes slowly, and passes over tasks that it is busy with when it serves the next one.
@@ -39,12 +39,12 @@ State = AnnotationTask.State
 WAITING = (State.OPEN, State.SKIPPED)  # a task that one person skipped is offered to the others
 CHUNK = 500
 # Each request makes Label Studio recount the whole project: few large ones. 5,000 predictions are some 10 MB.
-GIVEN_AT_ONCE = 5000
-# Giving so many anew takes seconds: done whenever one of them is outdated.
+IMPORTED_AT_ONCE = 5000
+# Replacing so many takes seconds: done whenever one of them is outdated.
 FEW = 500
 REMOVED_AT_ONCE = 20
-# Label Studio keeps a task for who opened it so long (its TASK_LOCK_TTL).
-KEPT = timedelta(days=1)
+# So long Label Studio reserves a task for the person who opened it (its TASK_LOCK_TTL).
+KEEP_REPLACED = timedelta(days=1)
 
 
 def refresh_preannotations(campaign: Campaign) -> int:
@@ -64,10 +64,10 @@ def refresh_preannotations(campaign: Campaign) -> int:
         return 0
     with exclusive(f"push:{campaign.pk}"), Client() as client:
         ensure_project(campaign, client)
-        if not campaign.ls_shown or _count_spoken(campaign)[1]:
-            count = _give_anew(campaign, client)
+        if not campaign.ls_shown or _count_champions(campaign)[1]:
+            count = _replace_all(campaign, client)
         else:
-            count = fill_in(campaign, client)
+            count = add_missing(campaign, client)
     if _replaced(campaign).exists():
         enqueue("labeling.labelstudio.jobs.tidy", key=f"tidy:{campaign.pk}", args={"campaign": campaign.pk})
     return count
@@ -76,14 +76,14 @@ def refresh_preannotations(campaign: Campaign) -> int:
 def has_outdated_preannotations(campaign: Campaign) -> bool:
     """Whether waiting tasks should be given other predictions now.
 
-    While the champion's predictions of many tasks are still arriving, not for each that arrives: all are given anew.
+    While the champion's predictions of many tasks are still arriving, not for each of them: all are replaced each time.
     """
     if campaign.ls_project_id is None:
         return False
     if not campaign.ls_shown:
         return _waiting(campaign).exists()
     waiting = _waiting(campaign).count()
-    spoken, outdated = _count_spoken(campaign)
+    spoken, outdated = _count_champions(campaign)
     if not outdated:
         return _missing(campaign).exists()
     return waiting <= FEW or not _is_predicting(campaign) or outdated >= waiting - spoken
@@ -97,7 +97,7 @@ def shown_name(campaign: Campaign) -> str:
 
 
 def remember(tasks: Iterable[AnnotationTask], name: str) -> None:
-    """Note what tasks are about to be given under a name, in their `prediction`."""
+    """Record which prediction (their `prediction`) tasks are about to be given under a name."""
     rows = [Preannotation(task=task, name=name, prediction_id=task.prediction_id) for task in tasks]
     Preannotation.objects.bulk_create(
         rows,
@@ -108,10 +108,10 @@ def remember(tasks: Iterable[AnnotationTask], name: str) -> None:
     )
 
 
-def give_predictions(campaign: Campaign, tasks: Sequence[AnnotationTask], client: Client, name: str) -> None:
+def add_predictions(campaign: Campaign, tasks: Sequence[AnnotationTask], client: Client, name: str) -> None:
     """Add predictions to tasks that are in Label Studio, under a name that none of theirs has.
 
-    A task that somebody deleted there, of which the next sync will hear, does not hold up the others.
+    A task that somebody deleted there does not hold up the others; the next sync records the deletion.
     """
     assert campaign.ls_project_id is not None
     remember(tasks, name)
@@ -130,33 +130,33 @@ def _import(campaign: Campaign, tasks: Sequence[AnnotationTask], client: Client,
     assert campaign.ls_project_id is not None
     made = predictions_of(campaign, tasks, name)
     payload = ({"task": task.ls_task_id} | prediction for task, prediction in zip(tasks, made, strict=True))
-    while some := list(islice(payload, GIVEN_AT_ONCE)):
+    while some := list(islice(payload, IMPORTED_AT_ONCE)):
         created = client.import_predictions(campaign.ls_project_id, some)
         if created != len(some):
             raise LabelStudioUnavailable(
                 f"Label Studio took {created} of {len(some)} predictions for campaign {campaign.name}; "
-                "its log says why. They are given again at the next refresh."
+                "its log says why. They are imported again at the next refresh."
             )
 
 
-def fill_in(campaign: Campaign, client: Client) -> int:
+def add_missing(campaign: Campaign, client: Client) -> int:
     """Give a prediction of the name that is shown to those waiting tasks that have none; how many there were."""
-    missing = to_be_shown(_missing(campaign), campaign)
+    missing = with_newest_predictions(_missing(campaign), campaign)
     if missing:
-        give_predictions(campaign, missing, client, campaign.ls_shown)
-        note_given(campaign, [task.pk for task in missing], campaign.ls_shown)
+        add_predictions(campaign, missing, client, campaign.ls_shown)
+        mark_as_given(campaign, [task.pk for task in missing], campaign.ls_shown)
     return len(missing)
 
 
-def note_given(campaign: Campaign, tasks: Sequence[Any], name: str) -> None:
-    """Note with tasks that what was remembered under a name is what they have now."""
+def mark_as_given(campaign: Campaign, tasks: Sequence[Any], name: str) -> None:
+    """Set tasks' `prediction` to what was recorded for them under a name."""
     given = Preannotation.objects.filter(task=OuterRef("pk"), name=name)
     noted = campaign.tasks.filter(Exists(given), pk__in=tasks)
     noted.update(prediction=Subquery(given.values("prediction")[:1]))
 
 
 def predictions_of(campaign: Campaign, tasks: Sequence[AnnotationTask], name: str) -> Iterator[Json]:
-    """The tasks' predictions in Label Studio's JSON, read from the database some at a time."""
+    """The tasks' predictions in Label Studio's JSON, read from the database in chunks."""
     preannotations = Preannotations(campaign)
     for start in range(0, len(tasks), CHUNK):
         some = tasks[start : start + CHUNK]
@@ -166,7 +166,7 @@ def predictions_of(campaign: Campaign, tasks: Sequence[AnnotationTask], name: st
             yield preannotations.of(task, prediction, name)
 
 
-def to_be_shown(tasks: "QuerySet[AnnotationTask]", campaign: Campaign) -> list[AnnotationTask]:
+def with_newest_predictions(tasks: "QuerySet[AnnotationTask]", campaign: Campaign) -> list[AnnotationTask]:
     """Tasks with the `prediction` that they should have, not saved: the champion's, else the one they had."""
     found = list(tasks.select_related("tile__grid", "batch").defer("tile__geometry"))
     spoken = _champions_predictions(campaign, [task.tile_id for task in found])
@@ -199,7 +199,7 @@ def tidy_preannotations(campaign: Campaign, *, go_on: Callable[[], bool] = lambd
                 tasks = _replaced(campaign).order_by("task__ls_task_id").values_list("task__ls_task_id", flat=True)
                 some = [task for task in tasks.distinct()[:REMOVED_AT_ONCE] if task is not None]
                 if some:
-                    own_project(campaign, client)  # or the numbers would be somebody else's tasks
+                    own_project(campaign, client)  # else the numbers may be another project's tasks
                 for task in some:
                     _remove_replaced(campaign, task, client)
             count += len(some)
@@ -209,8 +209,8 @@ def tidy_preannotations(campaign: Campaign, *, go_on: Callable[[], bool] = lambd
 
 
 def _replaced(campaign: Campaign) -> "QuerySet[Preannotation]":
-    """What waiting tasks had before they were given, more than a day ago, what they have."""
-    now = Preannotation.objects.filter(name=campaign.ls_shown, created__lt=timezone.now() - KEPT)
+    """Predictions of waiting tasks that were replaced more than a day ago."""
+    now = Preannotation.objects.filter(name=campaign.ls_shown, created__lt=timezone.now() - KEEP_REPLACED)
     standing = Preannotation.objects.filter(removed=False, task__in=_waiting(campaign).order_by())
     return standing.filter(task__in=now.values("task")).exclude(name=campaign.ls_shown)
 
@@ -222,18 +222,18 @@ def _remove_replaced(campaign: Campaign, task: int, client: Client) -> None:
     _replaced(campaign).filter(task__ls_task_id=task).update(removed=True)
 
 
-def _give_anew(campaign: Campaign, client: Client) -> int:
-    """Give all waiting tasks a prediction under another name, and show that one."""
+def _replace_all(campaign: Campaign, client: Client) -> int:
+    """Give all waiting tasks a prediction under another name, and switch the project to it."""
     before = dict(_waiting(campaign).values_list("pk", "prediction"))
     if not before:
         return 0
-    tasks, name = to_be_shown(_waiting(campaign), campaign), _new_name(campaign)
-    give_predictions(campaign, tasks, client, name)
+    tasks, name = with_newest_predictions(_waiting(campaign), campaign), _new_name(campaign)
+    add_predictions(campaign, tasks, client, name)
     show(campaign, client, name)
     changed = sum(before.get(task.pk) != task.prediction_id for task in tasks)
     with transaction.atomic():
         _note_shown(campaign, name)
-        note_given(campaign, [task.pk for task in tasks], name)
+        mark_as_given(campaign, [task.pk for task in tasks], name)
         audit("labeling.refresh_preannotations", campaign, after={"tasks": changed, "of": len(tasks), "shown": name})
     return changed
 
@@ -242,15 +242,15 @@ def _waiting(campaign: Campaign) -> "QuerySet[AnnotationTask]":
     return campaign.tasks.filter(state__in=WAITING, ls_task_id__isnull=False).order_by("ls_task_id")
 
 
-def _count_spoken(campaign: Campaign) -> tuple[int, int]:
-    """About how many waiting tasks' tiles the champion has spoken, and how many of them have another prediction."""
+def _count_champions(campaign: Campaign) -> tuple[int, int]:
+    """How many waiting tasks' tiles the champion has predicted, and how many of these have another prediction."""
     shown = dict(_waiting(campaign).values_list("tile", "prediction"))
     spoken = _champions_predictions(campaign, shown)
     return len(spoken), sum(shown[tile] != prediction for tile, prediction in spoken.items())
 
 
 def _champions_predictions(campaign: Campaign, tiles: Collection[int]) -> dict[int, int]:
-    """What the champion said about tiles: tile → prediction. Joined here, for the plan is then always a good one."""
+    """The champion's predictions: tile → prediction. Joined here, because that always gives a good query plan."""
     champion = campaign.aliases.filter(alias="champion").values("model_version")
     return dict(Prediction.objects.filter(model_version__in=champion, tile__in=list(tiles)).values_list("tile", "pk"))
 

@@ -1,4 +1,4 @@
-"""A campaign's project in Label Studio: made once, found again after a crash, kept as the campaign wants it."""
+"""A campaign's project in Label Studio: created once, found again after a crash, kept up to date."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,10 +50,12 @@ def ensure_project(campaign: Campaign, client: Client | None = None) -> int:
     Raises:
         Refused: The campaign cannot be shown, or the webhook secret is not set.
         ExchangeStopped: The project is gone or somebody else's, or the exchange waits for a lead.
-        LabelStudioUnavailable: Label Studio does not answer, or not to us.
+        LabelStudioUnavailable: Label Studio does not answer, or refuses our token.
     """
     if not settings.THAWLOOP_WEBHOOK_SECRET:
-        raise Refused("THAWLOOP_WEBHOOK_SECRET is not set: choose a long random value, it keeps strangers out.")
+        raise Refused(
+            "THAWLOOP_WEBHOOK_SECRET is not set: choose a long random value, only requests that carry it are accepted."
+        )
     if client is None:
         with Client() as own:
             return ensure_project(campaign, own)
@@ -66,8 +68,8 @@ def ensure_project(campaign: Campaign, client: Client | None = None) -> int:
             "ls_view_id": _view(campaign, client),
             "ls_webhook_id": _webhook(campaign, client),
         }
-        noted["ls_ml_backend_id"], told = _ml_backend(campaign, client)
-        noted["ls_connections"] = connections() if told else ""
+        noted["ls_ml_backend_id"], is_current = _ml_backend(campaign, client)
+        noted["ls_connections"] = connections() if is_current else ""
         noted["ls_shown"] = _shown(campaign, client)
         if any(getattr(campaign, name) != value for name, value in noted.items()):
             for name, value in noted.items():
@@ -191,7 +193,7 @@ def _ml_backend(campaign: Campaign, client: Client) -> tuple[int | None, bool]:
 
 
 def _shown(campaign: Campaign, client: Client) -> str:
-    """Have Label Studio show the predictions that we gave last; their name, empty if they are to be given anew.
+    """Have Label Studio show the predictions imported last; returns their name, empty if they must be imported again.
 
     Somebody may have chosen others in its settings, and a new ML backend puts its title in the place.
     """
@@ -201,19 +203,19 @@ def _shown(campaign: Campaign, client: Client) -> str:
     try:
         client.change_project(campaign.ls_project_id, {"model_version": campaign.ls_shown})
     except LabelStudioRefused as error:  # somebody deleted them there
-        log.warning("predictions are given anew", campaign=campaign.name, name=campaign.ls_shown, why=str(error))
+        log.warning("predictions are imported again", campaign=campaign.name, name=campaign.ls_shown, why=str(error))
         return ""
     return campaign.ls_shown
 
 
 def _ml_backend_login() -> dict[str, str]:
-    """The ML backend lets in who knows its secret."""
+    """The login by which Label Studio authenticates itself to the ML backend."""
     password = ml_backend_secret()
     return {"auth_method": "BASIC_AUTH", "basic_auth_user": ML_BACKEND_USER, "basic_auth_pass": password}
 
 
 def _drop_backend_webhook(project: int, client: Client) -> None:
-    """Label Studio subscribes a new ML backend to everything, whole imports included; ours wants nothing of it."""
+    """Label Studio subscribes a new ML backend to all webhooks, whole imports included; ours needs none."""
     unwanted = settings.ML_BACKEND_URL.rstrip("/") + "/webhook"
     for hook in client.webhooks(project):
         if hook["url"].rstrip("/") == unwanted:

@@ -1,8 +1,8 @@
 """Reading a campaign's project: what Label Studio holds is compared with what we know, page by page.
 
-What is new is recorded as it is found. What would take something back is only collected, and done at the end: a few
-such removals are believed when Label Studio confirms each; more of them wait until a lead accepts them, because a lost
-or restored database looks just like people who delete.
+What is new is recorded as it is found. Removals are only collected, and done at the end: a few are done once Label
+Studio confirms each; more of them wait until a lead accepts them, because a lost or restored database looks just like
+people who delete.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,11 +22,11 @@ from labeling.labelstudio.errors import LabelStudioMissing, LabelStudioRefused, 
 from labeling.labelstudio.identity import own_project, stopped
 from labeling.labelstudio.people import known_people
 from labeling.labelstudio.push import TASK_ID
-from labeling.labelstudio.submissions import read_stamp, record_payload
+from labeling.labelstudio.submissions import read_version, record_payload
 from labeling.models import Annotation, AnnotationTask
 from labeling.selectors import misunderstood_annotations
 from labeling.services.annotations import adopt_task, record_deletion, withdraw_task
-from labeling.submission import Stamp
+from labeling.submission import AnnotationVersion
 from thawloop.campaigns.models import Campaign
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
@@ -36,11 +36,11 @@ Json = dict[str, Any]
 
 # Label Studio stamps a change before it commits it: look back so far.
 OVERLAP = timedelta(seconds=60)
-# A change is stamped by the clock that also dates the answers; whatever is ahead of it by more is not believed.
-AHEAD = timedelta(seconds=60)
-# So many removals within so long are believed without a lead.
+# A change is stamped by the clock that also dates the answers; a stamp further ahead of it is not trusted.
+MAX_CLOCK_LEAD = timedelta(seconds=60)
+# So many removals within so long are done without a lead's confirmation.
 FEW = 3
-AT_ONCE = timedelta(minutes=1)
+REMOVAL_WINDOW = timedelta(minutes=1)
 ACCEPT = "labeling.accept_removals"
 NOTE_LENGTH = 1000
 
@@ -63,7 +63,7 @@ class SyncReport:
 
 @dataclass(frozen=True)
 class _Removal:
-    """Something that would be taken back: a task, an annotation of it, or what an annotation said since `payload`."""
+    """A removal: a task, an annotation of it, or what an annotation said after the state in `payload`."""
 
     task: AnnotationTask
     ls_annotation_id: int | None = None
@@ -71,11 +71,11 @@ class _Removal:
 
 
 class Pull:
-    """One reading of a campaign's project. Who reads holds the campaign's lock `sync`: the last reading is the truth.
+    """One reading of a campaign's project. The reader holds the campaign's lock `sync`: the last reading is the truth.
 
     Args:
         campaign: It has a project.
-        client: A conversation with Label Studio.
+        client: A connection to Label Studio.
         report: Where it is counted what was found and done.
 
     Raises:
@@ -107,21 +107,21 @@ class Pull:
             self._removals += [_Removal(task) for task in gone]
 
     @property
-    def would_ask(self) -> bool:
-        """Whether more would be taken back than is believed."""
+    def exceeds_limit(self) -> bool:
+        """Whether there are more removals than are done without a lead's confirmation."""
         return len(self._removals) + (self._recent_removals() if self._removals else 0) > FEW
 
     def finish(self, accepted: int | None = None) -> None:
-        """Take back what is to be taken back.
+        """Do the removals.
 
         Args:
             accepted: How many removals a lead accepts.
 
         Raises:
-            RemovalsUnconfirmed: They are more than is believed, and not as many as were accepted. None was done.
+            RemovalsUnconfirmed: There are too many, and not as many as were accepted. None was done.
         """
-        if accepted != len(self._removals) and self.would_ask:
-            raise stopped(self.campaign, self._question(), len(self._removals))
+        if accepted != len(self._removals) and self.exceeds_limit:
+            raise stopped(self.campaign, self._unconfirmed(), len(self._removals))
         for removal in self._removals:
             if removal.payload is not None:
                 self._record(removal.task, removal.payload, self._people([removal.payload]))
@@ -129,7 +129,7 @@ class Pull:
                 if not self._holds_annotation(removal.task, removal.ls_annotation_id):
                     record_deletion(removal.task, removal.ls_annotation_id)
                     self.report.deleted += 1
-            elif not self._is_of(removal.task, removal.task.ls_task_id):
+            elif not self._is_task(removal.task, removal.task.ls_task_id):
                 withdraw_task(removal.task)
                 self.report.withdrawn += 1
 
@@ -157,7 +157,7 @@ class Pull:
                 adopt_task(task, found["id"])
                 task.ls_task_id = found["id"]
             self._compare(task, found, known.get(task.pk, {}), people)
-        self._tell_annotators(pairs)
+        self._show_problems(pairs)
 
     def _tasks_of(self, page: list[Json]) -> dict[UUID, AnnotationTask]:
         wanted = [key for found in page if (key := _our_id(found))]
@@ -170,31 +170,31 @@ class Pull:
             there.add(payload.get("id"))
             payload.setdefault("prediction", {"model_version": versions.get(payload.get("parent_prediction"))})
             try:
-                stamp = read_stamp(payload)
+                version = read_version(payload)
             except Refused as error:
                 self._refuse(task, str(error))
                 continue
-            row = known.get(stamp.number)
-            if row is not None and stamp.is_recorded_by(row):
+            row = known.get(version.number)
+            if row is not None and version.is_recorded_by(row):
                 continue
-            if stamp.updated > self.began + AHEAD:
+            if version.updated > self.began + MAX_CLOCK_LEAD:
                 self._refuse(
                     task,
-                    f"Annotation {stamp.number} is of {stamp.updated:%Y-%m-%d %H:%M:%S} UTC, but Label "
+                    f"Annotation {version.number} is of {version.updated:%Y-%m-%d %H:%M:%S} UTC, but Label "
                     f"Studio's clock says {self.began:%Y-%m-%d %H:%M:%S}: it is not recorded before that time.",
                 )
-            elif row is not None and self._goes_back(stamp, row):
-                self._removals.append(_Removal(task, stamp.number, payload))
+            elif row is not None and self._is_reversion(version, row):
+                self._removals.append(_Removal(task, version.number, payload))
             else:
                 self._record(task, payload, people)
         if found["id"] == task.ls_task_id:  # a copy of the task may lack what the task itself has
             standing = {number for number, row in known.items() if row.kind != Annotation.Kind.DELETED}
             self._removals += [_Removal(task, number) for number in sorted(standing - there)]
 
-    def _goes_back(self, stamp: Stamp, row: Annotation) -> bool:
-        """Whether Label Studio has forgotten what we know. A row of a time that has not come is itself not believed."""
+    def _is_reversion(self, version: AnnotationVersion, row: Annotation) -> bool:
+        """Whether Label Studio holds an older state than we do. A row dated in the future is not trusted either."""
         standing = row.kind != Annotation.Kind.DELETED
-        return standing and stamp.updated < row.ls_updated_at <= self.began + AHEAD
+        return standing and version.updated < row.ls_updated_at <= self.began + MAX_CLOCK_LEAD
 
     def _record(self, task: AnnotationTask, payload: Json, people: dict[int, str]) -> None:
         record_payload(task, payload, people=people, held_now=True)
@@ -208,7 +208,7 @@ class Pull:
         self.problems.append(why)
         log.warning("annotation not recorded", campaign=self.campaign.name, task=str(task.pk), why=why)
 
-    def _tell_annotators(self, pairs: list[tuple[AnnotationTask, Json]]) -> None:
+    def _show_problems(self, pairs: list[tuple[AnnotationTask, Json]]) -> None:
         """Show in Label Studio which submissions were not understood: above the pictures, and in a tab of its own."""
         rows = misunderstood_annotations(self.campaign).filter(
             task__in=[task.pk for task, _ in pairs], ls_generation=self.campaign.ls_generation
@@ -222,16 +222,16 @@ class Pull:
                 try:
                     self.client.change_task(found["id"], found["data"] | {NOTE: note})
                 except LabelStudioRefused as error:  # it was deleted meanwhile: the next sync sees that
-                    log.warning("annotators are not told", task=str(task.pk), why=str(error))
+                    log.warning("problems are not shown to annotators", task=str(task.pk), why=str(error))
 
     def _holds_annotation(self, task: AnnotationTask, number: int) -> bool:
         try:
             holder = self.client.annotation(number).get("task")
         except LabelStudioMissing:
             return False
-        return self._is_of(task, holder)
+        return self._is_task(task, holder)
 
-    def _is_of(self, task: AnnotationTask, number: int | None) -> bool:
+    def _is_task(self, task: AnnotationTask, number: int | None) -> bool:
         """Whether what has this number in Label Studio is the task, or a copy of it."""
         if number is None:
             return False
@@ -242,18 +242,18 @@ class Pull:
         return found.get("project") == self.number and _our_id(found) == task.pk
 
     def _recent_removals(self) -> int:
-        """How many tasks lost something in the last moments, since a lead last accepted such."""
+        """How many tasks lost something within `REMOVAL_WINDOW`, since a lead last accepted removals."""
         accepted = AuditEntry.objects.filter(
             action=ACCEPT, object_type=self.campaign._meta.label_lower, object_id=str(self.campaign.pk)
         ).aggregate(last=Max("created"))["last"]
-        since = max(filter(None, [accepted, timezone.now() - AT_ONCE]))
+        since = max(filter(None, [accepted, timezone.now() - REMOVAL_WINDOW]))
         deleted = Annotation.objects.filter(
             task__campaign=self.campaign, kind=Annotation.Kind.DELETED, created__gt=since
         ).values_list("task_id", flat=True)
         withdrawn = self.campaign.tasks.filter(state=AnnotationTask.State.WITHDRAWN, updated__gt=since)
         return len(set(deleted) | set(withdrawn.values_list("pk", flat=True)))
 
-    def _question(self) -> RemovalsUnconfirmed:
+    def _unconfirmed(self) -> RemovalsUnconfirmed:
         count, name = len(self._removals), self.campaign.name
         tasks = sum(removal.ls_annotation_id is None for removal in self._removals)
         older = sum(removal.payload is not None for removal in self._removals)

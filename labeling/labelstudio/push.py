@@ -1,4 +1,4 @@
-"""Giving tiles to annotators: tasks with pre-annotations, pushed in acquisition order, never lost and never doubled."""
+"""Pushing tasks with pre-annotations to Label Studio in acquisition order, each exactly once."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,13 +11,13 @@ from labeling.labelstudio.client import Client
 from labeling.labelstudio.config import NOTE, picture_name, shown_modalities
 from labeling.labelstudio.errors import LabelStudioUnavailable
 from labeling.labelstudio.preannotations import (
-    fill_in,
-    note_given,
+    add_missing,
+    mark_as_given,
     predictions_of,
     remember,
     show,
     shown_name,
-    to_be_shown,
+    with_newest_predictions,
 )
 from labeling.labelstudio.projects import ensure_project
 from labeling.models import AnnotationTask
@@ -54,12 +54,12 @@ def push_tasks(campaign: Campaign) -> int:
         opened = _adopt(campaign, project, pending, client)
         pending = [task for task in pending if task.ls_task_id is None]
         name = shown_name(campaign)
-        fill_in(campaign, client)  # what was adopted may have predictions of an earlier name only
+        add_missing(campaign, client)  # what was adopted may have predictions of an earlier name only
         for start in range(0, len(pending), BATCH):
             tasks = pending[start : start + BATCH]
             _import(campaign, project, tasks, name, client)
             if not start:
-                _show(campaign, client)
+                show(campaign, client, name)
             opened += len(tasks)
     return opened
 
@@ -67,7 +67,7 @@ def push_tasks(campaign: Campaign) -> int:
 def _pending(campaign: Campaign) -> list[AnnotationTask]:
     """In the order in which they are imported, which is the order in which Label Studio serves them."""
     waiting = campaign.tasks.filter(state=AnnotationTask.State.PENDING)
-    return to_be_shown(waiting.order_by("batch__number", "rank", "created"), campaign)
+    return with_newest_predictions(waiting.order_by("batch__number", "rank", "created"), campaign)
 
 
 def _adopt(campaign: Campaign, project: int, pending: Sequence[AnnotationTask], client: Client) -> int:
@@ -89,7 +89,7 @@ def _adopt(campaign: Campaign, project: int, pending: Sequence[AnnotationTask], 
             if not copy["total_annotations"] and not copy["cancelled_annotations"]:
                 client.delete_task(copy["id"])
     _note(campaign, adopted, "adopted")
-    note_given(campaign, [task.pk for task in adopted], campaign.ls_shown)
+    mark_as_given(campaign, [task.pk for task in adopted], campaign.ls_shown)
     return len(adopted)
 
 
@@ -110,7 +110,7 @@ def _import(campaign: Campaign, project: int, tasks: Sequence[AnnotationTask], n
     for task, identifier in zip(tasks, identifiers, strict=True):
         task.ls_task_id = identifier
     _note(campaign, tasks, "imported")
-    note_given(campaign, [task.pk for task in tasks], name)
+    mark_as_given(campaign, [task.pk for task in tasks], name)
 
 
 def _note(campaign: Campaign, tasks: Sequence[AnnotationTask], how: str) -> None:
@@ -123,10 +123,6 @@ def _note(campaign: Campaign, tasks: Sequence[AnnotationTask], how: str) -> None
             state=AnnotationTask.State.OPEN, ls_task_id=numbers
         )
         audit("labeling.push_tasks", campaign, after={how: len(tasks)})
-
-
-def _show(campaign: Campaign, client: Client) -> None:
-    show(campaign, client, shown_name(campaign))
 
 
 def _data(task: AnnotationTask, modalities: Sequence[Modality]) -> Json:

@@ -2,7 +2,7 @@
 
 What is wrong in a submission is either mended or it is a problem. Mended is only what cannot have been meant otherwise:
 an outline left open is closed, a small crossing of it is resolved, what lies outside the tile is cut off, specks are
-left out. Everything else (an outline like an 8, a shape without a class, a verdict beside shapes, anything that
+left out. Everything else (a figure-eight outline, a shape without a class, a verdict beside shapes, anything that
 cannot be read) is a problem, and a submission with a problem makes no statement about its tile.
 """
 
@@ -18,15 +18,15 @@ from affine import Affine
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, box, shape
 
-from labeling.labelstudio.config import BRUSH, COMMENT, POLYGONS, VERDICT, brush_label, nothing_there
+from labeling.labelstudio.config import BRUSH, POLYGONS, VERDICT, brush_label, nothing_there
 from labeling.labelstudio.rle import BadEncoding, decode_mask, encode_mask
-from labeling.submission import NO_STATEMENT, Reading, Shape
+from labeling.submission import NO_STATEMENT, Shape, SubmissionContent
 from thawloop.catalog.vectors.mending import Mender, TooCostly
 
 Json = dict[str, Any]
 Ring = Sequence[Sequence[float]]
 
-MIN_AREA = 2.0  # square tile pixels; smaller parts are slips of the mouse
+MIN_AREA = 2.0  # square tile pixels; smaller parts are accidental clicks
 MAX_REGIONS = 2_000
 MAX_POINTS = 20_000
 MAX_MASK_EDGES = 200_000  # between pixels inside and outside a brush mask: more is noise, not a landform
@@ -56,37 +56,37 @@ def write_result(instances: Iterable[ShownInstance], *, tile_size: int, picture:
     return [_write(instance, tile_size, picture, picture_size) for instance in instances]
 
 
-def read_result(result: Any, *, tile_size: int, classes: Collection[str]) -> Reading:
-    """Understand an annotation's result, whatever it is; never raises for bad content.
+def read_result(result: Any, *, tile_size: int, classes: Collection[str]) -> SubmissionContent:
+    """Interpret an annotation's result; never raises for bad content.
 
     Args:
         result: The `result` of an annotation: a list of regions.
         tile_size: Pixels of the tile's side.
         classes: The names of the campaign's landform classes.
     """
-    reading = Reading()
+    content = SubmissionContent()
     if not isinstance(result, list):
-        reading.problems.append("The result is not a list of regions.")
-        return reading
+        content.problems.append("The result is not a list of regions.")
+        return content
     if len(result) > MAX_REGIONS:
-        reading.problems.append(f"Only the first {MAX_REGIONS} of {len(result)} regions were read.")
+        content.problems.append(f"Only the first {MAX_REGIONS} of {len(result)} regions were read.")
     seen: set[str] = set()
     mender = Mender(MAX_REPAIR_SECONDS)
     for number, item in enumerate(result[:MAX_REGIONS], start=1):
         name = f"Region {number} ({_region_id(item, number)})"
         try:
-            mended = _read(item, number, tile_size, classes, seen, reading, mender)
+            mended = _read(item, number, tile_size, classes, seen, content, mender)
         except _Unusable as problem:
-            reading.problems.append(f"{name}: {problem}.")
+            content.problems.append(f"{name}: {problem}.")
         else:
-            reading.mended += [f"{name}: {what}." for what in mended]
-    if reading.verdict and reading.shapes:
+            content.mended += [f"{name}: {what}." for what in mended]
+    if content.verdict and content.shapes:
         # Pre-annotations are copied into the submission: shapes that are left beside a verdict may be the model's.
-        reading.problems.append(
-            f"The verdict is {reading.verdict[:50]!r}, but {len(reading.shapes)} shapes are drawn: "
+        content.problems.append(
+            f"The verdict is {content.verdict[:50]!r}, but {len(content.shapes)} shapes are drawn: "
             "remove the verdict or the shapes."
         )
-    return reading
+    return content
 
 
 def shown_union(instances: Iterable[ShownInstance], *, tile_size: int, picture_size: int) -> shapely.Geometry:
@@ -148,10 +148,10 @@ def _read(
     tile_size: int,
     classes: Collection[str],
     seen: set[str],
-    reading: Reading,
+    content: SubmissionContent,
     mender: Mender,
 ) -> list[str]:
-    """Add what a region says to the reading; returns what was mended in it."""
+    """Add what a region says to the content; returns what was mended in it."""
     kind = item.get("type") if isinstance(item, dict) else None
     if kind == "relation":  # an arrow between two regions: says nothing about the tile
         return []
@@ -159,11 +159,9 @@ def _read(
         raise _Unusable("it is not a region of Label Studio")
     value = item["value"]
     if kind == "choices":
-        _read_verdict(item, classes, reading)
+        _read_verdict(item, classes, content)
         return []
-    if kind == "textarea":
-        if item.get("from_name") == COMMENT:
-            reading.comment = _first_text(value.get("text"))
+    if kind == "textarea":  # a comment: kept with the annotation's result
         return []
     if item.get("image_rotation") not in (None, 0):
         raise _Unusable("it was drawn on a rotated picture, whose coordinates are not ours")
@@ -181,11 +179,11 @@ def _read(
     if region in seen:
         region = f"{region}~{number}"
     seen.add(region)
-    reading.shapes.append(Shape(region, class_name, geometry))
+    content.shapes.append(Shape(region, class_name, geometry))
     return mended
 
 
-def _read_verdict(item: Json, classes: Collection[str], reading: Reading) -> None:
+def _read_verdict(item: Json, classes: Collection[str], content: SubmissionContent) -> None:
     choices = item["value"].get("choices")
     if choices == []:  # taken back
         return
@@ -196,9 +194,9 @@ def _read_verdict(item: Json, classes: Collection[str], reading: Reading) -> Non
     known = {nothing_there(sorted(classes)), *(nothing_there([name]) for name in classes), *NO_STATEMENT}
     if verdict not in known:
         raise _Unusable(f"its verdict {verdict[:50]!r} is not one of the campaign's; choose one again")
-    if reading.verdict not in ("", verdict):
-        raise _Unusable(f"its verdict {verdict!r} contradicts {reading.verdict!r}; choose one of them")
-    reading.verdict = verdict
+    if content.verdict not in ("", verdict):
+        raise _Unusable(f"its verdict {verdict!r} contradicts {content.verdict!r}; choose one of them")
+    content.verdict = verdict
 
 
 def _region_id(item: Any, number: int) -> str:
@@ -241,7 +239,7 @@ def _polygon(value: Json, tile_size: int, mended: list[str], mender: Mender) -> 
 
 
 def _is_number(value: Any) -> bool:
-    # A picture is 100 percent wide: far outside of it is not an outline but an accident.
+    # A picture is 100 percent wide: points far outside are an error, not an outline.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1000
 
 

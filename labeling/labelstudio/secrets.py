@@ -1,4 +1,4 @@
-"""The secrets by which Label Studio is known to us: one for its webhooks, another for the ML backend.
+"""The secrets by which Label Studio authenticates itself: one for its webhooks, another for the ML backend.
 
 Label Studio shows a webhook's headers to every annotator, so what the webhook's secret lets in is only a hint, and it
 must not open anything else. Both can be replaced: `manage.py rotate_secrets` counts a rotation, from which new values
@@ -15,7 +15,7 @@ from thawloop.core.services import audit
 
 
 def webhook_secret() -> str:
-    """What webhooks must bring; empty while none is set, and then nobody gets in."""
+    """The secret that webhooks must carry; empty while none is set, and then all are refused."""
     configured = settings.THAWLOOP_WEBHOOK_SECRET
     return _rotated("webhook", configured) if configured else ""
 
@@ -26,9 +26,9 @@ def ml_backend_secret() -> str:
 
 
 def rotate_secrets(reason: str = "") -> SecretRotation:
-    """Replace both secrets. What comes with the old ones is refused from now on; a sync brings what that missed.
+    """Replace both secrets. Requests with the old ones are refused from now on; a sync finds what was missed.
 
-    Projects in Label Studio are told the new ones by `ensure_project`, which every sync calls where they are outdated.
+    `ensure_project`, which every sync calls where they are outdated, sends the new ones to projects in Label Studio.
     """
     with transaction.atomic():
         rotation = SecretRotation.objects.create(created_by=current_actor().user, reason=reason[:300])

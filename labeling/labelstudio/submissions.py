@@ -13,7 +13,7 @@ from labeling.labelstudio.shown import shown_instances
 from labeling.models import Annotation, AnnotationTask, Prediction
 from labeling.selectors import misunderstood_annotations
 from labeling.services.annotations import locked_task, record_annotation, settle_task, understand_again
-from labeling.submission import Reading, Stamp, Submission
+from labeling.submission import AnnotationVersion, Submission, SubmissionContent
 from thawloop.campaigns.models import Campaign, LandformClass
 from thawloop.catalog.pictures import picture_size
 from thawloop.core.jsonable import clean_json
@@ -27,13 +27,13 @@ def record_payload(
     """Record an annotation as Label Studio gives it: `read_submission` and `record_annotation` in one.
 
     Raises:
-        BadAnnotation: The payload has no usable id or time. Bad regions are no error: they become `problems`, and
+        BadAnnotation: The payload has no usable id or time. Bad regions are not an error: they become `problems`, and
             the row then makes no statement about the tile.
     """
     return record_annotation(task, read_submission(task, payload, people), held_now=held_now)
 
 
-def read_stamp(payload: Json) -> Stamp:
+def read_version(payload: Json) -> AnnotationVersion:
     """Which state of which annotation a JSON is; its shapes are not looked at.
 
     Raises:
@@ -49,16 +49,16 @@ def read_stamp(payload: Json) -> Stamp:
     if moment is None:
         raise BadAnnotation(f"Annotation {identifier} came without a usable `updated_at`: {str(updated)[:50]!r}.")
     result = clean_json(payload.get("result"))
-    return Stamp(
+    return AnnotationVersion(
         number=identifier,
         updated=moment if moment.tzinfo else moment.replace(tzinfo=UTC),
         skipped=payload.get("was_cancelled") is True,
-        raw=result if isinstance(result, list) else [result],  # what is no list becomes a problem, never a negative
+        raw=result if isinstance(result, list) else [result],  # anything but a list becomes a problem, never a negative
     )
 
 
 def read_submission(task: AnnotationTask, payload: Json, people: Mapping[int, str] | None = None) -> Submission:
-    """Understand an annotation's JSON.
+    """Interpret an annotation's JSON.
 
     Args:
         task: The task that it belongs to.
@@ -68,16 +68,16 @@ def read_submission(task: AnnotationTask, payload: Json, people: Mapping[int, st
     Raises:
         BadAnnotation: It has no usable id or time.
     """
-    stamp = read_stamp(payload)
+    version = read_version(payload)
     annotator = payload.get("completed_by")
     if isinstance(annotator, dict):  # some answers hold the whole user
         annotator = annotator.get("id")
     prediction = payload.get("prediction")
-    version = prediction.get("model_version") if isinstance(prediction, dict) else None
-    started_from = _prediction(task, version if isinstance(version, str) else "")
+    model = prediction.get("model_version") if isinstance(prediction, dict) else None
+    started_from = _prediction(task, model if isinstance(model, str) else "")
     return _submission(
         task,
-        stamp,
+        version,
         prediction=started_from,
         annotator=_email(annotator if type(annotator) is int else None, people),
         lead_time=_seconds(payload.get("lead_time")),
@@ -85,10 +85,10 @@ def read_submission(task: AnnotationTask, payload: Json, people: Mapping[int, st
 
 
 def settle_again(campaign: Campaign) -> int:
-    """Read the submissions anew that were not understood in full, and settle their tasks; returns how many tasks.
+    """Interpret again the submissions that were not understood in full, and update their tasks; returns how many tasks.
 
-    For rows of before they made a statement all the same, and some of them are understood by now (with an arrow
-    between two shapes): a migration has it done once. Doing it again changes nothing.
+    In earlier versions they made a statement all the same, and some of them are understood by now (with an arrow
+    between two shapes): a migration enqueues this once. Doing it again changes nothing.
     """
     waiting = misunderstood_annotations(campaign)
     tasks = list(AnnotationTask.objects.filter(pk__in=waiting.values("task")).order_by("pk"))
@@ -104,15 +104,17 @@ def settle_again(campaign: Campaign) -> int:
 def _of_row(task: AnnotationTask, row: Annotation) -> Submission:
     """A recorded submission as it is understood now."""
     skipped = row.kind == Annotation.Kind.SKIPPED
-    stamp = Stamp(row.ls_annotation_id, row.ls_updated_at, skipped, row.result)
-    return _submission(task, stamp, prediction=row.prediction, annotator=row.annotator_name, lead_time=row.lead_time)
+    version = AnnotationVersion(row.ls_annotation_id, row.ls_updated_at, skipped, row.result)
+    return _submission(task, version, prediction=row.prediction, annotator=row.annotator_name, lead_time=row.lead_time)
 
 
-def _submission(task: AnnotationTask, stamp: Stamp, *, prediction: Prediction | None, **known: Any) -> Submission:
+def _submission(
+    task: AnnotationTask, version: AnnotationVersion, *, prediction: Prediction | None, **known: Any
+) -> Submission:
     classes = LandformClass.objects.filter(campaigns=task.campaign).values_list("name", flat=True)
-    reading = read_result(stamp.raw, tile_size=task.tile.grid.tile_size, classes=set(classes))
-    correction = _correction(task, prediction, reading)
-    return Submission(stamp, reading, prediction=prediction, correction_iou=correction, **known)
+    content = read_result(version.raw, tile_size=task.tile.grid.tile_size, classes=set(classes))
+    correction = _correction(task, prediction, content)
+    return Submission(version, content, prediction=prediction, correction_iou=correction, **known)
 
 
 def _seconds(value: Any) -> float | None:
@@ -138,13 +140,13 @@ def _prediction(task: AnnotationTask, model_version: str) -> Prediction | None:
     return task.prediction
 
 
-def _correction(task: AnnotationTask, prediction: Prediction | None, reading: Reading) -> float | None:
+def _correction(task: AnnotationTask, prediction: Prediction | None, content: SubmissionContent) -> float | None:
     """How much of what was shown stayed. Seen as drawn, so that untouched gives 1."""
-    if prediction is None or not reading.says_something:
+    if prediction is None or not content.makes_statement:
         return None
     shown = shown_union(
         shown_instances(prediction, task.campaign.score_threshold),
         tile_size=task.tile.grid.tile_size,
         picture_size=picture_size(task.tile),
     )
-    return round(iou(reading.union, shown), 6)
+    return round(iou(content.union, shown), 6)

@@ -1,4 +1,4 @@
-"""Reconciliation with Label Studio: whatever webhooks missed is found, and what waits to be pushed is pushed."""
+"""Synchronisation with Label Studio: what webhooks missed is recorded, and pending tasks are pushed."""
 
 from datetime import timedelta
 
@@ -24,12 +24,12 @@ from thawloop.core.services import audit
 
 log = structlog.get_logger(__name__)
 
-# If its number of tasks is not what we think, all are compared; not more often than this.
+# All tasks are compared if their number differs from ours, but not more often than this.
 FULL_COMPARISON = timedelta(minutes=10)
 
 
 def sync(campaign: Campaign, *, full: bool = False, accept_removals: int | None = None) -> SyncReport:
-    """Make what we know of a campaign's annotations equal to what Label Studio holds; if it is active, push what waits.
+    """Bring a campaign's annotations up to date with Label Studio; if it is active, push its pending tasks.
 
     Annotations that changed are recorded. An annotation that is gone becomes a DELETED row and its labels are retired;
     a task that is gone becomes WITHDRAWN, its annotations deleted; it is not pushed again. More than a few such
@@ -42,7 +42,7 @@ def sync(campaign: Campaign, *, full: bool = False, accept_removals: int | None 
 
     Raises:
         ExchangeStopped: It waits for a lead; `campaign.ls_stopped` says why. What is new was recorded.
-        LabelStudioUnavailable: Label Studio does not answer, or not to us. What was done until then stays done.
+        LabelStudioUnavailable: Label Studio does not answer, or refuses our token. What was done until then stays done.
     """
     report = SyncReport()
     if accept_removals is not None:
@@ -62,7 +62,7 @@ def sync(campaign: Campaign, *, full: bool = False, accept_removals: int | None 
 
 
 def new_project(campaign: Campaign) -> int:
-    """Leave a campaign's project, so that the next push makes a new one: it is gone, or what has its number is another.
+    """Leave a campaign's project, so that the next push creates a new one: it is gone, or its number is another's.
 
     Also one that holds less than it did, as after its database was restored from a backup: what is new in it is
     recorded first. Annotations and labels stay as they are; their numbers are the old project's from now on. Tasks
@@ -78,7 +78,7 @@ def new_project(campaign: Campaign) -> int:
         return 0
     with exclusive(f"push:{campaign.pk}"), exclusive(f"sync:{campaign.pk}"), Client() as client:
         campaign.refresh_from_db()
-        _take_leave(campaign, client)
+        _leave_project(campaign, client)
         before = {"ls_project_id": campaign.ls_project_id, "ls_generation": campaign.ls_generation}
         undone = [AnnotationTask.State.OPEN, AnnotationTask.State.SKIPPED, AnnotationTask.State.RETURNED]
         with transaction.atomic():
@@ -95,8 +95,8 @@ def new_project(campaign: Campaign) -> int:
     return count
 
 
-def reconcile() -> list[str]:
-    """What the reconciler does for every campaign that is not closed; one that fails does not hold up the others.
+def reconcile(campaign: Campaign | None = None) -> list[str]:
+    """Sync a campaign, or every one that is not closed; one that fails does not hold up the others.
 
     Returns:
         What was done, one sentence each.
@@ -105,27 +105,29 @@ def reconcile() -> list[str]:
         Refused: A campaign could not be synced; the others were.
     """
     done, failures = [], []
-    for campaign in Campaign.objects.exclude(state=Campaign.State.CLOSED):
+    for found in [campaign] if campaign else Campaign.objects.exclude(state=Campaign.State.CLOSED):
         try:
-            report = sync(campaign)
+            report = sync(found)
         except Refused as error:
             failures.append(str(error))
             continue
         if report:
-            done.append(f"{campaign.name}: {report}")
+            done.append(f"{found.name}: {report}")
     if failures:
         raise Refused(" ".join(dict.fromkeys(failures)))
     return done
 
 
-def reconcile_events() -> list[str]:
-    """Have stored webhooks processed that no job looks after: one was missed when the last job ended."""
+def reconcile_events(campaign: Campaign | None = None) -> list[str]:
+    """Have stored webhooks processed, of a campaign or of all, that no job processes: a job that ends may miss one."""
     old = timezone.now() - timedelta(seconds=5)
     waiting = WebhookEvent.objects.filter(processed__isnull=True, received__lt=old, campaign__isnull=False)
+    if campaign is not None:
+        waiting = waiting.filter(campaign=campaign)
     campaigns = Campaign.objects.filter(pk__in=waiting.values("campaign").distinct())
-    for campaign in campaigns:
-        enqueue_processing(campaign)
-    return [f"{campaign.name}: webhooks waited to be processed" for campaign in campaigns]
+    for found in campaigns:
+        enqueue_processing(found)
+    return [f"{found.name}: webhooks waited to be processed" for found in campaigns]
 
 
 def _pull(campaign: Campaign, client: Client, report: SyncReport, *, full: bool, accepted: int | None) -> None:
@@ -149,7 +151,7 @@ def _pull(campaign: Campaign, client: Client, report: SyncReport, *, full: bool,
     campaign.ls_synced_until = pull.began
 
 
-def _take_leave(campaign: Campaign, client: Client) -> None:
+def _leave_project(campaign: Campaign, client: Client) -> None:
     """Record what is new in the project that is left, if it is the campaign's own and holds less than it did."""
     try:
         pull = Pull(campaign, client, SyncReport())
@@ -158,7 +160,7 @@ def _take_leave(campaign: Campaign, client: Client) -> None:
     number = campaign.ls_project_id
     with acting(name="sync"):
         pull.changes(None)
-    if not pull.would_ask:
+    if not pull.exceeds_limit:
         raise Conflict(
             f"Project {number} of campaign {campaign.name} is still in Label Studio, with all that it held: the "
             "campaign goes on in it."
@@ -167,7 +169,7 @@ def _take_leave(campaign: Campaign, client: Client) -> None:
     try:
         client.change_project(pull.number, {"title": title})
     except LabelStudioRefused as error:
-        log.warning("the project that was left keeps its name", project=number, why=str(error))
+        log.warning("the old project could not be renamed", project=number, why=str(error))
 
 
 def _comparison_key(campaign: Campaign) -> str:

@@ -1,7 +1,7 @@
-"""Webhooks are hints: their numbers are stored, and what changed is then read from Label Studio itself.
+"""Webhooks are hints: only ids are stored, and what changed is then read from Label Studio itself.
 
-Label Studio shows a webhook's headers, our secret among them, to all its users: anybody there can send a hint. It is
-never believed, only followed, and equal or many hints cost no more than one. `sync` finds what hints missed.
+Label Studio shows a webhook's headers, our secret among them, to all its users: anybody there can send a hint. Its
+content is never trusted, and equal or many hints cost no more than one. `sync` finds what hints missed.
 """
 
 import hmac
@@ -31,13 +31,13 @@ Json = dict[str, Any]
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_NUMBERS = 10_000  # named by one hint; a sync finds the others
-MAX_WAITING = 1_000  # hints of a campaign; what more of them would say, a sync finds
+MAX_WAITING = 1_000  # hints of a campaign; a sync finds what further ones would name
 MAX_TASKS = 500  # read by their numbers; rather than more, all that changed lately are read
 ACTOR = "label studio"
 
 
 def receive_webhook(campaign: Campaign, body: bytes, headers: Mapping[str, str]) -> WebhookEvent:
-    """Store a hint of Label Studio, once while it waits, and have it followed soon.
+    """Store a hint of Label Studio, once while it waits, and have it processed soon.
 
     Args:
         campaign: Whose project it says it is from.
@@ -46,7 +46,7 @@ def receive_webhook(campaign: Campaign, body: bytes, headers: Mapping[str, str])
 
     Raises:
         WrongSecret: The secret is missing or wrong.
-        BadWebhook: The body is no JSON object with an action.
+        BadWebhook: The body is not a JSON object with an action.
     """
     secret = webhook_secret()
     if not secret or not hmac.compare_digest(headers.get(SECRET_HEADER, "").encode(), secret.encode()):
@@ -57,7 +57,7 @@ def receive_webhook(campaign: Campaign, body: bytes, headers: Mapping[str, str])
         raise BadWebhook(f"The body is not JSON: {str(error)[:200]}.") from error
     action = payload.get("action") if isinstance(payload, dict) else None
     if not isinstance(action, str) or not action:
-        raise BadWebhook("The body is no object with an `action`.")
+        raise BadWebhook("The body is not an object with an `action`.")
     hint = WebhookEvent(campaign=campaign, action=action[:50], payload=_numbers(payload))
     waiting = WebhookEvent.objects.filter(campaign=campaign, processed__isnull=True)
     with transaction.atomic():
@@ -71,23 +71,23 @@ def receive_webhook(campaign: Campaign, body: bytes, headers: Mapping[str, str])
 
 
 def enqueue_processing(campaign: Campaign) -> None:
-    """Have a worker follow the campaign's stored hints."""
+    """Have a worker process the campaign's stored hints."""
     enqueue(
         "labeling.labelstudio.jobs.process_events", key=f"events:campaign:{campaign.pk}", args={"campaign": campaign.pk}
     )
 
 
 def process_pending_events(campaign: Campaign, *, go_on: Callable[[], bool] = lambda: True) -> int:
-    """Follow the campaign's stored hints, all that wait at once. Following one twice changes nothing.
+    """Process the campaign's stored hints, all that wait at once. Processing one twice changes nothing.
 
-    One that leads nowhere keeps the reason and does not hold up the others. While a sync reads the project, they wait.
+    One that cannot be processed keeps the reason; the others go on. They wait while a sync reads the project.
 
     Args:
         campaign: Whose hints.
         go_on: Asked before each round whether to go on.
 
     Returns:
-        How many were followed.
+        How many were processed.
     """
     count = 0
     while go_on():
@@ -121,7 +121,7 @@ def _follow(campaign: Campaign, events: Sequence[WebhookEvent]) -> None:
     for event in events:
         event.processed = now
         if event.error:
-            log.warning("webhook not followed", webhook=event.pk, action=event.action, why=event.error)
+            log.warning("webhook not processed", webhook=event.pk, action=event.action, why=event.error)
     WebhookEvent.objects.bulk_update(events, ["processed", "error"], batch_size=200)
 
 
@@ -136,11 +136,11 @@ def _read(campaign: Campaign, tasks: set[int]) -> str:
                 pull.some(tasks)
             pull.finish()
     except OperationalError:
-        raise  # the database: neither the hints' fault nor their end
+        raise  # the database failed: the hints wait
     except Refused as error:
         return str(error)
     except Exception as error:
-        log.exception("webhooks could not be followed", campaign=campaign.name)
+        log.exception("webhooks could not be processed", campaign=campaign.name)
         return f"{type(error).__name__}: {error}"[:2000]
     return " ".join(pull.problems)[:2000]
 

@@ -1,4 +1,4 @@
-"""Who says what is where: predictions, tasks, annotations and labels."""
+"""Predictions, tasks, annotations and labels."""
 
 from labeling.models.labels import Annotation, Label, LabelImport, LabelRevision
 from labeling.models.predictions import PredictedInstance, Prediction

@@ -1,4 +1,4 @@
-"""What people say: annotations as submitted, and the labels of record made from them."""
+"""Annotations as submitted, and the labels of record made from them."""
 
 import uuid
 from typing import Any

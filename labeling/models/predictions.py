@@ -1,4 +1,4 @@
-"""What models say."""
+"""Models' predictions."""
 
 from django.contrib.gis.db import models
 from django.contrib.gis.db.models.functions import Transform

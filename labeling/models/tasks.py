@@ -1,4 +1,4 @@
-"""What annotators are given, and what Label Studio tells us."""
+"""Tasks for annotators, and Label Studio's webhooks."""
 
 import uuid
 

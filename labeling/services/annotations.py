@@ -1,10 +1,10 @@
-"""From what annotators submit to labels: append-only annotations, and the label revisions that follow from them.
+"""Annotations as submitted (append-only), and the label revisions that follow from them.
 
 An annotation is a chain of rows, each superseding the one before; a deletion is its last row. Per task one
-annotation holds: the one submitted last among those that stand and make a statement about the tile
+annotation counts: the one submitted last among those that stand and make a statement about the tile
 (`selectors.standing_annotations`). A submission that was not understood in full makes none: nothing of it becomes a
 label, the tile is no negative, and it takes nothing back that another annotation of the task said. The task's labels
-are what the holding annotation draws, so whatever happens to annotations, the labels are settled anew from the rows:
+are what the holding annotation draws, so whatever happens to annotations, the labels are derived again from the rows:
 drawn → PRESENT, anything else → RETIRED.
 """
 
@@ -25,8 +25,8 @@ def record_annotation(task: AnnotationTask, submission: Submission, *, held_now:
     """Record a state of an annotation, and settle the task's labels.
 
     Any number of callers may record the same state, in any order: it becomes one row. A state older than what is
-    known, or of an annotation that was deleted, is not recorded; the row that stands is returned. Unless it is what
-    annotators' tool holds now: then it counts, whatever its time.
+    known, or of an annotation that was deleted, is not recorded; the row that stands is returned. But what
+    the annotators' tool holds now is recorded, whatever its time.
 
     Args:
         task: The task it belongs to.
@@ -34,11 +34,11 @@ def record_annotation(task: AnnotationTask, submission: Submission, *, held_now:
         held_now: The caller has just read it from where annotators work, and is the only one who does so for the
             campaign.
     """
-    stamp = submission.stamp
+    version = submission.version
     with transaction.atomic():
         task = locked_task(task)
-        newest = _newest(task, stamp.number)
-        if newest is not None and (stamp.is_recorded_by(newest) if held_now else stamp.is_older_than(newest)):
+        newest = _newest(task, version.number)
+        if newest is not None and (version.is_recorded_by(newest) if held_now else version.is_older_than(newest)):
             return newest
         annotation = _add(task, submission, newest, task.campaign.ls_generation)
         settle_task(task, annotation)
@@ -51,9 +51,9 @@ def understand_again(task: AnnotationTask, row: Annotation, submission: Submissi
     Args:
         task: Locked by the caller.
         row: A row with problems.
-        submission: The same submission, read anew.
+        submission: The same submission, interpreted again.
     """
-    return row if submission.reading.problems else _add(task, submission, row, row.ls_generation)
+    return row if submission.content.problems else _add(task, submission, row, row.ls_generation)
 
 
 def locked_task(task: AnnotationTask) -> AnnotationTask:
@@ -106,7 +106,7 @@ def record_deletion(task: AnnotationTask, ls_annotation_id: int, *, reason: str 
 
 
 def withdraw_task(task: AnnotationTask) -> None:
-    """Take note that a task was deleted in Label Studio: its annotations are deleted, its labels retired.
+    """Record that a task was deleted in Label Studio: its annotations are deleted, its labels retired.
 
     The task stays WITHDRAWN; it is not pushed again by itself, because somebody did not want it.
     """
@@ -125,7 +125,7 @@ def withdraw_task(task: AnnotationTask) -> None:
 
 
 def adopt_task(task: AnnotationTask, ls_task_id: int) -> None:
-    """Take note that a task is in Label Studio although we did not know (any more): annotators are given it there."""
+    """Record that a task is in Label Studio although our row did not say so: annotators can work on it there."""
     with transaction.atomic():
         task = locked_task(task)
         if task.state not in (AnnotationTask.State.WITHDRAWN, AnnotationTask.State.PENDING):
@@ -137,25 +137,25 @@ def adopt_task(task: AnnotationTask, ls_task_id: int) -> None:
 
 
 def _add(task: AnnotationTask, submission: Submission, supersedes: Annotation | None, generation: int) -> Annotation:
-    stamp, email = submission.stamp, submission.annotator
+    version, email = submission.version, submission.annotator
     classes = {landform.name: landform.pk for landform in task.campaign.classes.all()}
     return Annotation.objects.create(
         task=task,
         ls_generation=generation,
-        ls_annotation_id=stamp.number,
-        ls_updated_at=stamp.updated,
-        kind=stamp.kind,
+        ls_annotation_id=version.number,
+        ls_updated_at=version.updated,
+        kind=version.kind,
         annotator=get_user_model().objects.filter(email__iexact=email).order_by("pk").first() if email else None,
         annotator_name=email[:254],
-        result=stamp.raw,
-        verdict=submission.reading.verdict[:100],
-        shapes=[] if stamp.skipped else shapes_to_json(submission.reading.labels, classes),
-        makes_statement=not stamp.skipped and submission.reading.says_something,
+        result=version.raw,
+        verdict=submission.content.verdict[:100],
+        shapes=[] if version.skipped else shapes_to_json(submission.content.labels, classes),
+        makes_statement=not version.skipped and submission.content.makes_statement,
         lead_time=submission.lead_time,
         prediction=submission.prediction,
-        correction_iou=None if stamp.skipped else submission.correction_iou,
-        problems=submission.reading.problems,
-        mended=submission.reading.mended,
+        correction_iou=None if version.skipped else submission.correction_iou,
+        problems=submission.content.problems,
+        mended=submission.content.mended,
         supersedes=supersedes,
     )
 

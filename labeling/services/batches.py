@@ -19,7 +19,7 @@ from thawloop.core.services import audit
 
 
 class AcquisitionRefused(Refused):
-    """A batch was asked for that makes no sense."""
+    """A batch cannot be chosen as asked."""
 
 
 class NothingToAcquire(Conflict):
@@ -51,14 +51,14 @@ def acquire(
 
     Raises:
         Conflict: the campaign is paused or closed.
-        AcquisitionRefused: the count or the strategy makes no sense.
-        SettingsError: the campaign's own settings make no sense.
+        AcquisitionRefused: the count or the strategy is not valid.
+        SettingsError: the campaign's own settings are not valid.
     """
     if campaign.state != Campaign.State.ACTIVE:
         raise Conflict(f"Campaign `{campaign.name}` is {campaign.state}: activate it before giving out more tiles.")
     AcquisitionSettings.from_json(campaign.acquisition)
     if count is not None and count < 1:
-        raise AcquisitionRefused(f"A batch of {count} tiles makes no sense: ask for 1 or more.")
+        raise AcquisitionRefused(f"A batch of {count} tiles is not possible: ask for 1 or more.")
     if strategy is not None and strategy not in STRATEGIES:
         raise AcquisitionRefused(f"There is no strategy `{strategy}`: choose one of {', '.join(STRATEGIES)}.")
     wishes = {"count": count, "strategy": strategy, "seed": seed}

@@ -1,4 +1,4 @@
-"""Taking back what a label file said."""
+"""Withdrawing a label import."""
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -43,7 +43,7 @@ _RETIRE = """
 
 
 def withdraw_import(found: LabelImport, *, reason: str) -> LabelImport:
-    """Take an import back as a whole: its labels are retired, its coverage counts no longer. Nothing is deleted.
+    """Withdraw an import as a whole: its labels are retired, its coverage no longer counts. Nothing is deleted.
 
     Labels that another import says as well stay. The same file can be imported again.
 

@@ -1,4 +1,4 @@
-"""Keeping what a model said about a tile."""
+"""Storing a model's predictions."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ _DECIMALS = 2  # hundredths of a pixel: finer than any model sees, and a third o
 
 
 class PredictionError(Refused):
-    """A prediction cannot be kept: it names what the platform does not know."""
+    """A prediction cannot be stored: it names something that the platform does not know."""
 
 
 class DetectedInstance(Protocol):
@@ -89,7 +89,7 @@ class _Shape:
 
 
 def store_predictions(model_version_id: int, said: Sequence[TilePrediction]) -> list[Prediction]:
-    """Keep what a model version said about tiles. What was kept before stays: a version says one thing per tile.
+    """Store a model version's predictions of tiles. Those stored before stay: a version predicts a tile once.
 
     An outline that crosses itself is repaired; one that is left without area, or split by the repair, is dropped, or
     reduced to its largest part, with a line in the log.
@@ -102,7 +102,7 @@ def store_predictions(model_version_id: int, said: Sequence[TilePrediction]) -> 
         The predictions of these tiles, those kept before among them, in order.
 
     Raises:
-        PredictionError: an instance has a class that is no landform class here, or not three stages.
+        PredictionError: an instance has an unknown class, or not three stages.
     """
     classes = _classes([found for one in said for found in one.detections])
     with transaction.atomic():
@@ -196,7 +196,7 @@ def _classes(detections: Sequence[DetectedInstance]) -> dict[str, LandformClass]
     known = {row.name: row for row in LandformClass.objects.filter(name__in=names)}
     if missing := sorted(names - set(known)):
         raise PredictionError(
-            f"The model predicts the class `{missing[0]}`, which is no landform class here: add it, or use a model "
+            f"The model predicts the class `{missing[0]}`, which is not a landform class here: add it, or use a model "
             "trained on this campaign's classes."
         )
     return known

@@ -1,4 +1,4 @@
-"""A reviewer's word on a label: it does not hold, it holds after all, or it is of another class."""
+"""Reviewers' decisions on labels: retire one, restore it, or change its class."""
 
 from django.db import transaction
 
@@ -16,7 +16,7 @@ def review_label(
 ) -> LabelRevision:
     """Add a revision with what a reviewer decided; its outline stays as it was drawn.
 
-    It stands until somebody submits the tile anew: what was submitted before is not taken for news.
+    It stands until the tile is submitted again; reading an earlier submission again does not change it.
 
     Args:
         label: The label.
@@ -51,7 +51,7 @@ def review_label(
         if before == after:
             raise BadReview(f"{label} is {current.state} and of class {current.landform_class} already.")
         if not label.campaign.classes.filter(pk=new.landform_class_id).exists():
-            raise BadReview(f"Class {new.landform_class.name} is none of campaign {label.campaign.name}.")
+            raise BadReview(f"Class {new.landform_class.name} is not one of campaign {label.campaign.name}'s classes.")
         revise(label, new)
         audit("labeling.review_label", label, before=before, after=after, reason=reason)
         labels_arrived.send(LabelRevision, campaign=label.campaign)

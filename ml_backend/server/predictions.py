@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from labeling.labelstudio.payloads import NO_MODEL
-from labeling.labelstudio.preannotations import predictions_of, to_be_shown
+from labeling.labelstudio.preannotations import predictions_of, with_newest_predictions
 from labeling.labelstudio.push import TASK_ID
 from thawloop.campaigns.models import Campaign
 from thawloop.registry.models import ModelVersion
@@ -35,7 +35,7 @@ def predict(project: int | None, tasks: Sequence[Any]) -> list[Json]:
         return [_empty_prediction() for _ in tasks]
     identifiers = [_identifier(task) for task in tasks]
     wanted = [identifier for identifier in identifiers if identifier is not None]
-    known = to_be_shown(campaign.tasks.filter(pk__in=wanted), campaign)
+    known = with_newest_predictions(campaign.tasks.filter(pk__in=wanted), campaign)
     made = predictions_of(campaign, known, _shown_version(campaign))
     ours = {
         task.pk: prediction if task.prediction_id else prediction | {"model_version": NO_MODEL}

@@ -88,6 +88,7 @@ def make_modality(db: None) -> MakeModality:
 @pytest.fixture
 def make_scene(write_raster: WriteRaster, make_modality: MakeModality) -> MakeScene:
     """A registered scene of an array; its modality is one of that many bands."""
+    from thawloop.catalog.scene_options import SceneOptions
     from thawloop.catalog.services import register_scene
 
     def make(
@@ -96,8 +97,9 @@ def make_scene(write_raster: WriteRaster, make_modality: MakeModality) -> MakeSc
         count = np.shape(array)[0] if np.ndim(array) == 3 else 1
         if modality is None:
             modality = make_modality(f"m{count}", tuple(f"b{i}" for i in range(count)))
+        options = SceneOptions(**(register or {}))
         scene, _ = register_scene(
-            str(write_raster(array, **raster)), modality=modality, acquired=acquired, **(register or {})
+            str(write_raster(array, **raster)), modality=modality, acquired=acquired, options=options
         )
         return scene
 

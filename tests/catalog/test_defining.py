@@ -7,7 +7,7 @@ from shapely.geometry import LineString, Polygon, box
 from thawloop.catalog.builtin import BUILTIN
 from thawloop.catalog.errors import AlreadyDefined, DefinitionRefused
 from thawloop.catalog.models import Modality, Region
-from thawloop.catalog.selectors import measured_inputs, overlapping_regions
+from thawloop.catalog.selectors import measured_inputs
 from thawloop.catalog.services import define_grid, define_modality, define_region, ensure_builtin
 from thawloop.core.models import AuditEntry
 
@@ -132,10 +132,3 @@ def test_regions_that_are_no_area_on_the_globe_are_refused(shape, said):
     with pytest.raises(DefinitionRefused, match=said):
         define_region("r", shape)
     assert not Region.objects.exists()
-
-
-def test_regions_that_share_ground_are_found():
-    a, b = define_region("a", box(0, 60, 2, 62)), define_region("b", box(1, 61, 3, 63))
-    define_region("a-part", box(0, 60, 1, 61), parent=a)
-    define_region("c", box(10, 60, 12, 62))
-    assert list(overlapping_regions(a)) == [b]

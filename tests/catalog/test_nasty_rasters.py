@@ -13,6 +13,7 @@ from tests.catalog.periods import YEAR
 from thawloop.catalog.chips import read_chip
 from thawloop.catalog.geometry import to_geos, to_shapely
 from thawloop.catalog.models import Tile
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import create_tiles, define_grid, define_modality, define_region, register_scene
 from thawloop.core.errors import Refused
 
@@ -77,7 +78,10 @@ def test_every_nasty_raster_is_registered_and_read_or_refused_in_a_sentence(name
 
     def register():
         return register_scene(
-            str(FOLDER / "raster" / name), modality=modality, acquired=date(2021, 6, 1), band_indexes=[1]
+            str(FOLDER / "raster" / name),
+            modality=modality,
+            acquired=date(2021, 6, 1),
+            options=SceneOptions(band_indexes=[1]),
         )
 
     if name in REFUSED:

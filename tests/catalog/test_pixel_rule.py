@@ -10,6 +10,7 @@ from ml_backend.detector.chips import read_chip
 from tests.contracts.test_pixels import CASES, HEIGHT, RGB, WIDTH, write
 from thawloop.catalog.rasters import open_raster
 from thawloop.catalog.resampling import read_window
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import define_modality, register_scene
 
 
@@ -19,7 +20,8 @@ def test_a_scene_is_valid_where_its_chip_would_be(tmp_path, settings, array, opt
     settings.THAWLOOP_DATA_ROOTS = [str(tmp_path)]
     rgb = define_modality("rgb3", bands=["red", "green", "blue"], range_min=0, range_max=255)
     file = write(tmp_path / "a.tif", array, **options)
-    scene, _ = register_scene(str(file), modality=rgb, acquired=date(2021, 7, 1), band_indexes=[1, 2, 3])
+    said = SceneOptions(band_indexes=[1, 2, 3])
+    scene, _ = register_scene(str(file), modality=rgb, acquired=date(2021, 7, 1), options=said)
     with open_raster(scene.uri) as dataset:
         values, _ = read_window(dataset, scene, Window(0, 0, WIDTH, HEIGHT), 1)
 

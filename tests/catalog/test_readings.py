@@ -14,6 +14,7 @@ from tests.catalog.periods import SUMMER
 from thawloop.catalog.chips import read_chip
 from thawloop.catalog.errors import AlreadyDefined, RasterRefused
 from thawloop.catalog.models import Scene
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import register_scene
 
 pytestmark = pytest.mark.django_db
@@ -47,7 +48,7 @@ def palette(write_raster):
 
 
 def register(uri, modality, **said):
-    return register_scene(uri, modality=modality, acquired=SUMMER, **said)[0]
+    return register_scene(uri, modality=modality, acquired=SUMMER, options=SceneOptions(**said))[0]
 
 
 def test_a_label_mask_in_the_alpha_band_hides_nothing_and_is_told(label_in_alpha, make_modality, make_tile):

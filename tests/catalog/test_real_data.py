@@ -10,6 +10,7 @@ from tests.catalog.periods import YEAR
 from thawloop.catalog.chips import ChipReader
 from thawloop.catalog.geometry import to_shapely
 from thawloop.catalog.models import Scene, Tile
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import create_tiles, define_grid, define_modality, define_region, register_scene
 
 pytestmark = pytest.mark.django_db
@@ -42,14 +43,15 @@ def test_peel_gives_colour_infrared_and_ndvi_of_two_sensors(imagery):
         "ndvi", "ndvi", range_min=-1, range_max=1, kind="index", derivation="expression",
         expression="(nir.nir - rgb.red) / (nir.nir + rgb.red)",
     )  # fmt: skip
-    august = {"acquired": date(2021, 8, 21), "scale": 1e-4}
-    scene, _ = register_scene(sentinel, modality=rgb, band_indexes=[3, 2, 1], **august)
-    register_scene(sentinel, modality=nir, band_indexes=[4], **august)
-    register_scene(landsat, modality=thermal, acquired=date(2021, 7, 21), band_indexes=[7])
+    august = date(2021, 8, 21)
+    colour, infrared = SceneOptions(band_indexes=[3, 2, 1], scale=1e-4), SceneOptions(band_indexes=[4], scale=1e-4)
+    scene, _ = register_scene(sentinel, modality=rgb, acquired=august, options=colour)
+    register_scene(sentinel, modality=nir, acquired=august, options=infrared)
+    register_scene(landsat, modality=thermal, acquired=date(2021, 7, 21), options=SceneOptions(band_indexes=[7]))
 
     tiles = tiles_over(scene, define_grid("peel", 32608, 10, 64))
     with ChipReader([rgb, nir, ndvi, thermal]) as reader:
-        chips = list(reader.read_many(tiles))
+        chips = [reader.read(tile) for tile in tiles]
 
     assert len(chips) == 16
     assert to_shapely(scene.footprint).within(box(-135.8, 67.9, -135.5, 68.2))
@@ -71,7 +73,7 @@ def test_kootenay_keeps_colour_and_height_in_register_and_the_empty_corner_empty
 
     tiles = tiles_over(scene, define_grid("kootenay", 32611, 0.5, 64))
     with ChipReader([rgb, height]) as reader:
-        chips = list(reader.read_many(tiles))
+        chips = [reader.read(tile) for tile in tiles]
 
     heights = np.concatenate([c.arrays["canopy_height"][0][c.valid["canopy_height"]] for c in chips if c.arrays])
     valid = np.concatenate([c.valid["canopy_height"].ravel() for c in chips if "canopy_height" in c.valid])
@@ -90,7 +92,7 @@ def test_everest_is_read_on_a_foreign_grid(imagery):
 
     tiles = tiles_over(colour, define_grid("mercator", 3857, 30, 128))
     with ChipReader([rgb, nir]) as reader:
-        chips = list(reader.read_many(tiles))
+        chips = [reader.read(tile) for tile in tiles]
 
     whole = [c for c in chips if c.valid.get("rgb", np.zeros(1)).all()]
     assert len(whole) > 10

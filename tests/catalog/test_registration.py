@@ -14,6 +14,7 @@ from tests.catalog.periods import SUMMER
 from thawloop.catalog.errors import AlreadyDefined, RasterRefused
 from thawloop.catalog.geometry import project, to_shapely
 from thawloop.catalog.models import Scene
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import ensure_builtin, prepare_scene, register_scene, store_scenes
 from thawloop.core.errors import Refused
 from thawloop.core.models import AuditEntry
@@ -28,7 +29,7 @@ def rgb(make_modality):
 
 
 def register(path, modality, **how):
-    return register_scene(str(path), modality=modality, acquired=SUMMER, **how)
+    return register_scene(str(path), modality=modality, acquired=SUMMER, options=SceneOptions(**how))
 
 
 def test_a_scene_says_what_the_file_holds(write_raster, rgb):
@@ -88,13 +89,6 @@ def test_a_copy_does_not_move_the_scene(write_raster, rgb, tmp_path):
     assert register(copy, rgb)[0].uri == str(path)
 
 
-def test_a_dry_run_stores_nothing(write_raster, rgb):
-    scene, new = register(write_raster(ONES), rgb, dry_run=True)
-    assert new
-    assert scene.pk is None
-    assert not Scene.objects.exists()
-
-
 def test_a_batch_is_stored_whole_or_not_at_all(write_raster, rgb):
     good = prepare_scene(str(write_raster(ONES, "good.tif")), modality=rgb, acquired=SUMMER)
     bad = prepare_scene(str(write_raster(ONES + 1, "bad.tif")), modality=rgb, acquired=SUMMER)
@@ -108,7 +102,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(write_raster, rgb):
 def test_progress_is_reported_up_to_the_end(write_raster, rgb):
     seen = []
     path = write_raster(ONES)
-    register(path, rgb, progress=lambda done, total: seen.append((done, total)))
+    prepare_scene(str(path), modality=rgb, acquired=SUMMER, progress=lambda *sizes: seen.append(sizes))
     assert seen[-1] == (path.stat().st_size,) * 2
 
 

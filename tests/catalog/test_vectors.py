@@ -65,7 +65,7 @@ NASTY_WITH_CRS: dict[str, int | str] = {
     "mixed_shape_type_non_conformant.shp": 2,
     "slightly_overlapping_polygons.shp": 1,
     "first_geometry_null.gpkg": 1,
-    "test_tin.shp": "has a broken geometry (a ring with too few points, or a surface type that is no polygon)",
+    "test_tin.shp": "has a broken geometry (a ring with too few points, or a surface type that is not a polygon)",
 }
 
 
@@ -231,7 +231,7 @@ def test_any_ring_becomes_a_valid_polygon_or_a_reason(points: list[tuple[float, 
         ("x.geojson", b'<OGRVRTDataSource><OGRVRTLayer name="passwd"/></OGRVRTDataSource>', "does not hold GeoJSON"),
         ("x.gpkg", b"not a database", "does not hold GeoPackage"),
         ("x.kml", b"<html></html>", "does not hold KML"),
-        ("x.txt", b"text", "ends in `.txt`, which is no known label format"),
+        ("x.txt", b"text", "ends in `.txt`, which is not a known label format"),
         ("x.shp", b"\x00\x00\x27\x0a", "has no x.shx beside it"),
         ("x.zip", b"PK\x05\x06", "is not a readable zip archive"),
         ("x.csv", b"", "is empty"),

@@ -99,7 +99,7 @@ def test_exit_code_2_and_usage_for_wrong_arguments() -> None:
 
 
 def test_no_database_is_one_sentence_without_the_password() -> None:
-    ran = manage("reconciler", "--once", DATABASE_URL="postgis://thawloop:secret@127.0.0.1:1/thawloop")
+    ran = manage("reconcile", DATABASE_URL="postgis://thawloop:secret@127.0.0.1:1/thawloop")
     assert ran.returncode == 1
     assert ran.stderr.strip().startswith("The database at 127.0.0.1:1 does not answer")
     assert len(ran.stderr.strip().splitlines()) == 1
@@ -115,7 +115,7 @@ def test_no_redis_is_one_sentence_when_a_worker_should_end() -> None:
 
 
 def test_a_database_that_was_not_migrated_is_said_to_be() -> None:
-    ran = manage("reconciler", "--once")  # the tests migrate a database of their own, not this one
+    ran = manage("reconcile")  # the tests migrate a database of their own, not this one
     assert ran.returncode == 1
     assert "manage.py migrate" in ran.stderr
 
@@ -123,7 +123,7 @@ def test_a_database_that_was_not_migrated_is_said_to_be() -> None:
 @pytest.mark.django_db(transaction=True)
 class TestFollowing:
     def test_without_a_worker_it_says_what_to_do_and_the_job_waits(self, job_of, live_redis, monkeypatch) -> None:
-        monkeypatch.setattr("thawloop.core.cli.WORKER_PATIENCE_SECONDS", 0.0)
+        monkeypatch.setattr("thawloop.core.cli.WORKER_TIMEOUT_SECONDS", 0.0)
         job = job_of(work)
         with pytest.raises(CommandError, match=r"manage.py worker --queue default.*--inline"):
             result(lambda command: {"state": command.follow(job).state})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from thawloop.core.foreign import LIMIT, error_words, one_line
+from thawloop.core.foreign import LIMIT, error_text, one_line
 
 
 @pytest.mark.parametrize(
@@ -34,5 +34,5 @@ def test_it_is_never_long():
 def test_an_error_that_points_to_its_cause_says_what_that_says():
     error = RuntimeError("Read failed. See previous exception for details.")
     error.__cause__ = ValueError("band 1,\n block 3 is damaged.")
-    assert error_words(error) == "band 1, block 3 is damaged"
-    assert error_words(ValueError()) == "ValueError"
+    assert error_text(error) == "band 1, block 3 is damaged"
+    assert error_text(ValueError()) == "ValueError"

@@ -88,7 +88,7 @@ def test_a_missing_worker_degrades_but_does_not_take_the_site_down(client: Clien
 def test_a_check_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(selectors, "_checks", {})
-    monkeypatch.setattr(selectors, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(selectors, "TIMEOUT_SECONDS", 0.2)
     selectors.register_health_check("stuck", lambda: str(release.wait(60)))
     found = selectors.health()["stuck"]
     release.set()

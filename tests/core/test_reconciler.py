@@ -21,6 +21,13 @@ def test_it_acts_under_its_own_name() -> None:
     assert run_once(Reconciler("x", lambda: [current_actor().name], 1)) == ["reconciler"]
 
 
+def test_only_those_that_know_campaigns_are_given_one() -> None:
+    assert run_once(Reconciler("x", lambda campaign: [f"only {campaign}"], 1, by_campaign=True), "site") == [
+        "only site"
+    ]
+    assert run_once(Reconciler("y", lambda: ["everything"], 1), "site") == ["everything"]
+
+
 def test_two_processes_do_not_run_the_same_reconciler_at_once() -> None:
     inside, go_on = threading.Event(), threading.Event()
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from shapely.geometry import Polygon
 
 from labeling.labelstudio.errors import BadAnnotation
-from labeling.labelstudio.submissions import read_stamp, record_payload, settle_again
+from labeling.labelstudio.submissions import read_version, record_payload, settle_again
 from labeling.models import Annotation, AnnotationTask, LabelRevision
 from labeling.selectors import (
     changed_labels,
@@ -311,7 +311,7 @@ def test_a_lead_time_that_is_no_number_of_seconds_is_unknown(task, given):
 
 
 def test_a_time_without_a_zone_is_utc():
-    told = read_stamp(annotation(7, updated_at="2026-11-22T08:00:00"))
+    told = read_version(annotation(7, updated_at="2026-11-22T08:00:00"))
     assert told.updated == datetime(2026, 11, 22, 8, tzinfo=UTC)
 
 

@@ -272,7 +272,9 @@ class TestWhatLabelStudioHolds:
         assert not sync(campaign, full=True)
 
     def test_a_time_ahead_of_the_servers_is_not_believed(self, worked, campaign, client, monkeypatch):
-        monkeypatch.setattr(pull, "AHEAD", timedelta(days=-1))  # as if the server's clock had been put back by a day
+        monkeypatch.setattr(
+            pull, "MAX_CLOCK_LEAD", timedelta(days=-1)
+        )  # as if the server's clock had been put back by a day
         submit(client, worked[5], polygon(RING))
         report = sync(campaign)
         assert (report.bad, report.recorded) == (1, 0)

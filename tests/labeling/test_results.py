@@ -180,7 +180,7 @@ def test_with_an_unusable_region_nothing_is_said_of_the_tile(region, problem):
     good = polygon_region([[10, 10], [60, 10], [60, 60]], id="good")
     reading = read([region, good])
     assert [shape.region for shape in reading.shapes] == ["good"]
-    assert not reading.says_something
+    assert not reading.makes_statement
     assert reading.labels == []
     assert len(reading.problems) == 1
     assert reading.problems[0].startswith("Region 1 (")
@@ -236,7 +236,7 @@ def test_a_verdict_beside_shapes_is_a_contradiction(says):
     triangle = polygon_region([[10, 10], [60, 10], [60, 60]])
     for result in ([triangle, verdict_region(says)], [verdict_region(says), triangle]):
         reading = read(result)
-        assert not reading.says_something
+        assert not reading.makes_statement
         assert reading.labels == []
         assert "remove the verdict or the shapes" in reading.problems[0]
 
@@ -244,20 +244,20 @@ def test_a_verdict_beside_shapes_is_a_contradiction(says):
 def test_two_verdicts_are_a_contradiction_and_the_same_twice_is_none():
     nothing = verdict_region("nothing in tile")
     assert "contradicts" in read([nothing, verdict_region("uncertain")]).problems[0]
-    assert read([nothing, nothing]).says_something
+    assert read([nothing, nothing]).makes_statement
 
 
 def test_a_verdict_alone_says_what_it_says():
-    assert read([verdict_region("nothing in tile")]).says_something
-    assert not read([verdict_region("bad imagery")]).says_something
-    assert read([verdict_region()]).says_something  # taken back
+    assert read([verdict_region("nothing in tile")]).makes_statement
+    assert not read([verdict_region("bad imagery")]).makes_statement
+    assert read([verdict_region()]).makes_statement  # taken back
 
 
 def test_an_arrow_between_regions_and_a_comment_say_nothing_of_the_tile():
     arrow = {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"}
     comment = {"id": "c", "type": "textarea", "from_name": "comment", "value": {"text": ["old scar"]}}
     reading = read([arrow, comment, polygon_region([[10, 10], [60, 10], [60, 60]])])
-    assert (reading.problems, reading.comment, len(reading.labels)) == ([], "old scar", 1)
+    assert (reading.problems, len(reading.labels)) == ([], 1)
 
 
 def test_intersection_over_union_of_nothing_with_nothing_is_one():

@@ -81,7 +81,7 @@ def test_settling_the_same_submission_again_leaves_the_decision_alone_and_a_new_
 
 def test_a_class_of_the_campaign_can_be_given_and_no_other(label):
     other = LandformClass.objects.create(name="ALD")
-    with pytest.raises(Refused, match="none of campaign"):
+    with pytest.raises(Refused, match="is not one of campaign"):
         review_label(label, landform_class=other, reason="detachment")
     label.campaign.classes.add(other)
     assert review_label(label, landform_class=other, reason="detachment").landform_class == other

@@ -21,6 +21,7 @@ from labeling.models import Annotation, AnnotationTask
 from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass
 from thawloop.catalog.geometry import project
 from thawloop.catalog.models import Modality, Tile, TileGrid
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import create_tiles, define_grid, define_modality, define_region, register_scene
 
 SRID, PIXEL, SIZE = 3413, 3.0, 64
@@ -101,7 +102,7 @@ def make_campaign(
     dem = define_modality("dem", bands=["elevation"], range_min=0, range_max=255, unit="m", is_static=True, title="DEM")
     write_raster(data_root / "rgb.tif", 3, col=0, row=0, cols=9, rows=3, site=site)
     write_raster(data_root / "dem.tif", 1, col=0, row=0, cols=dem_columns, rows=3, site=site)
-    terms = {"acquired": date(2021, 7, 1), "provider": "Test", "licence": "CC0"}
+    terms = {"acquired": date(2021, 7, 1), "options": SceneOptions(provider="Test", licence="CC0")}
     register_scene(str(data_root / "rgb.tif"), modality=rgb, **terms)
     register_scene(str(data_root / "dem.tif"), modality=dem, **terms)
     grid = define_grid("site", SRID, PIXEL, SIZE, overlap=overlap)

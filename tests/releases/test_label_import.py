@@ -149,7 +149,7 @@ def test_what_is_too_large_for_a_landform_is_refused_by_name(campaign: Campaign,
     assert (found.counts["created"], found.counts["refused"]) == (1, 4)
     reasons = {row["feature"]: row["reason"] for row in found.counts["refusals"]}
     assert reasons.keys() == {"0", "1", "2", "4"}
-    assert reasons["1"] == "goes around a pole: no landform does"
+    assert reasons["1"] == "encloses a pole, which no landform does"
     assert "km², more than 10 times all regions of the campaign" in reasons["4"]
     assert "--max-area KM2" in reasons["0"]
 
@@ -169,7 +169,7 @@ def test_what_goes_around_the_south_pole_is_no_landform_either(
 
     found = import_labels(campaign, label_file(site.square(0, 0), cap))
 
-    assert found.counts["refusals"] == [{"feature": "1", "reason": "goes around a pole: no landform does"}]
+    assert found.counts["refusals"] == [{"feature": "1", "reason": "encloses a pole, which no landform does"}]
 
 
 def test_only_what_meets_the_regions_is_measured_by_them(campaign: Campaign, site: Site, label_file: Write) -> None:
@@ -233,7 +233,9 @@ def test_of_several_classes_one_must_be_named(campaign: Campaign, site: Site, la
     campaign.classes.add(LandformClass.objects.create(name="Lake"))
     path = label_file(site.square(0, 0))
 
-    with pytest.raises(VectorFileRefused, match="maps Lake, RTS: say which one the file holds, or which field tells"):
+    with pytest.raises(
+        VectorFileRefused, match="maps Lake, RTS: say which one the file holds, or which field names it"
+    ):
         import_labels(campaign, path)
     import_labels(campaign, path, landform_class="lake")
 

@@ -223,15 +223,15 @@ def test_what_an_import_under_way_says_as_well_stays(
     campaign = make_campaign()
     first = import_labels(campaign, label_file(site.square(0, 0), name="a.geojson"))
     withdrawing = threading.Thread(target=alone, args=[lambda: withdraw_import(first, reason="wrong")])
-    take_over = label_import.take_over
+    write_staged = label_import.write_staged
 
     def slow(found: LabelImport) -> None:
         withdrawing.start()
         while withdrawing.is_alive() and not somebody_waits():
             time.sleep(0.01)
-        take_over(found)
+        write_staged(found)
 
-    monkeypatch.setattr(label_import, "take_over", slow)
+    monkeypatch.setattr(label_import, "write_staged", slow)
     second = import_labels(campaign, label_file(site.square(0, 0), site.square(1, 0), name="b.geojson"))
     withdrawing.join()
 

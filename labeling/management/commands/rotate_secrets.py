@@ -1,4 +1,4 @@
-"""`manage.py rotate_secrets`: replace the secrets by which Label Studio is known to us."""
+"""`manage.py rotate_secrets`: replace the secrets by which Label Studio authenticates itself."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -14,10 +14,10 @@ class Command(ThawloopCommand):
     """Replace the secrets of webhooks and ML backend, here and in Label Studio."""
 
     help = (
-        "Replace the secrets by which Label Studio's webhooks and its calls to the ML backend are known, and tell "
+        "Replace the secrets that authenticate Label Studio's webhooks and its calls to the ML backend, and send "
         "every project in Label Studio the new ones. No process has to be restarted, and no work is lost: what "
-        "annotators submit in between is found by the next sync. A project that cannot be told now is told by its "
-        "next sync."
+        "annotators submit in between is found by the next sync. A project that cannot be updated now is updated "
+        "by its next sync."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -31,8 +31,8 @@ class Command(ThawloopCommand):
         for campaign in Campaign.objects.filter(ls_project_id__isnull=False):
             try:
                 ensure_project(campaign)
-                told = "told"
+                outcome = "updated"
             except Refused as error:
-                told = str(error)
-            rows.append({"campaign": campaign.name, "project": campaign.ls_project_id, "label_studio": told})
+                outcome = str(error)
+            rows.append({"campaign": campaign.name, "project": campaign.ls_project_id, "label_studio": outcome})
         return {"secrets": "replaced", "projects": rows}

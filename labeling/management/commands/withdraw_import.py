@@ -1,4 +1,4 @@
-"""`manage.py withdraw_import`: take a label import back."""
+"""`manage.py withdraw_import`: withdraw a label import."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -10,10 +10,10 @@ from thawloop.core.cli import ThawloopCommand
 
 
 class Command(ThawloopCommand):
-    """Take a label import back."""
+    """Withdraw a label import."""
 
     help = (
-        "Take a label import back as a whole: its labels are retired with the reason, its coverage counts no longer. "
+        "Withdraw a label import as a whole: its labels are retired with the reason, its coverage no longer counts. "
         "Nothing is deleted, releases keep what they hold, and the file can be imported again."
     )
 

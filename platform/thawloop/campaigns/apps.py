@@ -8,7 +8,7 @@ class CampaignsConfig(AppConfig):
     label = "campaigns"
 
     def ready(self) -> None:
-        """Say what the roles may do here."""
+        """Grant permissions to the roles."""
         from thawloop.core.roles import grant_to_roles
 
         grant_to_roles(

@@ -4,4 +4,4 @@ from thawloop.core.errors import Refused
 
 
 class BadCampaign(Refused):
-    """A campaign cannot be as it is asked for."""
+    """A campaign cannot be changed as asked."""

@@ -1,4 +1,4 @@
-"""Changing a campaign that runs."""
+"""Changing a running campaign's settings."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def change_campaign(campaign: Campaign, *, reason: str = "", **changes: Any) -> 
         changes: New values of fields in `EDITABLE`.
 
     Raises:
-        BadCampaign: A field cannot be changed, or its value makes no sense.
+        BadCampaign: A field cannot be changed, or its value is not valid.
         SettingsError: `acquisition` or `detector` hold an unknown setting.
     """
     if fixed := sorted(set(changes) - set(EDITABLE)):
@@ -44,7 +44,7 @@ def change_campaign(campaign: Campaign, *, reason: str = "", **changes: Any) -> 
             row.clean_fields()
             row.validate_constraints()
         except ValidationError as error:
-            raise BadCampaign(f"Campaign {row.name} cannot be so: {' '.join(error.messages)}") from error
+            raise BadCampaign(f"Campaign {row.name} cannot be changed so: {' '.join(error.messages)}") from error
         after = {name: getattr(row, name) for name in changes}
         if after != before:
             row.save(update_fields=list(changes))

@@ -77,4 +77,4 @@ class DetectorSettings(ModelSettings, refusal=SettingsError):
             )
         if self.anchor and self.anchor not in (BEST, *inputs):
             known = " or ".join((*inputs, f"{BEST} (as measured)"))
-            raise SettingsError(f"`anchor` is {self.anchor!r}, which is no input of the model; it can be {known}.")
+            raise SettingsError(f"`anchor` is {self.anchor!r}, which is not an input of the model; it can be {known}.")

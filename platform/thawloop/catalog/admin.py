@@ -21,9 +21,8 @@ from thawloop.core.errors import Refused
 
 
 class DefinitionAdmin(LightAdmin):
-    """Rows that a service defines; afterwards only the fields in `amendable` may change."""
+    """Rows that a service defines; afterwards only the fields in `services.AMENDABLE` may change."""
 
-    amendable: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
 
     @property
@@ -37,7 +36,9 @@ class DefinitionAdmin(LightAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         if obj is None:
             return ()
-        return tuple(f for f in self._columns() if f not in self.amendable) + self.shown
+        return (
+            tuple(f for f in self._columns() if f not in services.AMENDABLE[self.model._meta.model_name]) + self.shown
+        )
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
         return [*self._columns(), *(self.shown if obj else ())]
@@ -69,7 +70,6 @@ class ModalityAdmin(DefinitionAdmin):
     list_filter = ("kind", "derivation", "is_static")
     list_select_related = ("source",)
     search_fields = ("name", "title")
-    amendable = ("title", "colormap")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Modality]:
         return super().get_queryset(request).annotate(scene_count=count_of(Scene, "modality"))
@@ -104,7 +104,6 @@ class RegionAdmin(DefinitionAdmin):
     list_display = ("name", "title", "parent", "created")
     list_select_related = ("parent",)
     search_fields = ("name", "title")
-    amendable = ("title",)
     shown = ("map",)
     formfield_overrides = {MultiPolygonField: {"widget": LocalMapWidget}}
 
@@ -127,7 +126,6 @@ class SceneAdmin(DefinitionAdmin):
     search_fields = ("uri", "checksum")
     date_hierarchy = "acquired"
     list_defer = ("crs",)
-    amendable = ("provider", "licence")
     shown = ("map",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -16,6 +16,7 @@ from rest_framework_gis.serializers import GeoFeatureModelSerializer
 from thawloop.catalog import services
 from thawloop.catalog.models import Modality, Region, Scene, Tile, TileGrid
 from thawloop.catalog.pictures import picture_url
+from thawloop.catalog.scene_options import SceneOptions
 
 
 class ModalitySerializer(serializers.ModelSerializer[Modality]):
@@ -24,7 +25,7 @@ class ModalitySerializer(serializers.ModelSerializer[Modality]):
     class Meta:
         model = Modality
         exclude = ["id"]
-        # Asking again for what is already defined so is fine, and `define_modality` says what differs if not.
+        # Defining the same again is fine; `define_modality` says what differs if it is not the same.
         extra_kwargs = {"name": {"validators": []}, "title": {"required": False}}
 
 
@@ -194,7 +195,9 @@ class SceneViewSet(AddingViewSet):
         """Register a raster: 201 if it is new, 200 if it is known."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        scene, created = services.register_scene(**serializer.validated_data)
+        said = dict(serializer.validated_data)
+        required = {name: said.pop(name) for name in ("uri", "modality", "acquired")}
+        scene, created = services.register_scene(**required, options=SceneOptions(**said))
         code = status.HTTP_201_CREATED if created else status.HTTP_200_OK
         return Response(self.get_serializer(scene).data, status=code)
 

@@ -6,7 +6,7 @@ class CatalogConfig(AppConfig):
     label = "catalog"
 
     def ready(self) -> None:
-        """Say what the roles may do here."""
+        """Grant permissions to the roles."""
         from thawloop.core.roles import grant_to_roles
 
         things = ("region", "modality", "scene", "tilegrid")

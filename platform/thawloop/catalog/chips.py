@@ -3,7 +3,7 @@
 A chip is deterministic: it depends on the tile, the modalities and the registered scenes, not on what was read before.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
@@ -30,7 +30,7 @@ from thawloop.catalog.resampling import read_scene
 from thawloop.catalog.selectors import direct_inputs, scenes_of_period
 from thawloop.catalog.terrain import derive_terrain, halo_of
 from thawloop.core.errors import Refused
-from thawloop.core.foreign import error_words
+from thawloop.core.foreign import error_text
 
 Array = NDArray[np.float32]
 
@@ -100,7 +100,7 @@ class ChipReader:
             if values is not None:
                 arrays[modality.name] = values
         valid = {name: ~np.isnan(values[0]) for name, values in arrays.items()}
-        return Chip(tile.key, arrays, valid, target.transform, _crs(grid.srid))
+        return Chip(tile.key, arrays, valid, target.transform, CRS.from_epsg(grid.srid))
 
     def prepare(self, tiles: Iterable[Tile]) -> None:
         """Ask the database for all that reading these tiles takes, so that a thread without a connection may do it."""
@@ -120,11 +120,6 @@ class ChipReader:
         if key not in self._scenes:
             self._scenes[key] = _SceneIndex(modality, *period, self._only)
         return self._scenes[key].meeting(tile)
-
-    def read_many(self, tiles: Iterable[Tile]) -> Iterator[Chip]:
-        """Read tiles one after the other, in the order given; neighbours in a row share what GDAL has cached."""
-        for tile in tiles:
-            yield self.read(tile)
 
     def _read(
         self, tile: Tile, modality: Modality, target: Target, done: dict[tuple[int, Target], Array | None]
@@ -198,7 +193,7 @@ class ChipReader:
         except (RasterioError, Refused) as error:
             raise ChipUnreadable(
                 f"Tile {tile.key} cannot be read from scene {scene.pk} of modality `{modality.name}` ({scene.uri}): "
-                f"{error_words(error)}. Put the file back as it was registered, or register its replacement."
+                f"{error_text(error)}. Put the file back as it was registered, or register its replacement."
             ) from error
 
 
@@ -227,10 +222,6 @@ class _SceneIndex:
     def meeting(self, tile: Tile) -> list[Scene]:
         """The scenes whose footprint meets the tile, best first."""
         return [self.scenes[i] for i in sorted(self.tree.query(to_shapely(tile.geometry), predicate="intersects"))]
-
-
-def _crs(srid: int) -> CRS:
-    return CRS.from_epsg(srid)
 
 
 def write_chip(path: Path, array: Array, valid: NDArray[np.bool_], transform: Affine, crs: CRS) -> None:

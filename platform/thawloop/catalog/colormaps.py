@@ -1,4 +1,4 @@
-"""Colour tables for one-band pictures: rio-tiler's, read without importing it, which takes long."""
+"""Colour tables for one-band pictures: rio-tiler's, read without its slow import."""
 
 from functools import lru_cache
 from importlib.util import find_spec

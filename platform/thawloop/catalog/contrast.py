@@ -1,4 +1,4 @@
-"""Which values become dark and which bright in pictures.
+"""Contrast: which values become dark and which bright in pictures.
 
 A modality says with the parameter `stretch` how it is shown:
 
@@ -37,8 +37,8 @@ _SAMPLE = {"whole": 512, "windows_per_axis": 4, "window": 192}
 
 _BINS = 64
 _MOST_OF_A_BIN = 2.0  # times its even share
-_DARKEST, _BRIGHTEST = 0.5, 99.8  # percentiles: what lies beyond is noise
-_SPIKE = 0.01  # a share of pixels that are all at the least or at the largest value are no measurements
+_DARKEST, _BRIGHTEST = 0.5, 99.8  # percentiles: values beyond are noise
+_SPIKE = 0.01  # a share of pixels that are all at the smallest or at the largest value is not measurements
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _relief(modality: Modality, values: NDArray[np.float64]) -> NDArray[np.float
 
 @lru_cache(maxsize=1024)
 def _scene_tones(scene_id: int, is_optical: bool, state: str) -> Tones | None:
-    """Tones by a sample of a scene; None where it holds nothing to go by. `state` is asked for anew when it changes."""
+    """Tones by a sample of a scene; None where the sample has too few values. `state` is part of the cache's key."""
     scene = Scene.objects.get(pk=scene_id)
     with open_raster(scene.uri) as dataset:
         samples = [_pixels(dataset, scene, window, shrink) for window, shrink in sample_windows(dataset, **_SAMPLE)]
@@ -113,7 +113,7 @@ def _scene_tones(scene_id: int, is_optical: bool, state: str) -> Tones | None:
 
 
 def _measured(pixels: Array) -> Array:
-    """Without pixels at the very least or the largest value in all bands, if they are many: collars, saturation."""
+    """Pixels without those at the smallest or largest value in all bands, if they are many: collars, saturation."""
     if not pixels.shape[1]:
         return pixels
     keep = np.ones(pixels.shape[1], dtype=bool)

@@ -1,4 +1,4 @@
-"""The bytes of raster files, before GDAL sees them: opening, telling the format, checksums."""
+"""The bytes of raster files, before GDAL sees them: opening, recognising the format, checksums."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from thawloop.catalog.errors import RasterRefused
 from thawloop.catalog.gdal import FORMATS, driver_of
 from thawloop.core.storage import checked_uri
 
-Progress = Callable[[int, int], None]
+ByteProgress = Callable[[int, int], None]
 
 _CHUNK = 4 * 1024 * 1024
 _HEAD = 4096
@@ -42,7 +42,7 @@ def open_bytes(uri: str) -> Iterator[IO[bytes]]:
 
 
 def sniff_driver(uri: str) -> str:
-    """The GDAL driver for a file, told by its first bytes.
+    """The GDAL driver for a file, recognised by its first bytes.
 
     Raises:
         RasterRefused: It is missing, empty, or of a format that is not read here.
@@ -56,7 +56,7 @@ def sniff_driver(uri: str) -> str:
     return driver
 
 
-def checksum(uris: Sequence[str], progress: Progress | None = None) -> tuple[str, int]:
+def checksum(uris: Sequence[str], progress: ByteProgress | None = None) -> tuple[str, int]:
     """SHA-256 and bytes in all of files taken one after the other, streamed.
 
     Args:

@@ -1,4 +1,4 @@
-"""How GDAL is allowed to behave: one set of settings, one list of drivers, for every raster ThawLoop opens."""
+"""GDAL's configuration: one set of settings and one list of drivers, for every raster that ThawLoop opens."""
 
 import logging
 import warnings
@@ -37,7 +37,7 @@ S3_SETTINGS: dict[str, Any] = {
     "GDAL_HTTP_RETRY_DELAY": 1,
 }
 
-# First bytes → GDAL driver. The format is told by content, so that a renamed file cannot choose its own driver.
+# First bytes → GDAL driver. The format is recognised by content, so that a renamed file cannot choose its own driver.
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"II*\0", "GTiff"),
     (b"MM\0*", "GTiff"),

@@ -90,7 +90,7 @@ def _affine(transform: Affine) -> Callable[[NDArray[np.float64]], NDArray[np.flo
 
 
 def to_pixels(tile: Tile, geometry: GEOSGeometry | BaseGeometry) -> BaseGeometry:
-    """A geographic geometry in the tile's pixel coordinates. Parts split at the antimeridian grow together again.
+    """A geographic geometry in the tile's pixel coordinates. Parts split at the antimeridian are joined again.
 
     Nothing is clipped: shapes may reach beyond [0, tile_size].
     """
@@ -132,7 +132,7 @@ def to_geographic_all(
     shapes: list[BaseGeometry] = list(shapely.from_ragged_array(GeometryType.POLYGON, there, (rings, polygons)))
     strange = np.abs(there[:, 0]) > 180.0
     strange[:-1] |= _jumps(there)
-    strange[rings[1:] - 1] = False  # from one ring to the next is no edge; its last vertex is its first
+    strange[rings[1:] - 1] = False  # there is no edge from one ring to the next; its last vertex is its first
     ring_of = np.searchsorted(rings, np.flatnonzero(strange), side="right") - 1
     for index in np.unique(np.searchsorted(polygons, ring_of, side="right") - 1):
         spans = [slice(*rings[ring : ring + 2]) for ring in range(*polygons[index : index + 2])]

@@ -62,7 +62,7 @@ def _ring_areas(
     x, y = scale * cosine * np.sin(east), scale * (across * sine - centre * cosine * turned)
     twice = np.zeros(len(x))
     twice[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
-    twice[starts[1:] - 1] = 0  # from one ring to the next is no edge
+    twice[starts[1:] - 1] = 0  # there is no edge from one ring to the next
     return np.abs(np.add.reduceat(twice, starts[:-1])) / 2
 
 

@@ -1,4 +1,4 @@
-"""Where imagery is: modalities, regions, scenes, grids and tiles."""
+"""Modalities, regions, scenes, grids and tiles."""
 
 from django.contrib.gis.db import models
 from django.contrib.gis.db.models.functions import Transform

@@ -1,8 +1,8 @@
-"""Pictures that were drawn before, as files: `<folder>/<first two digits of the key>/<key>.png`.
+"""A cache of drawn pictures, as files: `<folder>/<first two digits of the key>/<key>.png`.
 
 A key names everything that goes into a picture, so a file is never wrong, only unused. Files appear whole (written
-beside and renamed), any number of processes may write and remove at once, and whoever is killed leaves at most a part
-file that is removed an hour later. What was not asked for the longest goes first when the folder outgrows its limit.
+beside and renamed), any number of processes may write and remove at once, and a killed process leaves at most a part
+file, which is removed an hour later. The least recently used go first when the folder outgrows its limit.
 """
 
 import os

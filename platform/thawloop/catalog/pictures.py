@@ -48,12 +48,12 @@ def picture_url(tile: Tile, modality: Modality) -> str:
 
 
 def signature(key: str, modality: str) -> str:
-    """What makes a picture's address unguessable."""
+    """The signature that makes a picture's address unguessable."""
     return _sign(key, modality, settings.SECRET_KEY)
 
 
 def is_signed(key: str, modality: str, given: str) -> bool:
-    """Whether an address was made by us, with the present secret key or one of its predecessors."""
+    """Whether a signature is ours, made with the present secret key or one of its predecessors."""
     secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     return any(constant_time_compare(given, _sign(key, modality, secret)) for secret in secrets)
 
@@ -144,7 +144,7 @@ def _draw(array: NDArray[np.float32], modality: Modality, scene: Scene | None, s
 
 
 def _filled(array: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Missing pixels take the nearest value, so that enlarging blends no foreign colour into the rim."""
+    """Missing pixels take the nearest value, so that enlarging blends no wrong colour into the edge."""
     if valid.all():
         return array
     from scipy.ndimage import distance_transform_edt  # imported late: half a second that every process would pay

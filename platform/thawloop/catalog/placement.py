@@ -1,4 +1,4 @@
-"""Which part of a scene's file lies under a tile, wherever on the globe the two are."""
+"""Which part of a scene's file lies under a tile, antimeridian and poles included."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class View:
     columns, rows: the scene's pixel coordinates of regular points on the target, x counted on from its middle.
     ratio: scene pixels per target pixel.
     turns: what GDAL's transformation of the target's points differs by from that x, in units of the CRS; where the
-        target lies across the place at which the CRS starts anew, there are several.
+        target lies across the place at which the CRS's x wraps around, there are several.
     pole: on which side of the scene a pole lies that the target holds: "top", "bottom" or none.
     """
 

@@ -28,7 +28,7 @@ from thawloop.catalog.sidecars import check_sidecars
 from thawloop.catalog.turns import turn_of
 from thawloop.catalog.vrt import check_vrt
 from thawloop.catalog.wrapping import outline_to_polygon
-from thawloop.core.foreign import error_words
+from thawloop.core.foreign import error_text
 from thawloop.core.storage import checked_uri
 
 _LARGEST_BLOCK_BYTES = 512 * 1024 * 1024
@@ -76,11 +76,11 @@ def open_checked(uri: str) -> DatasetReader:
             check_sidecars(file, sniff_driver(file))
         return rasterio.open(path, driver=driver)
     except (RasterioError, ValueError) as error:
-        raise RasterRefused(f"{uri} cannot be opened as {driver}: {error_words(error)}") from error
+        raise RasterRefused(f"{uri} cannot be opened as {driver}: {error_text(error)}") from error
 
 
 def checked_driver(uri: str) -> str:
-    """The GDAL driver for a file, told by its first bytes; what a VRT refers to is checked too."""
+    """The GDAL driver for a file, recognised by its first bytes; what a VRT refers to is checked too."""
     driver = sniff_driver(uri)
     if driver == "VRT":
         check_vrt(uri)
@@ -145,7 +145,7 @@ def probe_pixels(uri: str, bands: Sequence[int]) -> None:
 def damaged(uri: str, error: BaseException) -> RasterRefused:
     """What to say of a raster whose pixels cannot be read."""
     return RasterRefused(
-        f"The pixels of {uri} cannot be read ({error_words(error)}): the file is damaged or was cut short; "
+        f"The pixels of {uri} cannot be read ({error_text(error)}): the file is damaged or was cut short; "
         "copy or download it again."
     )
 
@@ -154,7 +154,7 @@ def match_bands(facts: RasterFacts, wanted: Sequence[str]) -> list[int]:
     """Which bands of the file (from 1) hold the modality's, by description, colour or count.
 
     Raises:
-        RasterRefused: It cannot be told.
+        RasterRefused: Neither tells.
     """
     for names in (facts.descriptions, facts.colors):
         lowered = [name.lower() for name in names]

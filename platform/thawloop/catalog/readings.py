@@ -1,4 +1,4 @@
-"""What ingest makes of a file: its mask, alpha band, scale and offset, and what looks wrong in it.
+"""How a file is interpreted at ingest: its mask, alpha band, scale and offset, and what looks wrong in it.
 
 The rule itself is `contracts.pixels`; here a sample of the file decides what the rule leaves open, and says so.
 """
@@ -21,37 +21,23 @@ from thawloop.catalog.models import Scene
 from thawloop.catalog.rasters import damaged, open_raster
 from thawloop.catalog.resampling import read_window
 from thawloop.catalog.sampling import sample_windows
+from thawloop.catalog.scene_options import SceneOptions
 
-# Below, people will hardly have meant to register the file as it is read.
+# Below this share of valid pixels, something is probably wrong with how the file is read.
 FEW_VALID = 0.05
 _SAMPLE = {"whole": 1024, "windows_per_axis": 6, "window": 128}
 
 
-@dataclass(frozen=True)
-class Given:
-    """What the person who registers a file says of its pixels; None: as the file says.
-
-    scale, offset: value = stored number * scale + offset.
-    alpha: `validity` or `ignored`, of the file's own alpha band or mask.
-    color_table: `ignored` reads the stored numbers of a file with a colour table as measurements.
-    """
-
-    scale: float | None = None
-    offset: float | None = None
-    alpha: str | None = None
-    color_table: str | None = None
-
-
 @dataclass
 class Remarks:
-    """Sentences about a file: what was made of it, and what looks wrong."""
+    """Sentences about a file: how it was interpreted, and what looks wrong."""
 
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
-def complete(scene: Scene, given: Given) -> None:
-    """Settle how a scene's file is read and write it into the scene: scale, offset, alpha, valid share, remarks.
+def complete(scene: Scene, options: SceneOptions) -> None:
+    """Decide how a scene's file is read and set it on the scene: scale, offset, alpha, valid share, remarks.
 
     Raises:
         RasterRefused: The file declares a different scale for each band, or its pixels cannot be read.
@@ -59,9 +45,9 @@ def complete(scene: Scene, given: Given) -> None:
     remarks = Remarks()
     with open_raster(scene.uri) as dataset:
         try:
-            scene.scale, scene.offset = _scale(dataset, scene, given, remarks)
+            scene.scale, scene.offset = _scale(dataset, scene, options, remarks)
             windows = sample_windows(dataset, **_SAMPLE)
-            scene.alpha = _alpha(dataset, scene, given, windows, remarks)
+            scene.alpha = _alpha(dataset, scene, options, windows, remarks)
             scene.valid_share = _valid_share(dataset, scene, windows)
         except (RasterioError, MemoryError) as error:
             raise damaged(scene.uri, error) from error
@@ -74,10 +60,10 @@ def complete(scene: Scene, given: Given) -> None:
     scene.notes, scene.warnings = remarks.notes, remarks.warnings
 
 
-def _scale(dataset: DatasetReader, scene: Scene, given: Given, remarks: Remarks) -> tuple[float, float]:
+def _scale(dataset: DatasetReader, scene: Scene, options: SceneOptions, remarks: Remarks) -> tuple[float, float]:
     declared = {(dataset.scales[band - 1], dataset.offsets[band - 1]) for band in scene.band_indexes}
-    if given.scale is not None or given.offset is not None:
-        wanted = (1.0 if given.scale is None else given.scale, 0.0 if given.offset is None else given.offset)
+    if options.scale is not None or options.offset is not None:
+        wanted = (1.0 if options.scale is None else options.scale, 0.0 if options.offset is None else options.offset)
         if declared not in ({(1.0, 0.0)}, {wanted}):
             said = ", ".join(f"{scale:g} and {offset:g}" for scale, offset in sorted(declared))
             remarks.warnings.append(
@@ -92,7 +78,7 @@ def _scale(dataset: DatasetReader, scene: Scene, given: Given, remarks: Remarks)
     ((scale, offset),) = declared
     if not (np.isfinite(scale) and np.isfinite(offset)) or scale == 0:
         raise RasterRefused(
-            f"{scene.uri} declares scale {scale:g} and offset {offset:g}, which cannot be: say the right ones "
+            f"{scene.uri} declares scale {scale:g} and offset {offset:g}, which is not possible: say the right ones "
             "(--scale, --offset)."
         )
     if (scale, offset) != (1.0, 0.0):
@@ -104,24 +90,24 @@ def _scale(dataset: DatasetReader, scene: Scene, given: Given, remarks: Remarks)
 
 
 def _alpha(
-    dataset: DatasetReader, scene: Scene, given: Given, windows: list[tuple[Window, int]], remarks: Remarks
+    dataset: DatasetReader, scene: Scene, options: SceneOptions, windows: list[tuple[Window, int]], remarks: Remarks
 ) -> str:
-    """What the file's own mask is taken for: what was said, else validity unless it is an alpha over a picture."""
+    """What the file's own mask is taken for: as was said, else validity, unless it is an alpha band over a picture."""
     bands = scene.band_indexes
     if not has_own_mask(dataset, bands):
         if ColorInterp.alpha in dataset.colorinterp:
             remarks.notes.append("The alpha band is not used: the file declares nodata.")
-        return given.alpha or Scene.Alpha.VALIDITY
+        return options.alpha or Scene.Alpha.VALIDITY
     if scene.nodata is not None or scene.mask_band is not None:
-        return given.alpha or Scene.Alpha.VALIDITY
+        return options.alpha or Scene.Alpha.VALIDITY
     what = "alpha band" if has_alpha(dataset, bands) else "mask"
     raw, shown = _pixels(dataset, bands, windows)
     hidden, picture = 1 - shown.mean(), hides_imagery(raw, shown)
     seems = f"The {what} hides {hidden:.1%} of the sampled pixels, and what it hides is a picture like the rest"
-    if given.alpha == Scene.Alpha.IGNORED:
+    if options.alpha == Scene.Alpha.IGNORED:
         remarks.notes.append(f"The {what} is ignored, as was said; it hides {hidden:.1%} of the sampled pixels.")
         return Scene.Alpha.IGNORED
-    if picture and given.alpha is None and what == "alpha band":
+    if picture and options.alpha is None and what == "alpha band":
         remarks.warnings.append(
             f"{seems}: it looks like a label mask and is ignored (alpha = validity takes it for validity)."
         )

@@ -1,4 +1,4 @@
-"""One scene on a tile's pixels: what of it is valid, how it is resampled.
+"""Resampling one scene onto a tile's pixels, and which of them are valid.
 
 The result equals that of rasterio's WarpedVRT on the same grid (given the same XSCALE and YSCALE), but validity is
 exact for every kind of nodata (value, NaN, infinity, mask, alpha, mask band, override), and files stay open.
@@ -148,7 +148,7 @@ def _warp(
     """Resample onto the target; `whole` sources skip the bookkeeping of validity, which costs half the time."""
     result = np.full((len(values), target.height, target.width), np.nan, dtype=np.float32)
     empty = {} if whole else {"src_nodata": np.nan, "dst_nodata": np.nan}
-    # From the target's rim GDAL would tell too small a part of the source where x starts anew within the target.
+    # From the target's edge GDAL would compute too small a part of the source where x wraps around within the target.
     everything = {"SOURCE_EXTRA": max(values.shape)} if across else {}
     # GDAL would guess the scale of its kernels from the window it is given, and so from what lies around the tile.
     scale = 1.0 if ratio < _SAME_SIZE else 1.0 / ratio

@@ -1,4 +1,4 @@
-"""Where to look at a raster to know what it is like, without reading it whole."""
+"""Which windows of a raster to read as a sample of it, without reading it whole."""
 
 import numpy as np
 from rasterio.io import DatasetReader

@@ -1,13 +1,12 @@
-"""What the catalog can be asked."""
+"""The catalog's queries."""
 
 import hashlib
-from collections.abc import Iterable
 from datetime import date
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from thawloop.catalog.expressions import parse_expression
-from thawloop.catalog.models import Modality, Region, Scene, Tile, TileGrid
+from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.stamps import stamp_of
 
 _DEEPEST_DERIVATION = 5
@@ -45,23 +44,12 @@ def scenes_of_period(modality: Modality, start: date, end: date) -> QuerySet[Sce
     return scenes if modality.is_static else scenes.filter(acquired__range=(start, end))
 
 
-# Of a scene, what its pixels do not depend on.
+# Fields of a scene that its pixels do not depend on.
 _BESIDE_PIXELS = ("id", "provider", "licence", "created", "footprint", "crs")
 
 
 def scene_state(scene: Scene) -> str:
-    """Differs when a scene's pixels may: how its file is read, and the file itself, as far as a look at it tells."""
+    """Differs when a scene's pixels may: how its file is read, and the file itself, as far as `stamp_of` tells."""
     fields = [field.attname for field in Scene._meta.concrete_fields if field.name not in _BESIDE_PIXELS]
     said = [scene.pk, *(getattr(scene, name) for name in fields), stamp_of(scene.uri)]
     return hashlib.sha256(repr(said).encode()).hexdigest()
-
-
-def tiles_of(grid: TileGrid, regions: Iterable[Region], period: str) -> QuerySet[Tile]:
-    """The tiles of a grid in regions at one period, grid included, in a stable order."""
-    return Tile.objects.filter(grid=grid, region__in=list(regions), period=period).select_related("grid").order_by("id")
-
-
-def overlapping_regions(region: Region) -> QuerySet[Region]:
-    """Other regions, not its parent or parts, that share ground with a region."""
-    family = Q(pk=region.pk) | Q(parent=region) | Q(pk=region.parent_id)
-    return Region.objects.exclude(family).filter(geometry__intersects=region.geometry)

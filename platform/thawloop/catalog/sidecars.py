@@ -1,4 +1,4 @@
-"""What GDAL reads beside or because of a raster without being asked: overviews, masks, and where those are said to be.
+"""Side-car files that GDAL reads by itself for a raster: overviews, masks, and files that its tags name.
 
 Overviews (`.ovr`) and masks (`.msk`) may be of any format, a VRT to elsewhere included, and a tag `OVERVIEW_FILE`, in
 the file or its `.aux.xml`, may name any file: pixels of other files would be shown as the raster's.

@@ -1,4 +1,4 @@
-"""Whether a raster is still the file that it was, as far as a look at it tells."""
+"""Whether a raster is still the same file, as far as its status (inode, size, time) tells."""
 
 import os
 
@@ -9,7 +9,7 @@ Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
 
 def stamp_of(uri: str) -> Stamp | None:
-    """What tells a file, with what GDAL reads beside it, from another at its place; None if it cannot be told."""
+    """What identifies a file, with the side-car files that GDAL reads, at its path; None if that is not possible."""
     if "://" in uri:
         return None
     found = [_status(f"{uri}{ending}") for ending in _FILES]

@@ -1,6 +1,6 @@
-"""Coordinates that begin anew after a turn around the globe: degrees, and the metres of cylindrical projections.
+"""Coordinates that wrap around after a turn around the globe: degrees, and the metres of cylindrical projections.
 
-A raster in such a CRS may run on past the place where x starts anew (170 to 190 degrees, Mercator beyond 20,037 km),
+A raster in such a CRS may extend past the place where x wraps around (170 to 190 degrees, Mercator beyond 20,037 km),
 and it may end where its neighbour begins (at ±180). So what lies on it is looked for at x, and at x one turn away.
 """
 
@@ -13,7 +13,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 _LATITUDES = (10.0, 50.0)
-# Probing in whole degrees finds the middle of what a projection returns to half of one; more is no matter here.
+# Probing in whole degrees finds the middle of what a projection returns to half of one; that is exact enough here.
 _PROBE = np.arange(-180.0, 180.0)
 
 

@@ -1,4 +1,4 @@
-"""Virtual rasters name other files, so each of those must be allowed as well: below the roots, of a known format.
+"""Virtual rasters (VRT) refer to other files, each of which must be allowed too: below the roots, of a known format.
 
 What a VRT can do beyond placing bands of plain rasters (code in Python, raw bytes of any file as pixels, geolocation
 arrays, opening options) is refused.
@@ -79,7 +79,7 @@ def _check_element(uri: str, tag: str, attributes: dict[str, str]) -> None:
 
 def _resolve(uri: str, source: str, relative: bool) -> str:
     if _PREFIX.match(source):
-        raise RasterRefused(f"{uri} refers to a source that may not be read: {source!r} is no plain path.")
+        raise RasterRefused(f"{uri} refers to a source that may not be read: {source!r} is not a plain path.")
     place = str(PurePosixPath(uri).parent / source) if relative and "://" not in uri else source
     if relative and "://" in uri:
         place = f"{uri.rsplit('/', 1)[0]}/{source}"

@@ -70,7 +70,7 @@ def _cut_with_holes(polygon: Polygon, jumps: bool) -> MultiPolygon:
 
 
 def _cut(polygon: Polygon) -> MultiPolygon:
-    """Split an unwrapped polygon at every odd multiple of 180 degrees and move the pieces home."""
+    """Split an unwrapped polygon at every odd multiple of 180 degrees and shift the pieces into [-180, 180]."""
     west, _, east, _ = polygon.bounds
     pieces: list[Polygon] = []
     for turn in range(int(np.floor((west + 180.0) / 360.0)), int(np.ceil((east - 180.0) / 360.0)) + 1):

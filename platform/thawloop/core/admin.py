@@ -73,6 +73,27 @@ class ReadOnlyAdmin(LightAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
         return [field.name for field in self.model._meta.fields]
 
+    def apply_to_each(
+        self, request: HttpRequest, queryset: QuerySet[Any], service: Callable[[Any], Any], done: str
+    ) -> None:
+        """Call a service for each row chosen, and say how many were done and which were refused, and why."""
+        count = 0
+        for row in queryset:
+            try:
+                service(row)
+                count += 1
+            except Refused as refusal:
+                self.message_user(request, str(refusal), messages.ERROR)
+        if count:
+            self.message_user(request, f"{count} {self.model._meta.verbose_name_plural} {done}.", messages.SUCCESS)
+
+
+class HistoryAdmin(ReadOnlyAdmin):
+    """Rows that nobody changes, not even by saving them unchanged."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
 
 @admin.register(Job)
 class JobAdmin(ReadOnlyAdmin):
@@ -104,47 +125,30 @@ class JobAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel the selected jobs", permissions=["change"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        self._each(request, queryset, cancel_job, "cancelled or asked to stop")
+        self.apply_to_each(request, queryset, cancel_job, "cancelled or asked to stop")
 
     @admin.action(description="Do the work of the selected jobs again", permissions=["change"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        self._each(request, queryset, retry_job, "queued again")
-
-    def _each(self, request: HttpRequest, queryset: QuerySet[Job], service: Callable[[Job], Any], done: str) -> None:
-        count = 0
-        for job in queryset:
-            try:
-                service(job)
-                count += 1
-            except Refused as refusal:
-                self.message_user(request, str(refusal), messages.ERROR)
-        if count:
-            self.message_user(request, f"{count} jobs {done}.", messages.SUCCESS)
+        self.apply_to_each(request, queryset, retry_job, "queued again")
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ReadOnlyAdmin):
+class AuditEntryAdmin(HistoryAdmin):
     list_display = ("created", "actor_name", "action", "object_type", "object_name", "reason")
     list_filter = ("action", "object_type")
     search_fields = ("object_id", "object_name", "actor_name", "request_id", "reason")
     date_hierarchy = "created"
 
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(ReadOnlyAdmin):
-    """Tokens are made by `manage.py make_token` or POST /api/token/, where their key is told once."""
+class ApiTokenAdmin(HistoryAdmin):
+    """Tokens are made by `manage.py make_token` or POST /api/token/, where their key is shown once."""
 
     list_display = ("__str__", "user", "scope", "created", "expires", "last_used")
     list_filter = ("scope",)
     list_select_related = ("user",)
     search_fields = ("name", "user__username")
     actions = ("withdraw",)
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
     @admin.action(description="Withdraw the selected tokens", permissions=["withdraw"])
     def withdraw(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:

@@ -15,14 +15,14 @@ from rest_framework.views import APIView
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import cancel_job, retry_job
 from thawloop.core.models import ApiToken, AuditEntry, Job
-from thawloop.core.pagination import KeysetPagination
+from thawloop.core.pagination import NewestFirst
 from thawloop.core.permissions import ModelPermissions
 from thawloop.core.services import make_token, withdraw_token
 from thawloop.core.services.tokens import LONGEST_DAYS
 
 
 class JobSerializer(serializers.ModelSerializer[Job]):
-    """A job as people see it; the lease is the workers' business."""
+    """A job as people see it, without the workers' lease."""
 
     requested_by: serializers.Field[Any, Any, Any, Any] = serializers.SlugRelatedField("username", read_only=True)
 
@@ -81,15 +81,9 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
 
 
 class JobPermissions(ModelPermissions):
-    """Cancelling and retrying change a job; nobody makes one from nothing."""
+    """Cancelling and retrying change a job; none can be created here."""
 
     perms_map = {**ModelPermissions.perms_map, "POST": ["%(app_label)s.change_%(model_name)s"]}
-
-
-class NewestFirst(KeysetPagination):
-    """Jobs have random ids, so their time orders them; the id decides between equal times."""
-
-    ordering = ("-created", "-id")
 
 
 class JobViewSet(viewsets.ReadOnlyModelViewSet[Job]):
@@ -142,7 +136,7 @@ class TokenRequestSerializer(serializers.Serializer[Any]):
 
 
 class TokenSerializer(serializers.Serializer[Any]):
-    """A token; its key is told this once."""
+    """A token; its key is shown only here."""
 
     token = serializers.CharField()
     scope = serializers.ChoiceField(choices=ApiToken.Scope.choices)
@@ -152,7 +146,7 @@ class TokenSerializer(serializers.Serializer[Any]):
 class TokenView(APIView):
     """Tokens for programs: `Authorization: Token KEY`."""
 
-    reading_methods = (*SAFE_METHODS, "DELETE")  # a token that leaked can be ended by whoever has it
+    reading_methods = (*SAFE_METHODS, "DELETE")  # whoever has a leaked token can end it
 
     def get_permissions(self) -> list[Any]:
         """Whoever has a password may ask; whoever has a token may end it."""

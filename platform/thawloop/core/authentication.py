@@ -1,4 +1,4 @@
-"""Who somebody is: passwords and tokens, both slowed down after failures. Every way to log in comes through here."""
+"""Authentication by password and token, both slowed down after failures. Every login goes through here."""
 
 from typing import Any
 
@@ -12,12 +12,14 @@ from thawloop.core.models import ApiToken
 from thawloop.core.services.logins import check_may_try, forget_failures, record_failure
 from thawloop.core.services.tokens import find_token
 
-_NO_NAME = "a token"  # the name under which failures with tokens are counted: none of an account
-_TOKENS_FROM = "tokens from {}"  # their address: a program whose token expired must not keep its neighbours out
+_NO_NAME = "a token"  # failures with tokens are counted under this name, which is not an account's
+_TOKENS_FROM = (
+    "tokens from {}"  # and this address: a program whose token expired must not lock out others at its address
+)
 
 
 class GuardedBackend(ModelBackend):
-    """Django's passwords; who failed before has to wait, longer each time (login page, admin, API tokens)."""
+    """Django's passwords; after failures one has to wait, longer each time (login page, admin, API tokens)."""
 
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
@@ -75,5 +77,5 @@ def _check_scope(request: Request, token: ApiToken) -> None:
 
 
 def address_of(request: Any) -> str:
-    """Where a request comes from; the web server has looked at what a trusted proxy says."""
+    """The client's address; the web server has already applied what a trusted proxy says."""
     return str(request.META.get("REMOTE_ADDR") or "")

@@ -1,7 +1,7 @@
-"""Rows without their bulk: outlines, JSON documents and bytes of related rows stay in the database.
+"""Queries without large columns: geometries, JSON documents and bytes of related rows stay in the database.
 
-A list that follows a relation for a name would otherwise fetch everything beside that name, too, once per row: a
-region's outline of a megabyte for each of a thousand tiles.
+A list that follows a relation to show a name would otherwise fetch all other columns too, once per row: a region's
+outline of a megabyte for each of a thousand tiles.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ BULKY = (BinaryField, GeometryField, JSONField)
 
 
 def without_bulk(queryset: QuerySet[Row], *, related: Iterable[str] = (), keep: Iterable[str] = ()) -> QuerySet[Row]:
-    """Defer the bulky fields of the rows that a queryset joins; read after all, one costs a query of its own.
+    """Defer the large fields of the rows that a queryset joins; reading one later costs a query of its own.
 
     Args:
         queryset: With `select_related` of named relations.

@@ -24,7 +24,7 @@ from thawloop.core.jsonable import jsonable
 from thawloop.core.models import Job
 
 INLINE_PAUSE_SECONDS = 2.0
-WORKER_PATIENCE_SECONDS = 10.0
+WORKER_TIMEOUT_SECONDS = 10.0
 
 Report = Callable[[float, str], None]
 
@@ -146,11 +146,11 @@ class ThawloopCommand(BaseCommand):
 
 
 def _no_report(fraction: float, message: str = "") -> None:
-    """Where nobody looks at a terminal, nothing is shown."""
+    """Show nothing: there is no terminal."""
 
 
 def _run_here(job: Job, report: Report) -> Job:
-    """Run the job in this process, every attempt of it, unless a worker was faster."""
+    """Run all attempts of the job in this process, unless a worker has taken it."""
     job.refresh_from_db()
     while job.state == Job.State.QUEUED:
         job = run_inline(job.pk, report)
@@ -161,8 +161,8 @@ def _run_here(job: Job, report: Report) -> Job:
 
 
 def _require_worker(job: Job) -> None:
-    """Wait a little for a worker to show up, as after a restart."""
-    deadline = time.monotonic() + WORKER_PATIENCE_SECONDS
+    """Wait briefly for a worker, which may be restarting."""
+    deadline = time.monotonic() + WORKER_TIMEOUT_SECONDS
     while not _has_worker(job):
         if time.monotonic() > deadline:
             raise Unavailable(

@@ -1,4 +1,4 @@
-"""Refusals: mistakes a person can mend. Each is one sentence saying what was wrong, where, and what to do."""
+"""Refusals: mistakes that a person can correct. Each is one sentence: what was wrong, where, and what to do."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""What other programs say, as a person can read it: one line of text, never their page."""
+"""Messages of other programs, made readable: one line of text, never an HTML page."""
 
 import html
 import re
@@ -27,9 +27,9 @@ def one_line(text: object, limit: int = LIMIT) -> str:
     return said if len(said) <= limit else said[: limit - 1].rstrip() + "…"
 
 
-def error_words(error: BaseException) -> str:
-    """A library's error as `one_line`, without a final full stop; of the cause, if it only points there (rasterio)."""
+def error_text(error: BaseException) -> str:
+    """A library's error as `one_line`, without a final full stop; its cause's, if it only refers to that (rasterio)."""
     text = one_line(error)
     if "previous exception" in text and error.__cause__ is not None:
-        return error_words(error.__cause__)
+        return error_text(error.__cause__)
     return text.rstrip(".") or type(error).__name__

@@ -10,7 +10,7 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def jsonable(value: Any) -> Any:
-    """As `clean_json`, of values that are no JSON yet: dates, UUIDs and decimals become strings.
+    """As `clean_json`, for values that are not JSON yet: dates, UUIDs and decimals become strings.
 
     Raises:
         TypeError: there is something else in it that JSON cannot hold.

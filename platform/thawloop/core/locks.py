@@ -1,4 +1,4 @@
-"""One at a time: advisory locks of PostgreSQL, which end with the process that holds them."""
+"""Mutual exclusion by PostgreSQL's advisory locks, which end with the process that holds them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -49,7 +49,6 @@ def logging_config(*, json_lines: bool, level: str) -> dict[str, Any]:
             "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
             "django_structlog": {"level": level},
             "httpx": {"level": "WARNING"},
-            "numexpr": {"level": "WARNING"},
             "rasterio": {"level": "WARNING"},
         },
     }

@@ -1,4 +1,4 @@
-"""How the API describes itself: every operation with the errors that any of them may answer."""
+"""The API's OpenAPI description: every operation with the errors that it may answer."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ _SENTENCES = {
     400: "What was sent cannot be used.",
     401: "Nobody is logged in, or the token is unknown or expired.",
     403: "This account may not do this.",
-    404: "There is no such thing.",
+    404: "It does not exist.",
     406: "No such format.",
     409: "It cannot be done now: something else is going on, or it was already done.",
     415: "The body is in no format that is read here.",

@@ -1,4 +1,4 @@
-"""Keyset pagination for lists that grow."""
+"""Keyset pagination, for lists that can become long."""
 
 from typing import Any
 
@@ -15,8 +15,14 @@ class KeysetPagination(CursorPagination):
     max_page_size = 1000
 
     def paginate_queryset(self, queryset: Any, request: Any, view: Any = None) -> Any:
-        """One page; a cursor that was made up is not found."""
+        """One page; an invalid cursor is not found."""
         try:
             return super().paginate_queryset(queryset, request, view)
         except (ValidationError, ValueError) as error:
             raise NotFound(self.invalid_cursor_message) from error
+
+
+class NewestFirst(KeysetPagination):
+    """For rows with random ids: their time orders them, the id decides between equal times."""
+
+    ordering = ("-created", "-id")

@@ -1,4 +1,4 @@
-"""The process that makes things right: every room registers what it checks, and how often.
+"""The reconcilers: every room registers what it checks and completes, and how often.
 
 Webhooks and queues are hints that make things fast. What they miss, a reconciler finds. Each runs in a thread of its
 own, so that a slow one (a Label Studio that does not answer) does not delay the others; and each holds a database lock
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
@@ -25,25 +26,32 @@ _LOCK_SPACE = 0x7468  # keeps our advisory locks apart from anybody else's
 
 @dataclass(frozen=True)
 class Reconciler:
-    """Something to be checked and mended regularly.
+    """Something to be checked and completed regularly.
 
     Attributes:
         name: E.g. `core.jobs`.
-        run: Mends, and returns what it did, one sentence each.
+        run: Checks and completes; returns what it did, one sentence each.
         every_seconds: Pause between two runs.
+        by_campaign: Whether `run` also takes a campaign, and then looks at that one only.
     """
 
     name: str
-    run: Callable[[], list[str]]
+    run: Callable[..., list[str]]
     every_seconds: float
+    by_campaign: bool = False
 
 
 _registered: dict[str, Reconciler] = {}
 
 
-def register_reconciler(name: str, run: Callable[[], list[str]], every_seconds: float) -> None:
-    """Have `run()` called every so many seconds by `manage.py reconciler`; called from an app's `ready()`."""
-    _registered[name] = Reconciler(name, run, every_seconds)
+def register_reconciler(
+    name: str, run: Callable[..., list[str]], every_seconds: float, *, by_campaign: bool = False
+) -> None:
+    """Have `run()` called every so many seconds by `manage.py reconciler`; called from an app's `ready()`.
+
+    The arguments are the attributes of `Reconciler`.
+    """
+    _registered[name] = Reconciler(name, run, every_seconds, by_campaign)
 
 
 def registered_reconcilers() -> list[Reconciler]:
@@ -51,12 +59,17 @@ def registered_reconcilers() -> list[Reconciler]:
     return [_registered[name] for name in sorted(_registered)]
 
 
-def run_once(reconciler: Reconciler) -> list[str]:
-    """Run one reconciler now, unless another process is doing so; returns what was done."""
+def run_once(reconciler: Reconciler, campaign: Any = None) -> list[str]:
+    """Run one reconciler now, unless another process is doing so; returns what was done.
+
+    Args:
+        reconciler: Which one.
+        campaign: The only campaign to look at, for a reconciler `by_campaign`; None: all.
+    """
     with exclusive(f"reconciler:{reconciler.name}", wait=False) as ours, acting(name="reconciler"):
         if not ours:
             return []
-        done = reconciler.run()
+        done = reconciler.run(campaign) if reconciler.by_campaign else reconciler.run()
         for sentence in done:
             log.info(sentence, reconciler=reconciler.name)
         return done

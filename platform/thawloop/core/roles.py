@@ -1,6 +1,6 @@
-"""The four roles, as Django groups. Each room says what they may do in it; `migrate` gives each exactly that.
+"""The four roles, as Django groups. Each room declares what they may do in it; `migrate` grants exactly that.
 
-Other mixtures are groups of one's own; these four are set again at every migration.
+For other combinations make groups of your own: these four are reset at every migration.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ def grant_to_roles(
     seen_by_leads_only: Iterable[str] = (),
     seen_by_admins_only: Iterable[str] = (),
 ) -> None:
-    """Say what the roles may do in a room; called from its app's `ready()`.
+    """Declare what the roles may do in a room; called from its app's `ready()`.
 
     Everybody may look at everything, an admin may do everything, and a lead whatever a reviewer may.
 

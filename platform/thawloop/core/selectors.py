@@ -1,4 +1,4 @@
-"""What is going on: health of what we depend on, and jobs in numbers."""
+"""Health of what we depend on, and job counts."""
 
 import os
 import tempfile
@@ -22,7 +22,7 @@ from thawloop.core.storage.artifacts import local_root, remote_root
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,21 @@ def register_health_check(name: str, check: Callable[[], str], *, required: bool
 
 
 def health() -> dict[str, dict[str, Any]]:
-    """Ask every component at once; none is waited for longer than PATIENCE_SECONDS.
+    """Ask every component at once; none is waited for longer than TIMEOUT_SECONDS.
 
     Returns:
         For each component `ok`, `detail`, `seconds` and `required`.
     """
-    threads = {name: _Asking(check) for name, check in _checks.items()}
+    threads = {name: _CheckThread(check) for name, check in _checks.items()}
     for thread in threads.values():
         thread.start()
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     for thread in threads.values():
         thread.join(max(0.0, deadline - time.monotonic()))
     return {name: asdict(thread.answer()) for name, thread in sorted(threads.items())}
 
 
-class _Asking(threading.Thread):
+class _CheckThread(threading.Thread):
     def __init__(self, check: _Check) -> None:
         super().__init__(daemon=True)
         self._check = check
@@ -85,7 +85,7 @@ class _Asking(threading.Thread):
 
     def answer(self) -> Component:
         return self._answer or Component(
-            False, f"no answer within {PATIENCE_SECONDS:.0f} s", PATIENCE_SECONDS, self._check.required
+            False, f"no answer within {TIMEOUT_SECONDS:.0f} s", TIMEOUT_SECONDS, self._check.required
         )
 
 

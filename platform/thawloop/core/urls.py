@@ -1,4 +1,4 @@
-"""Addresses of core: what watches over an installation asks here."""
+"""Addresses of core, for monitoring."""
 
 from django.urls import path
 

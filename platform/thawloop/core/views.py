@@ -1,4 +1,4 @@
-"""Whether we live, and whether what we need does."""
+"""Liveness and health."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
@@ -10,14 +10,14 @@ from thawloop.core.selectors import health
 @require_safe
 @never_cache
 def alive(request: HttpRequest) -> HttpResponse:
-    """The web process answers; nothing else is asked."""
+    """The web process answers; nothing else is checked."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
 @require_safe
 @never_cache
 def healthy(request: HttpRequest) -> JsonResponse:
-    """Ask every component; 503 when a required one is not well. Details are for people who are logged in."""
+    """Check every component; 503 when a required one is not ok. Details are for people who are logged in."""
     components = health()
     well = all(component["ok"] for component in components.values() if component["required"])
     if not request.user.is_authenticated:

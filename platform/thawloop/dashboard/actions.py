@@ -1,4 +1,4 @@
-"""The leads' buttons: which service each calls, which permission it needs, and what it answers in a sentence."""
+"""The leads' buttons: for each, the service it calls, the permission it needs, and the sentence it answers with."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def _promote(campaign: Campaign, form: Mapping[str, str]) -> str:
     if version is None:
         raise Refused(f"{campaign.title} has no model version {form.get('version', '')!r}; choose one from the list.")
     promote(version, kind=Promotion.Kind.MANUAL, reason=_reason(form, "promoted on the campaign page"))
-    return f"{version.name} is the champion now; its predictions are being made."
+    return f"{version.name} is the champion now; it is predicting the tiles."
 
 
 def _roll_back(campaign: Campaign, form: Mapping[str, str]) -> str:
@@ -73,7 +73,7 @@ def _accept_removals(campaign: Campaign, form: Mapping[str, str]) -> str:
     if not count.isdecimal() or len(count) > 9:
         raise Refused("How many removals are accepted? Reload the page.")
     _exchange(campaign, accept_removals=int(count))
-    return f"{count} removals are accepted; they are being taken note of."
+    return f"{count} removals are accepted; they are being recorded."
 
 
 def _new_project(campaign: Campaign, form: Mapping[str, str]) -> str:
@@ -82,7 +82,7 @@ def _new_project(campaign: Campaign, form: Mapping[str, str]) -> str:
 
 
 def _exchange(campaign: Campaign, **options: Any) -> None:
-    """By a job of its own: one that runs already knows nothing of what a lead has just decided."""
+    """By a job of its own: a running one does not know what a lead has just decided."""
     key = ":".join(["sync", str(campaign.pk), *options])
     enqueue("labeling.labelstudio.jobs.synchronise", key=key, args={"campaign": campaign.pk, **options})
 

@@ -17,7 +17,7 @@ from thawloop.training.models import Evaluation
 
 
 @dataclass(frozen=True)
-class Queue:
+class AnnotationQueue:
     """How a campaign's tasks stand, what annotators get next, and which submissions they have to correct."""
 
     counts: dict[str, int]
@@ -45,7 +45,7 @@ def campaign_cards() -> QuerySet[Campaign]:
     ).order_by("name")
 
 
-def queue_of(campaign: Campaign) -> Queue:
+def queue_of(campaign: Campaign) -> AnnotationQueue:
     """The campaign's annotation queue: counts by state, the newest batch, ten tasks, ten submissions to correct."""
     tasks = AnnotationTask.objects.filter(campaign=campaign)
     counts = dict.fromkeys(AnnotationTask.State.values, 0)
@@ -60,7 +60,7 @@ def queue_of(campaign: Campaign) -> Queue:
         )
         if value is not None
     )
-    return Queue(
+    return AnnotationQueue(
         counts=counts,
         total=sum(counts.values()),
         batch=batch,

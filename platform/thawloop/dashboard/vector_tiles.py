@@ -87,7 +87,7 @@ _SHAPES = """
         SELECT id, color, (ST_XMin(box) + ST_XMax(box)) / 2 AS lon, (ST_YMin(box) + ST_YMax(box)) / 2 AS lat,
                greatest((ST_XMax(box) - ST_XMin(box)) * cos(radians(ST_YMin(box))),
                         ST_YMax(box) - ST_YMin(box)) >= %(least)s AS is_large
-        FROM ({near} OFFSET 0) AS near  -- a fence: or the box is computed anew for each of its uses
+        FROM ({near} OFFSET 0) AS near  -- an optimisation fence: else the box is computed for each of its uses
         OFFSET 0
     ), heap AS MATERIALIZED (
         SELECT color, array_agg(id) FILTER (WHERE is_large) AS large, count(*) FILTER (WHERE NOT is_large) AS count,

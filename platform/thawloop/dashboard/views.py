@@ -27,7 +27,7 @@ SEE = "campaigns.view_campaign"
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """The page instead of a bare 403: why, and whom to ask."""
+    """The page for 403: why it is refused, and whom to ask."""
     no_role = request.user.is_authenticated and not request.user.get_all_permissions()
     context = {"no_role": no_role, "sentence": str(exception or ""), "people": people_to_ask()}
     return render(request, "dashboard/forbidden.html", context, status=403)
@@ -56,7 +56,7 @@ class CampaignView(LoginRequiredMixin, PermissionRequiredMixin):
 
 
 class CampaignPage(CampaignView, TemplateView):
-    """One campaign: what goes on, the queue, the learning curve, models, releases and the map."""
+    """One campaign: its state, the queue, the learning curve, models, releases and the map."""
 
     template_name = "dashboard/campaign.html"
 

@@ -2,13 +2,13 @@ from django.apps import AppConfig
 
 
 class RegistryConfig(AppConfig):
-    """Models, and who is champion."""
+    """Models, and which of them is the champion."""
 
     name = "thawloop.registry"
     label = "registry"
 
     def ready(self) -> None:
-        """Say what the roles may do here."""
+        """Grant permissions to the roles."""
         from thawloop.core.roles import grant_to_roles
 
         grant_to_roles("registry", lead={"promote_modelversion", "add_promotion"})

@@ -8,4 +8,4 @@ class ModelRefused(Refused):
 
 
 class PromotionConflict(Conflict):
-    """The champion cannot change that way."""
+    """The champion cannot be changed as asked."""

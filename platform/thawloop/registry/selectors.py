@@ -1,4 +1,4 @@
-"""Who is champion, and who was before: said once."""
+"""Which model version is the champion, and which was before."""
 
 from thawloop.campaigns.models import Campaign
 from thawloop.registry.models import ModelAlias, ModelVersion, Promotion

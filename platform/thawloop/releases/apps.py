@@ -6,7 +6,7 @@ class ReleasesConfig(AppConfig):
     label = "releases"
 
     def ready(self) -> None:
-        """Say what the roles may do here."""
+        """Grant permissions to the roles."""
         from thawloop.core.roles import grant_to_roles
 
         grant_to_roles("releases", lead={"add_release", "change_release"})

@@ -1,4 +1,4 @@
-"""What a release's dataset.json says, but for the statistics that only its pixels can tell."""
+"""What a release's dataset.json says, without the statistics of its pixels."""
 
 import json
 from pathlib import PurePosixPath

@@ -1,11 +1,11 @@
-"""What this room refuses, and why."""
+"""Refusals of the releases room."""
 
 from thawloop.catalog.errors import VectorFileRefused
 from thawloop.core.errors import Conflict, Refused
 
 
 class LabelFileRefused(VectorFileRefused):
-    """A label file cannot be taken in; nothing was imported."""
+    """A label file cannot be imported; nothing was written."""
 
 
 class ReleaseRefused(Refused):

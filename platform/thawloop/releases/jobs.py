@@ -1,4 +1,4 @@
-"""What workers run for releases."""
+"""Jobs of the releases room."""
 
 from typing import Any
 

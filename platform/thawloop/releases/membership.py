@@ -29,7 +29,7 @@ from thawloop.releases.separation import (
     NOT_UNDERSTOOD,
     ON_LEFT_OUT_TILE,
     SHARES_OBJECT,
-    Cell,
+    LabelledTile,
     LeftOut,
     near_another_split,
     part_name,
@@ -75,7 +75,7 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
         The members; the revision ids that count on each tile; what is left out, with the reasons.
     """
     rows = labelled_tiles(campaign).values_list("id", "split", "col", "row", "key")  # type: ignore[misc]  # annotated
-    cells = [Cell(tile, str(split), col, row, key) for tile, split, col, row, key in rows]
+    cells = [LabelledTile(tile, str(split), col, row, key) for tile, split, col, row, key in rows]
     annotations = _annotations(campaign)
     labelled = {cell.tile: (cell.split, annotations.get(cell.tile)) for cell in cells}
     on_labelled = _revisions_on(_HELD_NOW, campaign.pk, labelled)
@@ -97,7 +97,7 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
     return members, counted, left_out
 
 
-def _left_out_tiles(campaign: Campaign, cells: list[Cell], near: set[int]) -> dict[str, str]:
+def _left_out_tiles(campaign: Campaign, cells: list[LabelledTile], near: set[int]) -> dict[str, str]:
     """Tiles whose labels are known in part or whole and that a release does not hold: key to reason."""
     found = dict.fromkeys(partly_covered_tiles(campaign).values_list("key", flat=True), BEYOND_COVERAGE)
     found |= dict.fromkeys(unclear_tiles(campaign).values_list("key", flat=True), LOST_FEATURE)

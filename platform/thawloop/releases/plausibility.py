@@ -1,4 +1,4 @@
-"""Whether a polygon of a label file can be a landform at all."""
+"""Whether a polygon of a label file can be a landform, by its size and place."""
 
 import math
 from dataclasses import dataclass
@@ -45,10 +45,10 @@ class Plausibility:
         return cls(bound, f"the {bound:,g} km² that one landform may", min(bound, TIMES_THE_REGIONS * mapped))
 
     def doubt(self, polygons: MultiPolygon, *, meets_regions: bool) -> str:
-        """Why these polygons are no landform, completing "feature 7 …"; empty if nothing speaks against them."""
+        """Why these polygons cannot be a landform, completing "feature 7 …"; empty if they can."""
         west, south, east, north = polygons.bounds
         if north >= 90 or south <= -90:
-            return "goes around a pole: no landform does"
+            return "encloses a pole, which no landform does"
         # A landform lies well within its box: only of the largest the area has to be known exactly.
         sines = math.sin(math.radians(north)) - math.sin(math.radians(south))
         if EARTH_RADIUS_KM**2 * math.radians(east - west) * sines * 1.01 <= self.near_regions:

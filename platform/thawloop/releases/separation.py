@@ -1,4 +1,4 @@
-"""What a release leaves out, and why: what splits would share, and what nobody would miss until it is counted."""
+"""What a release leaves out, and why: what splits would share, and labels and tiles that cannot be used."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import shapely
 from django.db import connection
 
-from thawloop.campaigns.models import Campaign, CampaignRegion, Split
-from thawloop.campaigns.selectors import campaign_tiles
+from thawloop.campaigns.models import Campaign, Split
+from thawloop.campaigns.selectors import campaign_tiles, regions_of
 from thawloop.releases.splits import neighbours
 
 # A higher split keeps what two would share: nothing of the test set may have been learned or chosen by.
@@ -36,7 +36,7 @@ REASONS = {
 KINDS = ("tiles", "labels", "parts")
 
 
-class Cell(NamedTuple):
+class LabelledTile(NamedTuple):
     """A labelled tile: where it is, and what its pixels are for."""
 
     tile: int
@@ -71,7 +71,7 @@ class LeftOut:
         }
 
 
-def near_another_split(campaign: Campaign, cells: Iterable[Cell]) -> set[int]:
+def near_another_split(campaign: Campaign, cells: Iterable[LabelledTile]) -> set[int]:
     """Tiles that share ground with a tile of a higher split, or lie within the campaign's buffer of one (metres).
 
     All tiles of the higher splits' regions count, labelled or not: what is labelled later must not have been learned
@@ -83,8 +83,7 @@ def near_another_split(campaign: Campaign, cells: Iterable[Cell]) -> set[int]:
         return set()  # then a cell shares ground with none but itself, which belongs to one region
     cells = list(cells)
     for split in (Split.TEST, Split.VAL):
-        regions = CampaignRegion.objects.filter(campaign=campaign, split=split).values("region")
-        theirs = campaign_tiles(campaign).filter(region__in=regions).values_list("col", "row")
+        theirs = campaign_tiles(campaign).filter(region__in=regions_of(campaign, split)).values_list("col", "row")
         lower = {(cell.col, cell.row): cell.tile for cell in cells if RANK[Split(cell.split)] < RANK[split]}
         near = neighbours(lower, theirs, tile_size=grid.tile_size, overlap=grid.overlap, buffer=int(buffer))
         found |= {lower[place] for place in near}
@@ -96,7 +95,9 @@ def part_name(tile: str, label: str) -> str:
     return f"{tile}/{label}"
 
 
-def shared_parts(campaign: Campaign, cells: Iterable[Cell], on_tiles: Mapping[int, set[int]]) -> set[tuple[int, int]]:
+def shared_parts(
+    campaign: Campaign, cells: Iterable[LabelledTile], on_tiles: Mapping[int, set[int]]
+) -> set[tuple[int, int]]:
     """Parts of objects, (tile, revision), of which a tile of a higher split holds a part, too.
 
     An imported label may lie on tiles of several splits. What annotators draw ends at the tile's edge, so the parts of

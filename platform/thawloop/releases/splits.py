@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-Cell = tuple[int, int]
+GridCell = tuple[int, int]
 
 
 def neighbours(
-    cells: Iterable[Cell], theirs: Iterable[Cell], *, tile_size: int, overlap: int, buffer: int = 0
-) -> set[Cell]:
+    cells: Iterable[GridCell], theirs: Iterable[GridCell], *, tile_size: int, overlap: int, buffer: int = 0
+) -> set[GridCell]:
     """The cells of a grid that share an area with one of theirs, or are less than a buffer away.
 
     Args:

@@ -7,17 +7,14 @@ from typing import Self
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import Geod
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import nearest_points
 
 from thawloop.campaigns.models import Campaign, CampaignRegion, Split
-from thawloop.catalog.geometry import to_shapely
+from thawloop.catalog.geometry import WGS84, to_shapely
 from thawloop.catalog.vectors.projection import polygons_of
 from thawloop.releases.errors import LabelFileRefused
-
-WGS84 = Geod(ellps="WGS84")
 
 
 @dataclass(frozen=True)

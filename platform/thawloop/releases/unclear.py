@@ -1,4 +1,4 @@
-"""Where a label file lost something: a tile there is no true negative, although the file covers it."""
+"""Where features of a label file could not be used: a tile there is no true negative, although the file covers it."""
 
 from collections.abc import Iterable
 
@@ -27,7 +27,7 @@ def unclear_ground(lost: Iterable[Feature], coverage: MultiPolygon | None) -> Mu
     """The part of a coverage about which a file makes no statement (EPSG:4326); None if it makes one about all.
 
     Args:
-        lost: Its features that were refused, or whose repair was a guess. One of which nothing tells where it lies may
+        lost: Its features that were refused, or whose repair was a guess. One whose place is unknown may
             lie anywhere, so that the file then makes no statement about any tile.
         coverage: Where the file is said to be exhaustive.
     """

@@ -1,4 +1,4 @@
-"""A gunicorn worker in which half-sent requests cost a connection and never a thread.
+"""A gunicorn worker in which half-sent requests occupy a connection but no thread.
 
 gunicorn looks after the processes (start, restart, graceful stop); in each, waitress reads requests whole, headers and
 body, in one event loop before a thread works on them, and sends answers from there, too. gunicorn's own threads read
@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from gunicorn.workers.base import Worker
 from waitress.server import create_server
 
-SILENCE_SECONDS = 30  # how long a connection may say nothing
+SILENCE_SECONDS = 30  # how long a connection may be silent
 PATIENCE_SECONDS = 30.0  # how long a request may take to arrive, and one second more for each:
 SLOWEST_BYTES_PER_SECOND = 10_000.0
 MAX_HEADER_BYTES = 64 * 1024
@@ -37,7 +37,7 @@ class BufferedWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     max_body_bytes = 256 * 1024**2  # as in docker/proxy/nginx.conf
 
     def run(self) -> None:
-        """Serve until told to stop or until gunicorn is gone."""
+        """Serve until asked to stop or until gunicorn is gone."""
         _allow_open_files(OPEN_FILES)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every request that waits for a thread
         self._since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # when a request that is arriving began

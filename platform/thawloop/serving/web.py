@@ -18,11 +18,11 @@ threads = 4
 preload_app = True
 graceful_timeout = 5
 proc_name = "thawloop-web"
-control_socket_disable = True  # one socket per account, which a second server would take away
+control_socket_disable = True  # one socket per account, which a second server would take over
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Forget the gauges of a process that ended; what it counted stays."""
+    """Drop the gauges of a process that ended; its counters stay."""
     from prometheus_client import multiprocess
 
     multiprocess.mark_process_dead(worker.pid)

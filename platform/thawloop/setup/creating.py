@@ -9,6 +9,7 @@ from django.db import transaction
 from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion, LandformClass, Split
 from thawloop.catalog.geometry import multipolygon_to_geos
 from thawloop.catalog.models import Modality, Region, Scene, TileGrid
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import (
     create_tiles,
     define_grid,
@@ -89,10 +90,7 @@ def _scenes(spec: ModalitySpec, modality: Modality, period: PeriodSpec) -> list[
         raise CampaignError(f"modality `{spec.name}` is derived from others, so it cannot have `files`.")
     found = []
     for raster in spec.rasters:
-        scene, _ = register_scene(
-            raster.path,
-            modality=modality,
-            acquired=raster.date or period.start,
+        options = SceneOptions(
             band_indexes=raster.bands,
             scale=raster.scale,
             offset=raster.offset,
@@ -103,6 +101,7 @@ def _scenes(spec: ModalitySpec, modality: Modality, period: PeriodSpec) -> list[
             provider=raster.provider,
             licence=raster.licence,
         )
+        scene, _ = register_scene(raster.path, modality=modality, acquired=raster.date or period.start, options=options)
         found.append(scene.pk)
     return found
 

@@ -24,6 +24,6 @@ class TrainingConfig(AppConfig):
                 "start_retraining",
             },
         )
-        register_reconciler("training.advance", advance_all, 10.0)
-        register_reconciler("training.policy", apply_policies, 10.0)
+        register_reconciler("training.advance", advance_all, 10.0, by_campaign=True)
+        register_reconciler("training.policy", apply_policies, 10.0, by_campaign=True)
         labels_arrived.connect(ask_policy, dispatch_uid="training.ask_policy")

@@ -1,6 +1,6 @@
 """Every change of state in the catalog."""
 
-from thawloop.catalog.services.defining import amend
+from thawloop.catalog.services.defining import AMENDABLE, amend
 from thawloop.catalog.services.modalities import define_modality, ensure_builtin
 from thawloop.catalog.services.places import define_grid, define_region
 from thawloop.catalog.services.scenes import SceneDraft, prepare_scene, register_scene, store_scenes
@@ -8,6 +8,7 @@ from thawloop.catalog.services.splitting import split_region
 from thawloop.catalog.services.tiles import create_tiles
 
 __all__ = [
+    "AMENDABLE",
     "SceneDraft",
     "amend",
     "create_tiles",

@@ -1,4 +1,4 @@
-"""Named things are defined once: asking again for the same is fine, asking for something else under its name is not."""
+"""Named rows are defined once: defining the same again is fine, defining something else under the name is refused."""
 
 from typing import Any, TypeVar
 
@@ -11,7 +11,8 @@ from thawloop.core.services import audit
 
 M = TypeVar("M", bound=Model)
 
-_AMENDABLE: dict[str, tuple[str, ...]] = {
+# Fields of each model that may still change once a row is defined.
+AMENDABLE: dict[str, tuple[str, ...]] = {
     "modality": ("title", "colormap"),
     "region": ("title",),
     "scene": ("provider", "licence"),
@@ -58,7 +59,7 @@ def amend(row: M, values: dict[str, Any]) -> M:
     Raises:
         DefinitionRefused: A field may not change, or a value cannot work.
     """
-    allowed = _AMENDABLE[row._meta.model_name or ""]
+    allowed = AMENDABLE[row._meta.model_name or ""]
     if fixed := sorted(set(values) - set(allowed)):
         may = ", ".join(allowed) or "nothing"
         raise DefinitionRefused(f"{_label(row)} `{row}`: {fixed[0]} is fixed once defined; only {may} may change.")

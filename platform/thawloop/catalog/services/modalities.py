@@ -40,7 +40,7 @@ def define_modality(name: str, **fields: Any) -> Modality:
         )
     fields = {"title": name.replace("_", " ").capitalize(), **fields}
     if isinstance(fields.get("source"), str):
-        fields["source"] = _named(fields["source"], name)
+        fields["source"] = _find_modality(fields["source"], name)
     existing = Modality.objects.filter(name=name).first()
     if existing is not None:
         check_identical(existing, fields)
@@ -84,7 +84,7 @@ def ensure_builtin(name: str, **overrides: Any) -> Modality:
         return define_modality(name, **spec)
 
 
-def _named(source: str, wanted_by: str) -> Modality:
+def _find_modality(source: str, wanted_by: str) -> Modality:
     found = Modality.objects.filter(name=source).first()
     if found is None:
         raise DefinitionRefused(f"Modality `{wanted_by}` is derived from `{source}`, which is not defined yet.")
@@ -112,7 +112,7 @@ def _check_expression(modality: Modality) -> None:
     for name, band in sorted(expression.bands):
         if name == modality.name:
             raise DefinitionRefused(f"Modality `{name}` cannot be computed from itself: `{modality.expression}`.")
-        source = _named(name, modality.name)
+        source = _find_modality(name, modality.name)
         if band and band not in source.bands:
             raise DefinitionRefused(
                 f"`{name}.{band}` in `{modality.expression}`: the bands of `{name}` are {', '.join(source.bands)}."

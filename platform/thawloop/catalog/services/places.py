@@ -68,7 +68,7 @@ def define_region(
 
     Args:
         name: Lower-case name.
-        geometry: Polygon or MultiPolygon in EPSG:4326. Longitudes beyond 180 degrees are brought home and split.
+        geometry: Polygon or MultiPolygon in EPSG:4326. Longitudes beyond ±180 degrees are wrapped and split.
         title: What people read; the name if empty.
         parent: The region this one is a part of.
 

@@ -10,11 +10,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from thawloop.catalog.errors import AlreadyDefined, RasterRefused
-from thawloop.catalog.files import Progress, canonical_uri, checksum
+from thawloop.catalog.files import ByteProgress, canonical_uri, checksum
 from thawloop.catalog.geometry import multipolygon_to_geos
 from thawloop.catalog.models import Modality, Scene
 from thawloop.catalog.rasters import RasterFacts, files_of, inspect_raster, match_bands, probe_pixels
-from thawloop.catalog.readings import Given, complete
+from thawloop.catalog.readings import complete
+from thawloop.catalog.scene_options import AS_THE_FILE_SAYS, SceneOptions
 from thawloop.catalog.services.defining import validated
 from thawloop.core.errors import Refused
 from thawloop.core.services import audit
@@ -24,37 +25,14 @@ _COMPARED = ("acquired", "nodata", "mask_band")
 
 @dataclass(frozen=True)
 class SceneDraft:
-    """A raster that passed every check. `existing` is the scene it already is, if it is one.
-
-    `given` is what was said of its pixels; the rest was told from the file.
-    """
+    """A scene that passed every check and is not stored yet; `options` is what was said of its file."""
 
     scene: Scene
-    existing: Scene | None
-    given: Given
-
-    @property
-    def is_new(self) -> bool:
-        """Whether storing the draft adds a scene."""
-        return self.existing is None
+    options: SceneOptions
 
 
 def register_scene(
-    uri: str,
-    *,
-    modality: Modality,
-    acquired: date,
-    band_indexes: Sequence[int] | None = None,
-    scale: float | None = None,
-    offset: float | None = None,
-    nodata: float | None = None,
-    mask_band: int | None = None,
-    alpha: str | None = None,
-    color_table: str | None = None,
-    provider: str = "",
-    licence: str = "",
-    dry_run: bool = False,
-    progress: Progress | None = None,
+    uri: str, *, modality: Modality, acquired: date, options: SceneOptions = AS_THE_FILE_SAYS
 ) -> tuple[Scene, bool]:
     """Register a raster as a scene of a modality; the same file twice is the same scene.
 
@@ -62,43 +40,15 @@ def register_scene(
         uri: Path or s3:// URI below an allowed root.
         modality: A measured modality.
         acquired: When the ground was seen.
-        band_indexes: 1-based bands of the file in the modality's band order; None: told from names, colours or count.
-        scale: value = raw * scale + offset, in the modality's unit. None, for both: as the file declares.
-        offset: See `scale`.
-        nodata: Replaces the file's own nodata value and mask.
-        mask_band: Band that is 0 where there is no data.
-        alpha: Whether the file's own alpha band or mask is `validity` or `ignored`; None: validity, unless an alpha
-            band hides a picture.
-        color_table: `ignored` reads the numbers of a file with a colour table as they are.
-        provider: Who made it.
-        licence: On what terms.
-        dry_run: Check everything, store nothing; the scene returned is not saved.
-        progress: Called with (bytes read, bytes in all) while the checksum is computed.
+        options: What is said of the file.
 
     Returns:
-        The scene, and whether it is (or, in a dry run, would be) new.
+        The scene, and whether it is new.
 
     Raises:
         Refused: The file cannot be used; the sentence says why and what to do. Nothing was changed.
     """
-    draft = prepare_scene(
-        uri,
-        modality=modality,
-        acquired=acquired,
-        band_indexes=band_indexes,
-        scale=scale,
-        offset=offset,
-        nodata=nodata,
-        mask_band=mask_band,
-        alpha=alpha,
-        color_table=color_table,
-        provider=provider,
-        licence=licence,
-        progress=progress,
-    )
-    if dry_run:
-        return draft.existing or draft.scene, draft.is_new
-    return store_scenes([draft])[0]
+    return store_scenes([prepare_scene(uri, modality=modality, acquired=acquired, options=options)])[0]
 
 
 def prepare_scene(
@@ -106,33 +56,35 @@ def prepare_scene(
     *,
     modality: Modality,
     acquired: date,
-    band_indexes: Sequence[int] | None = None,
-    scale: float | None = None,
-    offset: float | None = None,
-    nodata: float | None = None,
-    mask_band: int | None = None,
-    alpha: str | None = None,
-    color_table: str | None = None,
-    provider: str = "",
-    licence: str = "",
-    progress: Progress | None = None,
+    options: SceneOptions = AS_THE_FILE_SAYS,
+    progress: ByteProgress | None = None,
 ) -> SceneDraft:
-    """Do all of `register_scene` but the storing, so that many files can be checked before any is stored."""
+    """Do all of `register_scene` but the storing, so that many files can be checked before any is stored.
+
+    Args:
+        uri: As for `register_scene`, and so are `modality`, `acquired` and `options`.
+        modality: A measured modality.
+        acquired: When the ground was seen.
+        options: What is said of the file.
+        progress: Called with (bytes read, bytes in all) while the checksum is computed.
+
+    Raises:
+        Refused: As `register_scene`.
+    """
     uri = canonical_uri(uri)
-    given = Given(scale, offset, alpha, color_table)
-    _check_terms(uri, modality, acquired, given)
-    facts = inspect_raster(uri, color_table_ignored=color_table == "ignored")
-    bands = _checked_bands(facts, modality, band_indexes)
-    if mask_band is not None:
-        _check_band_exists(facts, mask_band, "mask band")
-    probe_pixels(uri, [*bands, *([mask_band] if mask_band else [])])
+    _check_terms(uri, modality, acquired, options)
+    facts = inspect_raster(uri, color_table_ignored=options.color_table == "ignored")
+    bands = _checked_bands(facts, modality, options.band_indexes)
+    if options.mask_band is not None:
+        _check_band_exists(facts, options.mask_band, "mask band")
+    probe_pixels(uri, [*bands, *([options.mask_band] if options.mask_band else [])])
     digest, size = checksum(files_of(uri), progress)
     scene = Scene(
         modality=modality,
         uri=uri,
         band_indexes=bands,
-        mask_band=mask_band,
-        nodata=nodata,
+        mask_band=options.mask_band,
+        nodata=options.nodata,
         footprint=multipolygon_to_geos(facts.footprint),
         crs=facts.crs,
         width=facts.width,
@@ -143,14 +95,14 @@ def prepare_scene(
         acquired=acquired,
         checksum=digest,
         size_bytes=size,
-        provider=provider,
-        licence=licence,
+        provider=options.provider,
+        licence=options.licence,
     )
-    complete(scene, given)
+    complete(scene, options)
     existing = Scene.objects.filter(modality=modality, checksum=digest, band_indexes=bands).first()
     if existing is not None:
-        _check_same_terms(existing, scene, given)
-    return SceneDraft(scene, existing, given)
+        _check_same_terms(existing, scene, options)
+    return SceneDraft(scene, options)
 
 
 @transaction.atomic
@@ -167,7 +119,7 @@ def _store(draft: SceneDraft) -> tuple[Scene, bool]:
         modality=scene.modality, checksum=scene.checksum, band_indexes=scene.band_indexes
     ).first()
     if existing is not None:
-        _check_same_terms(existing, scene, draft.given)
+        _check_same_terms(existing, scene, draft.options)
         _follow_move(existing, scene.uri)
         return existing, False
     validated(scene).save()
@@ -190,7 +142,7 @@ def _summary(scene: Scene) -> dict[str, Any]:
 
 
 def _follow_move(existing: Scene, uri: str) -> None:
-    """A file that is gone from its old place and has come back elsewhere was moved: the scene follows it."""
+    """A file that is missing at its old path and is registered at another was moved: update the scene's path."""
     if existing.uri == uri:
         return
     try:
@@ -202,21 +154,24 @@ def _follow_move(existing: Scene, uri: str) -> None:
         audit("catalog.move_scene", existing, before=before, after={"uri": uri}, reason="The file was moved.")
 
 
-def _check_terms(uri: str, modality: Modality, acquired: date, given: Given) -> None:
+def _check_terms(uri: str, modality: Modality, acquired: date, options: SceneOptions) -> None:
     if modality.is_derived:
         raise RasterRefused(
             f"Modality `{modality.name}` is computed from others ({modality.get_derivation_display()}), so no raster "
             f"can be registered for it: register {uri} under a measured modality."
         )
-    scale, offset = (1.0 if given.scale is None else given.scale), (0.0 if given.offset is None else given.offset)
+    scale, offset = (
+        (1.0 if options.scale is None else options.scale),
+        (0.0 if options.offset is None else options.offset),
+    )
     if not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0:
         raise RasterRefused(
             f"Scale must be a finite number other than 0 and offset a finite one, not {scale}, {offset}."
         )
-    if given.alpha not in (None, *Scene.Alpha.values):
-        raise RasterRefused(f"alpha is {given.alpha!r}: say `validity` or `ignored`, or leave it out.")
-    if given.color_table not in (None, "ignored"):
-        raise RasterRefused(f"color_table is {given.color_table!r}: say `ignored`, or leave it out.")
+    if options.alpha not in (None, *Scene.Alpha.values):
+        raise RasterRefused(f"alpha is {options.alpha!r}: say `validity` or `ignored`, or leave it out.")
+    if options.color_table not in (None, "ignored"):
+        raise RasterRefused(f"color_table is {options.color_table!r}: say `ignored`, or leave it out.")
     if acquired > timezone.now().date() + timedelta(days=1):
         raise RasterRefused(f"{uri} cannot have been acquired in the future ({acquired}): check the date.")
 
@@ -240,9 +195,9 @@ def _check_band_exists(facts: RasterFacts, band: int, what: str) -> None:
         raise RasterRefused(f"{facts.uri} has no {what} {band}: its bands are numbered 1 to {facts.bands}.")
 
 
-def _check_same_terms(existing: Scene, wanted: Scene, given: Given) -> None:
-    """What was said must be what is known; what was left to the file stays as it was told when it was registered."""
-    if given.scale is None and given.offset is None:
+def _check_same_terms(existing: Scene, wanted: Scene, options: SceneOptions) -> None:
+    """What was said must equal what is stored; what was left to the file stays as it was read at registration."""
+    if options.scale is None and options.offset is None:
         if (existing.scale, existing.offset) != (wanted.scale, wanted.offset):
             existing.warnings = [
                 *existing.warnings,
@@ -252,7 +207,7 @@ def _check_same_terms(existing: Scene, wanted: Scene, given: Given) -> None:
         compared: tuple[str, ...] = _COMPARED
     else:
         compared = (*_COMPARED, "scale", "offset")
-    if given.alpha is not None:
+    if options.alpha is not None:
         compared = (*compared, "alpha")
     elif existing.alpha != wanted.alpha:
         existing.warnings = [
@@ -263,8 +218,8 @@ def _check_same_terms(existing: Scene, wanted: Scene, given: Given) -> None:
         old, new = getattr(existing, field), getattr(wanted, field)
         if old != new and not _both_nan(old, new):
             raise AlreadyDefined(
-                f"{wanted.uri} is already registered as scene {existing.pk} with {field} = {old}, not {new}: what a "
-                "scene says is fixed once tiles may have been read from it."
+                f"{wanted.uri} is already registered as scene {existing.pk} with {field} = {old}, not {new}: these are "
+                "fixed once tiles may have been read from a scene."
             )
 
 

@@ -16,7 +16,7 @@ from thawloop.core.services import audit
 MOST_TILES = 5_000_000
 
 # The region on the grid's plane. Its edges are straight in longitude and latitude, so they are densified before they
-# are moved; parts split at the antimeridian grow together again; ST_Subdivide keeps each point-in-polygon test small.
+# are moved; parts split at the antimeridian are joined again; ST_Subdivide keeps each point-in-polygon test small.
 _REGION = """
     region AS (
         SELECT ST_UnaryUnion(ST_Transform(ST_Segmentize(geometry, %(densify)s), %(srid)s)) AS shape
@@ -43,8 +43,8 @@ _CELLS = """
 
 # MATERIALIZED, because otherwise PostgreSQL repeats a transformation wherever its result is used.
 # A footprint that jumps from 179 to -179 degrees crosses the antimeridian: it is shifted to run on to 181, cut at 180
-# and its eastern piece moved home. `inner` is the cell less half a pixel all round: what merely touches a scene's edge
-# holds none of its pixels.
+# and its eastern piece shifted back. `inner` is the cell less half a pixel all round: what merely touches a scene's
+# edge holds none of its pixels.
 _FOOTPRINTS = """
     plane AS MATERIALIZED (
         SELECT col, row,

@@ -1,4 +1,4 @@
-"""The process that reads and repairs strangers' geometry: `python -m thawloop.catalog.vectors.child MEMORY SECONDS`.
+"""The process that reads and repairs untrusted geometry: `python -m thawloop.catalog.vectors.child MEMORY SECONDS`.
 
 It takes requests from standard input and answers on standard output, in frames (see `sandbox`). The kernel ends it when
 it takes more than SECONDS of processor time for one step, and refuses it more than MEMORY bytes.
@@ -57,7 +57,7 @@ def main() -> None:
         except VectorFileRefused as problem:
             _send(answers, {"refused": str(problem)})
             _send(answers, {"end": 0})
-        except Exception:  # noqa: BLE001  # a mistake of ours must not pass for a broken feature: the parent raises it
+        except Exception:  # noqa: BLE001  # a bug of ours must not look like a broken feature: the parent raises it
             _send(answers, {"traceback": traceback.format_exc()})
 
 

@@ -1,4 +1,4 @@
-"""Make one polygonal geometry of record out of whatever a feature holds, and say what was done to it."""
+"""Make one valid polygonal geometry of whatever a feature holds, and say what was done to it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from thawloop.catalog.wrapping import wrap_longitudes
 
 WGS84 = Geod(ellps="WGS84")
 BUFFER_VERTICES = 32
-NO_SURFACE = "a ring with too few points, or a surface type that is no polygon"
+NO_SURFACE = "a ring with too few points, or a surface type that is not a polygon"
 _POLYGON, _MULTIPOLYGON = 3, 6
 
 
@@ -38,10 +38,10 @@ class Cleaned:
         repaired: What had to be mended; empty for a geometry that was fine.
         area_change: Area after repair relative to before, minus 1; 0 for a geometry that was fine, 1 for an outline
             whose parts cancelled each other out, like an 8.
-        place: Of a refused geometry: west, south, east, north in degrees; None if nothing tells where it lies.
+        place: Of a refused geometry: west, south, east, north in degrees; None if that is unknown.
         is_point: A point without a buffer: refused, but a whole file of them deserves its own advice.
         is_empty: It holds no geometry at all, or one that nothing can read.
-        has_polygon: False for nothing, points, lines and what has no area: it never meant to be a polygon.
+        has_polygon: False for nothing, points, lines and what has no area: it was never a polygon.
     """
 
     polygons: MultiPolygon | None
@@ -81,7 +81,7 @@ def clean(raw: bytes | str, projection: Projection, *, buffer_points: float | No
 
 
 def place_of(geometry: BaseGeometry, projection: Projection) -> list[float] | None:
-    """Where a geometry lies, whatever else is wrong with it: west, south, east, north in degrees.
+    """Bounds of a geometry, even an invalid one: west, south, east, north in degrees.
 
     East may be beyond 180. None for a geometry that is empty or has no place on Earth.
     """

@@ -13,10 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from thawloop.catalog.errors import VectorFileRefused
-from thawloop.catalog.vectors.table import NO_GEOMETRY, Row, read_table
+from thawloop.catalog.vectors.table import MAX_TEXT, NO_GEOMETRY, Row, read_table
 
 MAX_FEATURES = 1_000_000
-MAX_TEXT = 2_000
 IN_CAMPAIGN = " (in a campaign file `layer`)"
 DRIVERS = {"GeoJSON", "GPKG", "ESRI Shapefile", "KML", "LIBKML", "FlatGeobuf", "MapInfo File"}
 # GDAL names these where a GeoPackage says that it does not know its CRS.
@@ -134,7 +133,7 @@ class GdalLayer:
                 f"{self._name} cannot be read ({reason}): open it in QGIS and save it again."
             ) from error
         except pyogrio.errors.GeometryError as error:
-            raise VectorFileRefused(f"{self._name} holds geometries that are no simple features ({error}).") from error
+            raise VectorFileRefused(f"{self._name} holds geometries that are not simple features ({error}).") from error
 
 
 def _is_mapinfo(path: Path) -> bool:
@@ -173,7 +172,9 @@ def _info(file: Path, name: str, layer: str, options: dict[str, Any]) -> dict[st
 
     info = _as_any_encoding(pyogrio.read_info, file, options, layer=layer, force_feature_count=True)
     if info["driver"] not in DRIVERS:
-        raise VectorFileRefused(f"{name} is read as {info['driver']}, which is no label format: save it as GeoPackage.")
+        raise VectorFileRefused(
+            f"{name} is read as {info['driver']}, which is not a label format: save it as GeoPackage."
+        )
     if info["features"] > MAX_FEATURES:
         raise VectorFileRefused(f"{name} has {info['features']:,} features, more than {MAX_FEATURES:,}: split it.")
     return info  # type: ignore[no-any-return]

@@ -24,7 +24,7 @@ class TooCostly(Exception):
 
 
 class Mender:
-    """Does things to geometries until a budget of processor time is used up.
+    """Operations on geometries within a budget of processor time.
 
     Args:
         seconds: For all of them together; None: what one feature of a file may take.

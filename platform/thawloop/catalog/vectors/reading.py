@@ -26,11 +26,11 @@ class Feature:
         refused: Why there is no geometry, completing "feature 7 …"; empty otherwise.
         is_empty: It holds no geometry at all, or one that nothing can read.
         is_point: It is a point and no radius was given: refused, but a whole file of them deserves its own advice.
-        has_polygon: False for nothing, points, lines and what has no area: it never meant to be a polygon.
+        has_polygon: False for nothing, points, lines and what has no area: it was never a polygon.
         repaired: What had to be mended; empty for a geometry that was fine.
         area_change: Area after repair relative to before, minus 1; 0 for a geometry that was fine, 1 for an outline
             whose parts cancelled each other out, like an 8.
-        place: Of a refused geometry: west, south, east (may be beyond 180), north in degrees; None if nothing tells.
+        place: Of a refused geometry: west, south, east (may be beyond 180), north in degrees; None if unknown.
     """
 
     id: str
@@ -81,10 +81,10 @@ def read_vector_file(
     """
     with staged(path, max_bytes=settings.THAWLOOP_MAX_VECTOR_BYTES, layer=layer) as file:
         request = {"operation": "read", "file": str(file), "name": path.name, "layer": layer, "crs": crs}
-        return _Reading(path.name, request | {"buffer_points": buffer_points}).file()
+        return _FileReader(path.name, request | {"buffer_points": buffer_points}).file()
 
 
-class _Reading:
+class _FileReader:
     """Reads one file, going on behind the feature at which a child was ended."""
 
     def __init__(self, name: str, request: dict[str, Any]) -> None:

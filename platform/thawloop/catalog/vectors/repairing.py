@@ -1,4 +1,4 @@
-"""What can be done to one geometry at a cost that only doing it tells; run by the child, or here where it is easy."""
+"""Operations on one geometry whose cost is not known beforehand; run by the child, or here where it is small."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,8 +1,8 @@
-"""Child processes, bounded in memory and processor time, for what strangers' geometry could make costly.
+"""Child processes, bounded in memory and processor time, for operations that untrusted geometry could make costly.
 
 A self-crossing ring of 400 kB can take gigabytes to repair, and nested collections overflow the stack: no check
-beforehand tells which. So the work is done where the kernel ends it. Children that behaved are kept for the next call:
-starting one takes half a second.
+beforehand can tell which. So the work is done in a process that the kernel can end. Children that stayed small are
+kept for the next call: starting one takes half a second.
 """
 
 import atexit
@@ -23,9 +23,9 @@ from django.conf import settings
 
 HEADER = struct.Struct(">II")
 SOURCES = Path(__file__).resolve().parents[3]
-# Without a sign of life for so many times the processor time that a step may take, the machine is not just busy: the
-# kernel ends what computes, this what hangs.
-PATIENCE = 30
+# A child that sends nothing for so many times the processor time that a step may take is hanging, not slow: the kernel
+# ends a step that computes too long, this one that waits.
+SILENCE_FACTOR = 30
 KEEP_SECONDS = 60
 KEEP_BYTES = 400 * 1024 * 1024
 # What a child needs of the environment; passwords are not among it.
@@ -75,7 +75,7 @@ class _Child:
         assert self._process.stdin is not None
         head = json.dumps(request).encode()
         left = memoryview(HEADER.pack(len(head), len(blob)) + head + blob)
-        with contextlib.suppress(BrokenPipeError):  # a child that died says why when it is asked for its answer
+        with contextlib.suppress(BrokenPipeError):  # a dead child's exit code is explained when its answer is read
             while left:
                 left = left[self._process.stdin.write(left) :]
 
@@ -91,17 +91,17 @@ class _Child:
 
     def _read(self, size: int) -> bytes:
         assert self._process.stdout is not None
-        until = time.monotonic() + self.seconds * PATIENCE
+        until = time.monotonic() + self.seconds * SILENCE_FACTOR
         poll = select.poll()
         poll.register(self._process.stdout, select.POLLIN)
         while len(self._received) < size:
             if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-                raise Overrun(f"takes longer than {self.seconds * PATIENCE} s")
+                raise Overrun(f"takes longer than {self.seconds * SILENCE_FACTOR} s")
             part = os.read(self._process.stdout.fileno(), 1 << 20)
             if not part:
                 raise self._end_of_child()
             self._received += part
-            until = time.monotonic() + self.seconds * PATIENCE
+            until = time.monotonic() + self.seconds * SILENCE_FACTOR
         data = bytes(self._received[:size])
         del self._received[:size]
         return data
@@ -160,7 +160,7 @@ def _begin(request: dict[str, Any], blob: bytes) -> _Child:
 
 
 def ask(request: dict[str, Any], blob: bytes = b"") -> Iterator[Message]:
-    """Let a child do one thing; its messages as they come.
+    """Send a child one request; yields its messages as they arrive.
 
     Raises:
         Overrun: It ran out of memory or time, or crashed.

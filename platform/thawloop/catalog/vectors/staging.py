@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from thawloop.catalog.errors import VectorFileRefused
-from thawloop.core.foreign import error_words
+from thawloop.core.foreign import error_text
 from thawloop.core.storage import UriRefused, checked_uri
 
 FORMATS = {
@@ -83,7 +83,7 @@ def _check_size(path: Path, max_bytes: int) -> None:
 def _link(path: Path, folder: Path) -> Path:
     ending = path.suffix.lower()
     if ending not in FORMATS:
-        raise VectorFileRefused(f"{path.name} ends in `{path.suffix}`, which is no known label format: use {KNOWN}.")
+        raise VectorFileRefused(f"{path.name} ends in `{path.suffix}`, which is not a known label format: use {KNOWN}.")
     sidecars = {}
     if ending in (".shp", ".tab"):
         sidecars = {
@@ -147,7 +147,7 @@ def _unpack(path: Path, folder: Path, max_bytes: int, layer: str | None) -> Path
                     left -= _extract(archive, member, folder / f"data{inner.suffix.lower()}", left, path.name)
     except _UNREADABLE as error:
         raise VectorFileRefused(
-            f"{path.name} is not a readable zip archive ({error_words(error)}): zip the files again."
+            f"{path.name} is not a readable zip archive ({error_text(error)}): zip the files again."
         ) from error
     target = folder / f"data{ending}"
     if ending == ".shp" and not (folder / "data.shx").exists():
@@ -169,7 +169,7 @@ _UNREADABLE = (
 
 
 class _Sparing(io.BufferedReader):
-    """A file read little by little: `zipfile` would read a table of contents whole, and count members afterwards."""
+    """A file that refuses large reads: `zipfile` would read a table of contents whole before counting its members."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MAX_READ:
@@ -220,7 +220,7 @@ def _choose(members: list[zipfile.ZipInfo], name: str, layer: str | None) -> zip
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int, name: str) -> int:
-    """Write one member, counting what really comes out: headers lie."""
+    """Write one member, counting the bytes written: the sizes in headers may be wrong."""
     written = 0
     with archive.open(member) as source, target.open("wb") as sink:
         while block := source.read(MAX_READ):

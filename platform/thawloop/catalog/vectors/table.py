@@ -24,12 +24,12 @@ MAX_ROWS = 1_000_000
 
 
 def read_table(path: Path, name: str) -> tuple[str | None, list[str], list[Row]]:
-    """Read the CRS, if the table tells it, the fields, and rows of (line number, WKT or WKB, attributes, problem).
+    """Read the CRS, if the table names it, the fields, and rows of (line number, WKT or WKB, attributes, problem).
 
-    Latitude and longitude columns are EPSG:4326 by name; a WKT column tells its CRS only as EWKT (`SRID=...;`).
+    Latitude and longitude columns are EPSG:4326 by name; a WKT column names its CRS only as EWKT (`SRID=...;`).
 
     Raises:
-        VectorFileRefused: No column holds geometry, or the text is no table.
+        VectorFileRefused: No column holds geometry, or the text is not a table.
     """
     text = _decode(path)
     lines = text.replace("\x00", "").splitlines(keepends=True)

@@ -8,7 +8,7 @@
     context    what a job function is given
     lease      the claim on a running row, renewed by a heartbeat
     wait       until a job has ended
-    reconcile  what Redis forgot, and what workers died over
+    reconcile  lost notifications, and jobs whose worker died
 
 A job function is declared with `@job(queue=..., max_attempts=..., on_failed=...)` and takes a `JobContext`. It is
 idempotent, because it is called again after its worker died. It raises `Refused` when a person must mend something (no

@@ -26,7 +26,7 @@ class JobCancelled(Exception):
 class JobPostponed(Exception):
     """The job cannot begin yet, because what it needs is under way; the message says what.
 
-    It goes back into the queue and begins anew a little later. That is no failure and costs no attempt.
+    It is queued again and starts again a little later. That is not a failure and uses up no attempt.
     """
 
 

@@ -134,14 +134,14 @@ class Lease:
         self._thread.start()
 
     def end(self) -> None:
-        """Stop renewing; returns when nothing more will be written."""
+        """Stop renewing; returns once nothing more will be written."""
         self._over.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
 
     def report(self, fraction: float, message: str) -> None:
-        """Show progress: soon, and not more often than the row can bear."""
+        """Show progress soon, but not more often than every `FASTEST_SECONDS`."""
         self._progress, self._message = fraction, message
         if self._thread is None:
             self._beat()
@@ -161,11 +161,11 @@ class Lease:
                 except (DatabaseError, InterfaceError) as error:
                     log.warning("heartbeat could not reach the database; trying again", error=str(error).strip())
                     connection.close()
-                self._rest(began)
+                self._wait(began)
         finally:
             connection.close()
 
-    def _rest(self, began: float) -> None:
+    def _wait(self, began: float) -> None:
         self._wake.wait(settings.THAWLOOP_JOB_HEARTBEAT_SECONDS)
         self._over.wait(max(0.0, self.FASTEST_SECONDS - (time.monotonic() - began)))
         self._wake.clear()

@@ -1,4 +1,4 @@
-"""Making jobs right: whatever Redis forgot, and whatever workers died over."""
+"""Reconciling jobs: lost notifications, and jobs whose worker died."""
 
 from django.conf import settings
 from django.db import transaction
@@ -12,7 +12,7 @@ from thawloop.core.models import QUEUES, Job
 
 
 def reconcile_jobs() -> list[str]:
-    """Requeue (or give up) jobs whose lease ran out, then notify workers of queued jobs that Redis forgot.
+    """Requeue (or fail) jobs whose lease expired, then notify workers again of queued jobs whose notification was lost.
 
     Any number of processes may do this at once. Nothing is ever removed from Redis: a second delivery is harmless.
 

@@ -25,7 +25,7 @@ from thawloop.core.models import Job
 log = structlog.get_logger(__name__)
 
 FENCED = "fenced: another attempt has taken over"
-WRITE_PATIENCE_SECONDS = 600.0
+WRITE_TIMEOUT_SECONDS = 600.0
 RETRY_WAIT_SECONDS = 5.0  # doubled with every attempt
 LONGEST_RETRY_WAIT_SECONDS = 300.0
 POSTPONED_SECONDS = 10.0
@@ -42,7 +42,7 @@ def execute(job_id: str, attempt: int) -> str:
     claim = claim_job(UUID(job_id), attempt)
     if claim is None:
         return "stale delivery"
-    lease = Lease(claim, on_lost=_die)
+    lease = Lease(claim, on_lost=_kill_this_process)
     # The worker passes a shutdown on to its work horse: stop at the next check, continue elsewhere.
     before = signal.signal(signal.SIGTERM, lambda *_: lease.interrupt())
     try:
@@ -74,7 +74,7 @@ def run_inline(job_id: UUID | str, on_progress: OnProgress = None) -> Job:
 
 def _attempt(claim: Claim, lease: Lease, on_progress: OnProgress = None) -> str:
     job = Job.objects.select_related("requested_by").get(pk=claim.job_id)
-    with _known_as(job):
+    with _acting_as(job):
         log.info("job started", queue=job.queue, key=job.key)
         alone = connection.in_atomic_block
         if not alone:
@@ -136,7 +136,7 @@ def _raised(job: Job, claim: Claim, error: BaseException) -> _Outcome:
     what = f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__
     sentence = f"{job.function} failed on attempt {job.attempt} of {job.max_attempts} with {what}"
     if job.attempt >= job.max_attempts:
-        sentence += f" (the whole story is in the worker's log, under job {job.pk})."
+        sentence += f" (the traceback is in the worker's log, under job {job.pk})."
         return _Outcome("failed", partial(give_up, claim, Job.State.FAILED, sentence))
     wait = min(RETRY_WAIT_SECONDS * 2 ** (job.attempt - 1), LONGEST_RETRY_WAIT_SECONDS)
     again = partial(release, claim, error=f"{sentence}; it is tried again.", wait_seconds=wait, next_attempt=True)
@@ -145,8 +145,8 @@ def _raised(job: Job, claim: Claim, error: BaseException) -> _Outcome:
 
 def _written(outcome: _Outcome) -> bool:
     """Write the outcome. A database that is away for a moment must not cost hours of work: ask again until it is
-    back. The fence makes that safe, however long it takes."""
-    deadline, pause = time.monotonic() + WRITE_PATIENCE_SECONDS, 0.5
+    back. The lease token in the UPDATE makes that safe, however long it takes."""
+    deadline, pause = time.monotonic() + WRITE_TIMEOUT_SECONDS, 0.5
     while True:
         replace_broken_connection()
         try:
@@ -161,8 +161,8 @@ def _written(outcome: _Outcome) -> bool:
 
 
 @contextmanager
-def _known_as(job: Job) -> Iterator[None]:
-    """Say who acts, to the audit trail and to every line of the log."""
+def _acting_as(job: Job) -> Iterator[None]:
+    """Bind the actor, for the audit trail and for every line of the log."""
     name = job.function.rsplit(".", 1)[-1]
     with (
         acting(user=job.requested_by, name=f"job {name}", request_id=job.request_id, job_id=job.pk) as actor,
@@ -173,6 +173,6 @@ def _known_as(job: Job) -> Iterator[None]:
         yield
 
 
-def _die() -> None:
-    """Another attempt is running: end this one at once, whatever it is doing, before it writes a file."""
+def _kill_this_process() -> None:
+    """Kill this attempt at once, because another one is running: it must not write another file."""
     os.kill(os.getpid(), signal.SIGKILL)

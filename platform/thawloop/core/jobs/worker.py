@@ -1,9 +1,10 @@
-"""RQ workers, tuned: they notice a dead work horse soon, and no work horse outlives its worker.
+"""RQ workers that notice a dead child process soon, and whose child processes never outlive them.
 
-One queue per worker (with one queue RQ moves jobs atomically). Every job gets a forked child: the parent has ready
-what a fresh interpreter would load for seconds. It runs nothing of that, because a process that has run torch cannot be
-forked (its thread pools hang in the child); and where there is a GPU it does not even import it, because whoever asks
-CUDA anything, as some imports do, leaves it unusable to its children. There a job pays for the import itself.
+One queue per worker (with one queue RQ moves jobs atomically). Every job gets a forked child (RQ's work horse). The
+parent has imported what would take a fresh interpreter seconds. It runs none of it, because a process that has run
+torch cannot be forked (its thread pools hang in the child); and where there is a GPU it does not even import it,
+because a process that has initialised CUDA, as some imports do, leaves it unusable to its children. There each job
+imports it.
 """
 
 import ctypes
@@ -30,13 +31,13 @@ from thawloop.core.jobs import queue
 
 log = structlog.get_logger(__name__)
 
-SILENT_AFTER_SECONDS = 60  # idle and busy workers speak every 5 s
+WORKER_TTL_SECONDS = 60  # workers send a heartbeat every 5 s
 _PR_SET_PDEATHSIG = 1
 _GPUS = ("nvidia[0-9]*", "nvidiactl", "kfd", "dxg")  # device files: NVIDIA's, AMD's, WSL's
 
 
 class DurableWorker(Worker):
-    """RQ's forking worker with short intervals, whose work horse ends with it and is told of its shutdown."""
+    """RQ's forking worker with short intervals, whose child ends with it and is notified of its shutdown."""
 
     max_connection_wait_time = 5.0
     log_result_lifespan = False
@@ -44,18 +45,18 @@ class DurableWorker(Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("job_monitoring_interval", 5)
         kwargs.setdefault("maintenance_interval", 60)
-        kwargs.setdefault("worker_ttl", 20)  # RQ waits 15 s less for work before it speaks
+        kwargs.setdefault("worker_ttl", 20)  # RQ sends a heartbeat 15 s before this
         kwargs.setdefault("log_job_description", False)
         kwargs.setdefault("serializer", JSONSerializer)
         super().__init__(*args, **kwargs)
         self.asked_to_end = False  # RQ itself remembers that only while it is at a job
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Stay known for `SILENT_AFTER_SECONDS` more, by Redis's own clock; to one that lost everything, too."""
+        """Renew the registration for `WORKER_TTL_SECONDS` by Redis's clock; register again if Redis lost its data."""
         if not self.connection.hexists(self.key, "birth"):
             self.connection.delete(self.key)
             self.register_birth()  # type: ignore[no-untyped-call]
-        super().heartbeat(SILENT_AFTER_SECONDS, pipeline)  # type: ignore[no-untyped-call]
+        super().heartbeat(WORKER_TTL_SECONDS, pipeline)  # type: ignore[no-untyped-call]
 
     def handle_warm_shutdown_request(self) -> None:
         """Tell the running job: it stops at its next check and is continued by another worker."""
@@ -106,7 +107,7 @@ def die_with_parent(parent: int | None) -> None:
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was faster
+    if os.getppid() != parent:  # the parent has already ended
         os.kill(os.getpid(), signal.SIGKILL)
 
 

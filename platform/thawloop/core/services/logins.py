@@ -1,4 +1,4 @@
-"""Failed log-ins: the more there were, the longer the next one has to wait."""
+"""Failed logins: the more there were, the longer the next attempt has to wait."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from django.utils import timezone
 from thawloop.core.errors import Refused
 from thawloop.core.models import LoginFailure
 
-REMEMBERED = timedelta(hours=1)  # without a failure for so long, all is forgotten
+FORGOTTEN_AFTER = timedelta(hours=1)  # failures are forgotten after this time without another
 
 
 class TooManyFailures(Refused):
@@ -48,7 +48,7 @@ def check_may_try(name: str, address: str) -> None:
     """
     rules = _rules(name, address)
     now = timezone.now()
-    rows = LoginFailure.objects.filter(pk__in=rules, last__gt=now - REMEMBERED)
+    rows = LoginFailure.objects.filter(pk__in=rules, last__gt=now - FORGOTTEN_AFTER)
     waits = [rules[row.subject].pause(row.failures) - (now - row.last).total_seconds() for row in rows]
     if (wait := max(waits, default=0.0)) > 0:
         raise TooManyFailures(wait)
@@ -57,7 +57,7 @@ def check_may_try(name: str, address: str) -> None:
 def record_failure(name: str, address: str) -> None:
     """Count a failed attempt for the name, the address and both together."""
     now = timezone.now()
-    LoginFailure.objects.filter(last__lt=now - REMEMBERED).delete()
+    LoginFailure.objects.filter(last__lt=now - FORGOTTEN_AFTER).delete()
     for subject in _rules(name, address):
         if not LoginFailure.objects.filter(pk=subject).update(failures=F("failures") + 1, last=now):
             LoginFailure.objects.bulk_create(
@@ -69,7 +69,7 @@ def record_failure(name: str, address: str) -> None:
 
 
 def forget_failures(name: str, address: str) -> None:
-    """After a success: its name starts anew. Its address does not, or one known password would buy endless guesses."""
+    """Forget a name's failures after a success. The address's stay: one known password must not buy endless guesses."""
     LoginFailure.objects.filter(pk__in=[_subject("pair", name, address), _subject("name", name)]).delete()
 
 

@@ -15,13 +15,13 @@ from thawloop.core.services.auditing import audit
 
 LONGEST_DAYS = 366
 MOST_PER_ACCOUNT = 50
-_USE_IS_NOTED = timedelta(hours=1)
+_LAST_USED_PRECISION = timedelta(hours=1)
 
 
 def make_token(
     user: Any, *, days: int | None = None, scope: str = ApiToken.Scope.WRITE, name: str = ""
 ) -> tuple[ApiToken, str]:
-    """A new token and its key, which is told this once.
+    """A new token and its key, which is shown only now.
 
     Args:
         user: Whose rights it gives.
@@ -52,7 +52,7 @@ def find_token(key: str) -> ApiToken | None:
     """The token of that key if it works now; when it was last used is noted to the hour."""
     now = timezone.now()
     token = ApiToken.objects.select_related("user").filter(digest=_digest(key), expires__gt=now).first()
-    if token is not None and (token.last_used is None or now - token.last_used > _USE_IS_NOTED):
+    if token is not None and (token.last_used is None or now - token.last_used > _LAST_USED_PRECISION):
         ApiToken.objects.filter(pk=token.pk).update(last_used=now)
     return token
 

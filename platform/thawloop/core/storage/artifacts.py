@@ -25,7 +25,7 @@ from thawloop.core.storage.disk import explain_full_disk
 
 CONTENTS = ".contents.json"
 _PARTIAL = ".partial"
-_STRANGERS_LEFTOVER_SECONDS = 7 * 24 * 3600.0
+_FOREIGN_LEFTOVER_SECONDS = 7 * 24 * 3600.0
 
 
 def artifact(name: str) -> Path:
@@ -87,7 +87,7 @@ def sweep_leftovers() -> list[str]:
         except FileNotFoundError:
             continue
         dead = not Path(f"/proc/{pid}").exists() if Path("/proc/self").exists() else age > 24 * 3600
-        if dead if host == socket.gethostname() else age > _STRANGERS_LEFTOVER_SECONDS:
+        if dead if host == socket.gethostname() else age > _FOREIGN_LEFTOVER_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(f"Removed {folder}, which a killed process left half written.")
     return removed
@@ -107,7 +107,7 @@ def _checked_name(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     hostile = path.is_absolute() or "\0" in name or any(part.startswith(".") for part in path.parts)
     if hostile or not path.parts or str(path) != name:
-        raise Refused(f"{name!r} is no artifact name: it looks like `releases/peel/1.0.0`.")
+        raise Refused(f"{name!r} is not an artifact name, which looks like `releases/peel/1.0.0`.")
     return path
 
 

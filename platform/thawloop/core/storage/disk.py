@@ -1,4 +1,4 @@
-"""Full disks, whoever notices them: Python, GDAL, SQLite or a Rust library."""
+"""Full disks, whether Python, GDAL, SQLite or a Rust library notices."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from thawloop.core.errors import Unavailable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_SAYINGS = ("no space left on device", "disk is full", "disk quota exceeded")
+_FULL_MESSAGES = ("no space left on device", "disk is full", "disk quota exceeded")
 SUSPICIOUSLY_FEW_BYTES = 256 * 1024
 
 
@@ -39,7 +39,7 @@ def explain_full_disk(folder: Path, what: str, *, needed_bytes: int | None = Non
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except Exception as error:
         free = _free_bytes(folder)
-        if not _says_full(error) and free >= SUSPICIOUSLY_FEW_BYTES:
+        if not _means_full_disk(error) and free >= SUSPICIOUSLY_FEW_BYTES:
             raise
         needs = f"it needs about {_megabytes(needed_bytes)} MB and " if needed_bytes else ""
         raise StorageFull(
@@ -57,12 +57,12 @@ def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.0f}"
 
 
-def _says_full(error: BaseException | None) -> bool:
+def _means_full_disk(error: BaseException | None) -> bool:
     """Whether this error, or one that it came from, says so; libraries in other languages only do so in words."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
-        if any(saying in str(error).lower() for saying in _SAYINGS):
+        if any(message in str(error).lower() for message in _FULL_MESSAGES):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -1,4 +1,4 @@
-"""Which files may be read on somebody's word: below the data roots, and nowhere else."""
+"""Which files may be read at a user's request: those below the data roots only."""
 
 import re
 from pathlib import Path
@@ -26,13 +26,13 @@ def checked_uri(uri: str) -> str:
         UriRefused: it is not allowed, or there is no such file.
     """
     if not uri or _CONTROL.search(uri):
-        raise UriRefused(f"{uri!r} is no path: it is empty or contains control characters.")
+        raise UriRefused(f"{uri!r} is not a path: it is empty or contains control characters.")
     if uri.startswith("s3://"):
         return _checked_s3(uri)
     if uri.startswith("file://"):
         uri = unquote(uri.removeprefix("file://"))
         if not uri.startswith("/") or _CONTROL.search(uri):
-            raise UriRefused(f"file://{uri} is no path: write it as file:///absolute/path.")
+            raise UriRefused(f"file://{uri} is not a path: write it as file:///absolute/path.")
     elif match := _SCHEME.match(uri):
         raise UriRefused(f"{uri!r} cannot be read: {match[0]!r} is not allowed; give a path or s3:// URL. {_roots()}")
     if uri.startswith("/vsi"):
@@ -56,7 +56,9 @@ def _checked_path(uri: str) -> str:
 def _checked_s3(uri: str) -> str:
     key = uri.removeprefix("s3://")
     if re.search(r"//|[?#\\%]|(^|/)\.{1,2}(/|$)", key) or key.endswith("/"):
-        raise UriRefused(f"{uri!r} is no plain s3:// URL: write s3://bucket/path/to/file without `..`, `?` or escapes.")
+        raise UriRefused(
+            f"{uri!r} is not a plain s3:// URL: write s3://bucket/path/to/file without `..`, `?` or escapes."
+        )
     prefixes = [root.rstrip("/") + "/" for root in settings.THAWLOOP_DATA_ROOTS if root.startswith("s3://")]
     if not uri.startswith(tuple(prefixes)):
         raise UriRefused(f"{uri!r} lies outside the data roots. {_roots()}")

@@ -5,14 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from thawloop.core.storage import sha256
+
 MANIFEST = "manifest.json"
 
 
 def digest(path: Path) -> dict[str, Any]:
     """Size in bytes and SHA-256 of a file."""
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": checksum}
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def write_manifest(folder: Path, known: dict[str, dict[str, Any]]) -> str:
@@ -40,7 +40,7 @@ def relative_files(folder: Path) -> set[str]:
 
 
 def differences(folder: Path) -> list[str]:
-    """Sentences for every file that is missing, changed or not in the manifest; none for an intact directory."""
+    """A sentence for every file that is missing, changed or not in the manifest; none for an intact directory."""
     known = read_manifest(folder)
     present = relative_files(folder) - {MANIFEST}
     found = [f"{name} is missing." for name in sorted(known.keys() - present)]

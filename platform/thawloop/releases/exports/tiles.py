@@ -1,4 +1,4 @@
-"""A release's tiles: where people looked, and so where there is nothing if no label says otherwise."""
+"""A release's tiles: what has been labelled; a tile without labels is a true negative."""
 
 import json
 from collections.abc import Callable, Sequence

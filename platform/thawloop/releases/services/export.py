@@ -1,4 +1,4 @@
-"""Put a release where somebody wants it, in the format they ask for."""
+"""Export a release to a path in a format."""
 
 import os
 import shutil

@@ -36,11 +36,11 @@ def freeze_release(campaign: Campaign, *, notes: str = "", allow_unchanged: bool
         ReleaseConflict: Nothing changed (see `allow_unchanged`), or another release is being frozen.
     """
     try:
-        with _one_moment():
+        with _snapshot():
             previous = Release.objects.filter(campaign=campaign).first()
             definition = define(campaign)
             members, on_tiles, left_out = current_members(campaign, definition)
-            _refuse_lopsided(campaign, members)
+            _refuse_missing_split(campaign, members)
             before = frozen_members(previous) if previous else None
             if previous is not None and before == members:
                 if allow_unchanged:
@@ -73,7 +73,7 @@ def freeze_release(campaign: Campaign, *, notes: str = "", allow_unchanged: bool
 
 
 @contextmanager
-def _one_moment() -> Iterator[None]:
+def _snapshot() -> Iterator[None]:
     """An outermost transaction that sees the database as it is at its first query."""
     with transaction.atomic(durable=True):
         # Inside a test case's own transaction the level can no longer be set; there nobody else writes.
@@ -88,7 +88,7 @@ def _lost_a_race(error: Exception) -> bool:
     return state == "40001" or "release_version_once" in str(error)
 
 
-def _refuse_lopsided(campaign: Campaign, members: Members) -> None:
+def _refuse_missing_split(campaign: Campaign, members: Members) -> None:
     present = {split for split, _ in members.tiles.values()}
     for split in (Split.TRAIN, Split.TEST):
         if split not in present:

@@ -1,4 +1,4 @@
-"""Take a label file in as truth."""
+"""Import a label file as truth."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from thawloop.core.services import audit
 from thawloop.core.storage import checked_uri, sha256
 from thawloop.releases.errors import LabelFileRefused, ReleaseConflict
 from thawloop.releases.plausibility import Plausibility
-from thawloop.releases.services.label_writing import NewLabel, stage, take_over
+from thawloop.releases.services.label_writing import NewLabel, stage, write_staged
 from thawloop.releases.study_area import StudyArea
 from thawloop.releases.tally import Tally
 from thawloop.releases.unclear import is_guess, unclear_ground, was_lost
@@ -34,8 +34,8 @@ COVERAGES = ("none", "regions")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What of a file is taken in, and as what."""
+class ClassRule:
+    """Which class the features of a file get, and whether the file is exhaustive."""
 
     landform_class: LandformClass | None
     class_field: str | None
@@ -132,24 +132,24 @@ def _wanted(
     buffer: float | None,
     *,
     exhaustive: bool,
-) -> Wanted:
+) -> ClassRule:
     known = {item.name.lower(): item for item in campaign.classes.all()}
     if landform_class is not None and class_field is not None:
         raise LabelFileRefused("Give either one class for all features or the field that names it, not both.")
     if buffer is not None and not 0 < buffer <= 10_000:
         raise LabelFileRefused(f"A radius of {buffer:g} m around points makes no landform: use 1 to 10,000 metres.")
     if class_field is not None:
-        return Wanted(None, class_field, known, exhaustive)
+        return ClassRule(None, class_field, known, exhaustive)
     if landform_class is None:
         if len(known) != 1:
             raise LabelFileRefused(
-                f"Campaign {campaign.name} maps {_names(known)}: say which one the file holds, or which field tells."
+                f"Campaign {campaign.name} maps {_names(known)}: say which one the file holds, or which field names it."
             )
-        return Wanted(next(iter(known.values())), None, known, exhaustive)
+        return ClassRule(next(iter(known.values())), None, known, exhaustive)
     name = landform_class if isinstance(landform_class, str) else landform_class.name
     if name.lower() not in known:
         raise LabelFileRefused(f"Campaign {campaign.name} maps {_names(known)}, not `{name}`: use one of its classes.")
-    return Wanted(known[name.lower()], None, known, exhaustive)
+    return ClassRule(known[name.lower()], None, known, exhaustive)
 
 
 def _names(known: dict[str, LandformClass]) -> str:
@@ -188,7 +188,7 @@ def _fingerprint(
 
 
 def _collect(
-    source: VectorFile, wanted: Wanted, area: StudyArea, tally: Tally, plausibility: Plausibility
+    source: VectorFile, wanted: ClassRule, area: StudyArea, tally: Tally, plausibility: Plausibility
 ) -> list[NewLabel]:
     """The labels of a file that are sound and wanted; everything else is tallied."""
     labels: list[NewLabel] = []
@@ -225,7 +225,7 @@ def _collect(
     return labels
 
 
-def _class_of(feature: Feature, wanted: Wanted, name: str) -> LandformClass:
+def _class_of(feature: Feature, wanted: ClassRule, name: str) -> LandformClass:
     if wanted.landform_class is not None:
         return wanted.landform_class
     field = wanted.class_field or ""
@@ -280,7 +280,7 @@ def _write(
             if dry_run:
                 return found
             found.save()
-            take_over(found)
+            write_staged(found)
             counts = {key: value for key, value in found.counts.items() if isinstance(value, int)}
             audit("labels.import", found, after={"file": found.file_name, "checksum": found.checksum, **counts})
             renew_statistics(tally.created, Label, LabelRevision)

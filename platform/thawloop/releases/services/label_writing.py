@@ -1,4 +1,4 @@
-"""Write many labels at once: a table of what comes in, compared and taken over by the database itself."""
+"""Write many labels at once: staged in a temporary table, compared and inserted by the database itself."""
 
 import json
 from collections.abc import Sequence
@@ -79,10 +79,10 @@ class NewLabel:
 
 
 def stage(campaign: int, labels: Sequence[NewLabel]) -> int:
-    """Bring labels into the database's waiting room, in the caller's transaction.
+    """Stage labels in a temporary table, in the caller's transaction.
 
     Returns:
-        How many of them are not known yet: same geometry and class, from another import that stands.
+        How many of them are new: no import that stands has a label of the same geometry and class.
     """
     shapes = shapely.set_srid([label.geometry for label in labels], 4326)
     encoded = shapely.to_wkb(shapes, hex=True, include_srid=True) if labels else []
@@ -97,7 +97,7 @@ def stage(campaign: int, labels: Sequence[NewLabel]) -> int:
         return len(labels) - int(cursor.rowcount)
 
 
-def take_over(found: LabelImport) -> None:
+def write_staged(found: LabelImport) -> None:
     """Make labels of what is staged and not known, in the caller's transaction; what is known the import confirms."""
     actor = current_actor()
     arguments = {

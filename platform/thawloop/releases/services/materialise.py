@@ -39,10 +39,10 @@ def materialise(release: Release, *, progress: Progress | None = None) -> Path:
         names = [item["name"] for item in release.definition["modalities"]]
         known = Modality.objects.select_related("source").in_bulk(names, field_name="name")
         anchor = next(item["name"] for item in release.definition["modalities"] if item["anchor"])
-        # Asked for only where no complete directory is: what else lies there is rubbish.
+        # Asked for only where no complete directory is: anything else there is an incomplete leftover.
         with publish_directory(name, replace=True) as temporary:
             writer = DatasetWriter(release, temporary, [known[item] for item in names], anchor)
-            checksum = writer.write(progress or _silent)
+            checksum = writer.write(progress or _no_progress)
             _check_same(release, checksum)
     if release.state != Release.State.READY:
         _make_ready(release, name, checksum)
@@ -55,7 +55,7 @@ def verify(release: Release) -> list[str]:
     """Compare every file of a release with its manifest.
 
     Returns:
-        A sentence for each file that is missing, changed or foreign; none for an intact release.
+        A sentence for each file that is missing, changed or unknown; none for an intact release.
     """
     if release.state != Release.State.READY:
         return [f"{release} has no files yet: write them with `release --campaign {release.campaign.name}`."]
@@ -86,5 +86,5 @@ def _make_ready(release: Release, name: str, checksum: str) -> None:
             audit("releases.materialise", release, after={"path": name, "manifest_checksum": checksum})
 
 
-def _silent(fraction: float, message: str) -> None:
-    """Progress that nobody follows."""
+def _no_progress(fraction: float, message: str) -> None:
+    """Report no progress."""

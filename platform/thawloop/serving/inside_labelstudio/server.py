@@ -1,7 +1,7 @@
 """Serves Label Studio with gunicorn and our worker for it: one process, threads, its user made on the first start.
 
 Run by the interpreter of Label Studio's environment: `python server.py 127.0.0.1:8080`. `label-studio start` would
-serve with Django's development server, and move to another port by itself when the one it was told is taken.
+serve with Django's development server, and move to another port by itself when its own is taken.
 """
 
 import os

@@ -106,31 +106,34 @@ def consider_retraining(campaign: Campaign) -> Retraining | None:
         return None  # somebody else was faster
 
 
-def apply_policies() -> list[str]:
-    """Begin what is due in any campaign (reconciler `training.policy`); returns what was done, in sentences.
+def apply_policies(campaign: Campaign | None = None) -> list[str]:
+    """Begin what is due in a campaign, or in any (reconciler `training.policy`); returns what was done, in sentences.
 
     Raises:
         Refused: a campaign is due but cannot be retrained; the others were seen to.
     """
     campaigns = Campaign.objects.filter(state=Campaign.State.ACTIVE, retrain_policy__enabled=True)
+    if campaign is not None:
+        campaigns = campaigns.filter(pk=campaign.pk)
     done, failures = [], []
-    for campaign in campaigns.order_by("pk"):
+    for found in campaigns.order_by("pk"):
         try:
-            started = consider_retraining(campaign)
+            started = consider_retraining(found)
         except Refused as error:
             failures.append(str(error))
             continue
         if started:
-            done.append(f"Started retraining {started.number} of `{campaign.name}`: {started.reason}")
+            done.append(f"Started retraining {started.number} of `{found.name}`: {started.reason}")
     if failures:
         raise Refused(" ".join(failures))
     return done
 
 
-def advance_all() -> list[str]:
-    """Advance every retraining that has not ended, and stop jobs of those that have (reconciler `training.advance`)."""
+def advance_all(campaign: Campaign | None = None) -> list[str]:
+    """Advance every retraining, of a campaign or of all, that has not ended (reconciler `training.advance`)."""
+    active = Retraining.objects.exclude(state__in=Retraining.FINISHED).order_by("pk")
     done = []
-    for retraining in Retraining.objects.exclude(state__in=Retraining.FINISHED).order_by("pk"):
+    for retraining in active if campaign is None else active.filter(campaign=campaign):
         before = retraining.state
         after = advance_retraining(retraining)
         if after.state != before:

@@ -2,14 +2,16 @@
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import date
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from thawloop.campaigns.selectors import campaign_named
+from thawloop.campaigns.selectors import campaign_named, drawn_on
 from thawloop.catalog.models import Modality, Scene
+from thawloop.catalog.scene_options import SceneOptions
 from thawloop.catalog.services import SceneDraft, create_tiles, ensure_builtin, prepare_scene, store_scenes
 from thawloop.core.cli import ThawloopCommand
 
@@ -32,7 +34,7 @@ class Command(ThawloopCommand):
             "--band-indexes",
             type=_bands,
             metavar="3,2,1",
-            help="bands of the files, from 1, in the modality's order (default: told from names, colours or count)",
+            help="bands of the files, from 1, in the modality's order (default: found by name, colour or count)",
         )
         parser.add_argument("--scale", type=float, help="value = raw * scale + offset (default: as the file declares)")
         parser.add_argument("--offset", type=float, help="see --scale")
@@ -104,23 +106,16 @@ class Command(ThawloopCommand):
         text += f"; {result['tiles_made']} new tiles" if "tiles_made" in result else ""
         self.stdout.write(f"{text}.")
 
-    def _prepare(self, modality: Modality, options: dict[str, Any]) -> list[SceneDraft]:
-        files = options["files"]
+    def _prepare(self, modality: Modality, arguments: dict[str, Any]) -> list[SceneDraft]:
+        files = arguments["files"]
+        options = SceneOptions(**{field.name: arguments[field.name] for field in fields(SceneOptions)})
         with self.progress("Checking") as report:
             return [
                 prepare_scene(
                     uri,
                     modality=modality,
-                    acquired=options["date"],
-                    band_indexes=options["band_indexes"],
-                    scale=options["scale"],
-                    offset=options["offset"],
-                    nodata=options["nodata"],
-                    mask_band=options["mask_band"],
-                    alpha=options["alpha"],
-                    color_table=options["color_table"],
-                    provider=options["provider"],
-                    licence=options["licence"],
+                    acquired=arguments["date"],
+                    options=options,
                     progress=_share(report, number, len(files), uri),
                 )
                 for number, uri in enumerate(files)
@@ -135,7 +130,6 @@ def _share(report: Callable[[float, str], None], number: int, total: int, uri: s
 
 def _make_tiles(campaign: Any) -> int:
     """Tiles of the campaign's regions that the modality people draw on now covers (any modality, if none is named)."""
-    anchor = campaign.campaign_modalities.filter(is_anchor=True).select_related("modality").first()
     return sum(
         create_tiles(
             campaign.grid,
@@ -143,7 +137,7 @@ def _make_tiles(campaign: Any) -> int:
             period=campaign.period,
             period_start=campaign.period_start,
             period_end=campaign.period_end,
-            min_coverage_by=anchor.modality if anchor else None,
+            min_coverage_by=drawn_on(campaign),
         )
         for region in campaign.regions.order_by("name")
     )

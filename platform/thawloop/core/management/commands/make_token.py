@@ -1,4 +1,4 @@
-"""`manage.py make_token`: a key to the API for an account, told once."""
+"""`manage.py make_token`: a token for the API for an account, shown once."""
 
 from argparse import ArgumentParser
 from typing import Any

@@ -1,4 +1,4 @@
-"""`manage.py prepare`: tables, static files and an administrator, in one go and as often as one likes."""
+"""`manage.py prepare`: tables, static files and an administrator, in one idempotent step."""
 
 import os
 from argparse import ArgumentParser
@@ -11,7 +11,7 @@ from django.db import transaction
 
 
 class Command(BaseCommand):
-    """What has to be done before the web pages can start."""
+    """What must be done before the web process can start."""
 
     help = "Bring the database and the static files up to date; with --admin, make sure that there is an administrator."
 
@@ -22,7 +22,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Migrate, collect, ensure."""
+        """Migrate, collect static files, make the administrator."""
         call_command("migrate", interactive=False, verbosity=options["verbosity"], stdout=self.stdout)
         call_command("collectstatic", interactive=False, verbosity=0)
         if options["admin"]:

@@ -10,7 +10,7 @@ from thawloop.core.models import QUEUES
 
 
 class Command(ThawloopCommand):
-    help = "Work on the jobs of one queue until told to stop (SIGTERM or Ctrl-C); run as many as you like."
+    help = "Work on the jobs of one queue until stopped (SIGTERM or Ctrl-C); run as many as you like."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--queue", choices=QUEUES, default="default", help="whose jobs to work on")

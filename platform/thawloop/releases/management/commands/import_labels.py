@@ -15,7 +15,7 @@ COUNTS = ("read", "created", "duplicate", "unchanged", "repaired", "refused", "h
 
 class Command(ThawloopCommand):
     help = (
-        "Take label files in as truth: GeoJSON, GeoPackage, Shapefile, KML, FlatGeobuf, CSV with WKT; plain or zipped. "
+        "Import label files as truth: GeoJSON, GeoPackage, Shapefile, KML, FlatGeobuf, CSV with WKT; plain or zipped. "
         "The same again changes nothing; withdraw_import takes an import back. Files must lie below one of "
         "THAWLOOP_DATA_ROOTS."
     )
