@@ -45,7 +45,7 @@ def _install_services() -> None:
 
 
 def _install_browser() -> None:
-    """Only tests need it, so its absence is told and does not stop anything."""
+    """Only tests need it, so its absence is reported and does not stop anything."""
     if binaries.find_chromium() is not None:
         return
     try:

@@ -8,18 +8,17 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from devstack.errors import ServiceFailed, ServiceMissing
-from devstack.instance import Instance
+from devstack.errors import ServiceMissing
 from devstack.labelstudio_database import prepare_database
 from devstack.paths import INSIDE, labelstudio_python
-from devstack.ports import LOOPBACK, PortBook, is_free
+from devstack.ports import LOOPBACK, PortBook
 from devstack.postgres import PostgresServer
-from devstack.processes import Child, spawn, stop, tail, wait_until
+from devstack.private_server import PrivateServer
+from devstack.processes import Child, spawn
 from devstack.secrets import SecretStore, hex_token
 from devstack.unprivileged import unprivileged_prefix
 
 USERNAME = "lead@thawloop.local"
-START_SECONDS = 300
 # All of our environment that Label Studio sees: it takes DEBUG, HOST, SECRET_KEY and many more for its own settings.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
@@ -34,8 +33,8 @@ class LabelStudioServer:
     password: str = field(repr=False)
 
 
-class LabelStudio:
-    """Label Studio under gunicorn, one process with threads; started by us, or found running in the same folder.
+class LabelStudio(PrivateServer):
+    """Label Studio under gunicorn, one process with threads.
 
     Args:
         folder: Its files.
@@ -47,6 +46,11 @@ class LabelStudio:
         public_url: Where people's browsers find it, if a proxy stands in front; may have a path.
     """
 
+    name = "Label Studio"
+    service = "labelstudio"
+    start_seconds = 300
+    stop_seconds = 15
+
     def __init__(
         self,
         folder: Path,
@@ -57,85 +61,35 @@ class LabelStudio:
         report: Callable[[str], None],
         public_url: str | None = None,
     ) -> None:
-        self.folder = folder
-        self.log = logs / "labelstudio.log"
-        self._note = folder / "instance.json"
+        super().__init__(folder, logs / "labelstudio.log", secrets, ports, report)
         self._postgres = postgres
-        self._secrets = secrets
-        self._ports = ports
-        self._report = report
         self._public_url = public_url
-        self._child: Child | None = None
-        self._port = 0
-
-    def start(self, port: int | None = None, first_choice: int | None = None) -> LabelStudioServer:
-        """Bring the server up (on `port` if given, else where it was before), or find it running.
-
-        Raises:
-            ServiceMissing: Label Studio's environment is not there.
-            PortTaken: the port asked for is in use.
-            ServiceFailed: it does not come up.
-        """
-        if self._running():
-            return self.server
-        python = labelstudio_python()
-        if not python.exists():
-            raise ServiceMissing(f"Label Studio is not installed (there is no {python}): run `make install`.")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        prefix = unprivileged_prefix(self.folder)
-        environment = self._settings()
-        prepare_database([*prefix, str(python)], self._postgres, environment, self.folder, self._report)
-        for _attempt in range(3):  # between choosing a free port and listening on it another program can take it
-            self._port = self._ports.choose("labelstudio", wanted=port or self._port or None, first_choice=first_choice)
-            self._child = child = spawn(
-                [str(python), str(INSIDE / "server.py"), f"{LOOPBACK}:{self._port}"],
-                log=self.log,
-                environment={**environment, "LABEL_STUDIO_HOST": self._public_url or self.server.url},
-                inherit=False,
-                prefix=prefix,
-                cwd=self.folder,
-            )
-            if wait_until(
-                self._answers,
-                seconds=START_SECONDS,
-                alive=lambda child=child: child.poll() is None,  # type: ignore[misc]
-                waiting=lambda elapsed: self._report(f"Label Studio is starting ({elapsed:.0f} s)"),
-            ):
-                Instance(child.pid, self._port).write(self._note)
-                return self.server
-            self.stop()
-            if port or is_free(self._port):
-                break  # another port would not help
-            self._ports.forget("labelstudio")
-            self._port = 0
-        raise ServiceFailed(f"Label Studio did not come up; the end of its log {self.log}:\n{tail(self.log)}")
-
-    def mend(self) -> bool:
-        """Start the server again, on its port, if it ended by itself; whether that was so.
-
-        Raises:
-            LocalServiceError: it does not come up again.
-        """
-        if self._child is None or self._child.poll() is None:
-            return False
-        self.start()
-        return True
-
-    def stop(self) -> None:
-        """Shut the server down, if this process started it."""
-        if self._child is not None:
-            stop(self._child, patience_seconds=15)
-            self._child = None
-            self._note.unlink(missing_ok=True)
 
     @property
     def server(self) -> LabelStudioServer:
         """Address and credentials."""
         return LabelStudioServer(
-            url=f"http://{LOOPBACK}:{self._port}",
+            url=f"http://{LOOPBACK}:{self.port}",
             username=USERNAME,
             token=self._secrets.get("labelstudio-token", hex_token),
             password=self._secrets.get("labelstudio-password"),
+        )
+
+    def _prepare(self) -> None:
+        python = labelstudio_python()
+        if not python.exists():
+            raise ServiceMissing(f"Label Studio is not installed (there is no {python}): run `make install`.")
+        command = [*unprivileged_prefix(self.folder), str(python)]
+        prepare_database(command, self._postgres, self._settings(), self.folder, self._report)
+
+    def _spawn(self) -> Child:
+        return spawn(
+            [str(labelstudio_python()), str(INSIDE / "server.py"), f"{LOOPBACK}:{self.port}"],
+            log=self.log,
+            environment={**self._settings(), "LABEL_STUDIO_HOST": self._public_url or self.server.url},
+            inherit=False,
+            prefix=unprivileged_prefix(self.folder),
+            cwd=self.folder,
         )
 
     def _settings(self) -> dict[str, str]:
@@ -176,18 +130,6 @@ class LabelStudio:
             "POSTGRE_PASSWORD": self._postgres.password("labelstudio"),
             "POSTGRE_NAME": "labelstudio",
         }
-
-    def _running(self) -> bool:
-        if self._child is not None:
-            return self._child.poll() is None and self._answers()
-        note = Instance.read(self._note)
-        if note is None:
-            return False
-        before, self._port = self._port, note.port
-        if not self._answers():
-            self._port = before
-            return False
-        return True
 
     def _answers(self) -> bool:
         """Whether the server on our port knows our token."""

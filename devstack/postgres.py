@@ -1,6 +1,7 @@
 """A private PostgreSQL with PostGIS: durable for real use, fast and throwaway for tests."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -8,10 +9,9 @@ from psycopg import sql
 
 from devstack.binaries import find_postgres
 from devstack.cluster import SUPERUSER, make_cluster
-from devstack.errors import ServiceFailed
-from devstack.instance import Instance
-from devstack.ports import LOOPBACK, PortBook, is_free
-from devstack.processes import Child, is_alive, spawn, stop, tail, wait_until, working_in
+from devstack.ports import LOOPBACK, PortBook
+from devstack.private_server import PrivateServer
+from devstack.processes import Child, is_alive, spawn, wait_until, working_in
 from devstack.secrets import SecretStore
 from devstack.unprivileged import unprivileged_prefix
 
@@ -23,78 +23,21 @@ _THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "
 _THROWAWAY |= {"max_wal_senders": "0", "shared_buffers": "128MB", "max_wal_size": "2GB", "checkpoint_timeout": "1h"}
 
 
-class PostgresServer:
-    """A cluster in `folder`; started by us, or found running because another process of ours started it."""
+class PostgresServer(PrivateServer):
+    """A cluster in `folder`; `durable` keeps its data safe over crashes."""
 
-    def __init__(self, folder: Path, durable: bool, secrets: SecretStore, ports: PortBook) -> None:
-        self.folder = folder
-        self.log = folder / "postgres.log"
+    name = "The private PostgreSQL"
+    service = "postgres"
+    start_seconds = 120
+    stop_signal = signal.SIGINT  # PostgreSQL's fast shutdown
+    stop_seconds = 60
+
+    def __init__(
+        self, folder: Path, durable: bool, secrets: SecretStore, ports: PortBook, report: Callable[[str], None]
+    ) -> None:
+        super().__init__(folder, folder / "postgres.log", secrets, ports, report)
         self._data = folder / "data"
-        self._note = folder / "instance.json"
         self._durable = durable
-        self._secrets = secrets
-        self._ports = ports
-        self._child: Child | None = None
-        self.port = 0
-
-    def start(self) -> None:
-        """Bring the server up, or find it running.
-
-        Raises:
-            ServiceMissing: PostgreSQL with PostGIS is not installed.
-            ServiceFailed: it does not come up.
-        """
-        if self._find_running():
-            return
-        binaries = find_postgres()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._data.exists():
-            make_cluster(self._data, binaries, {role: self._password(role) for role in ROLES})
-        self._remove_stale_lock()
-        prefix = unprivileged_prefix(self._data)
-        for _attempt in range(3):  # between choosing a free port and listening on it another program can take it
-            self.port = self._ports.choose("postgres", wanted=self.port or None)
-            settings = _COMMON | (_DURABLE if self._durable else _THROWAWAY) | {"port": str(self.port)}
-            arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-            self._child = child = spawn(
-                [binaries.program("postgres"), "-D", str(self._data), *arguments],
-                log=self.log,
-                environment=binaries.environment,
-                prefix=prefix,
-                death_signal=signal.SIGINT,  # PostgreSQL's fast shutdown
-            )
-            if wait_until(self._answers, seconds=120, alive=lambda child=child: child.poll() is None):  # type: ignore[misc]
-                Instance(child.pid, self.port).write(self._note)
-                return
-            self.stop()
-            if is_free(self.port):
-                break  # another port would not help
-            self._ports.forget("postgres")
-            self.port = 0
-        raise ServiceFailed(f"The private PostgreSQL in {self.folder} did not come up; its log ends:\n{tail(self.log)}")
-
-    def mend(self) -> bool:
-        """Start the server again, on its port, if it ended by itself; whether that was so.
-
-        Raises:
-            LocalServiceError: it does not come up again.
-        """
-        if self._child is None or self._child.poll() is None:
-            return False
-        self.start()
-        return True
-
-    def stop(self) -> None:
-        """Shut the server down, if this process started it."""
-        if self._child is not None:
-            stop(self._child, signal.SIGINT, 60)
-            self._child = None
-            self._note.unlink(missing_ok=True)
-
-    @property
-    def pid(self) -> int | None:
-        """Process id when this process started it."""
-        return self._child.pid if self._child else None
 
     def url(self, database: str = "thawloop", role: str = "thawloop", scheme: str = "postgis") -> str:
         """A URL with password, as `DATABASE_URL` wants it."""
@@ -135,6 +78,23 @@ class PostgresServer:
     def _superuser(self) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(self.url("postgres", SUPERUSER, "postgresql"), autocommit=True, connect_timeout=5)
 
+    def _prepare(self) -> None:
+        if not self._data.exists():
+            make_cluster(self._data, find_postgres(), {role: self._password(role) for role in ROLES})
+        self._remove_stale_lock()
+
+    def _spawn(self) -> Child:
+        binaries = find_postgres()
+        settings = _COMMON | (_DURABLE if self._durable else _THROWAWAY) | {"port": str(self.port)}
+        arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return spawn(
+            [binaries.program("postgres"), "-D", str(self._data), *arguments],
+            log=self.log,
+            environment=binaries.environment,
+            prefix=unprivileged_prefix(self._data),
+            death_signal=self.stop_signal,
+        )
+
     def _remove_stale_lock(self) -> None:
         """Remove the lock of a killed server that nobody has waited for: PostgreSQL takes a zombie for a live one.
 
@@ -145,16 +105,6 @@ class PostgresServer:
             return
         if wait_until(lambda: not working_in(self._data), seconds=30, alive=lambda: True):
             lock.unlink(missing_ok=True)
-
-    def _find_running(self) -> bool:
-        note = Instance.read(self._note)
-        if note is None:
-            return False
-        before, self.port = self.port, note.port
-        if not self._answers():
-            self.port = before
-            return False
-        return True
 
     def _answers(self) -> bool:
         """Whether the server on our port knows our password and keeps our data folder."""

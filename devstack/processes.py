@@ -146,14 +146,14 @@ def wait_until(
 ) -> bool:
     """Ask `ready` until it is, the time is over or `alive` says no; `waiting(elapsed)` is called every 5 seconds."""
     started = time.monotonic()
-    told, pause = 0, 0.02
+    reported, pause = 0, 0.02
     while (elapsed := time.monotonic() - started) < seconds:
         if ready():
             return True
         if not alive():
             return False
-        if waiting is not None and elapsed // 5 > told:
-            told = int(elapsed // 5)
+        if waiting is not None and elapsed // 5 > reported:
+            reported = int(elapsed // 5)
             waiting(elapsed)
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)

@@ -109,7 +109,7 @@ class Serve:
             raise
 
     def wait(self) -> None:
-        """Return when somebody presses Ctrl-C (or sends SIGTERM); meanwhile tell when a process had to be restarted."""
+        """Return when somebody presses Ctrl-C (or sends SIGTERM); meanwhile report each restart of a process."""
         asked = threading.Event()
         before = {sign: signal.signal(sign, lambda *_: asked.set()) for sign in (signal.SIGINT, signal.SIGTERM)}
         restarts = {status.name: status.restarts for status in self.stack.status()}
@@ -125,7 +125,7 @@ class Serve:
 
     def stop(self) -> None:
         """End everything that was started here; a second Ctrl-C does not cut it short."""
-        with _deaf():
+        with _ignore_interrupts():
             if self._reloader is not None:
                 self._reloader.stop()
             self.stack.stop()
@@ -154,7 +154,7 @@ class Serve:
         return known
 
     def directory(self, *, show_passwords: bool = False) -> str:
-        """Where to go and how to get in, as a table. Passwords are told when they were made just now, or on request."""
+        """Where to go and how to get in, as a table. Passwords are shown if they are new, or on request."""
         secrets = {"ThawLoop": "admin-password", "Label Studio": "labelstudio-password"}
         rows = [("", "address", "user", "password")]
         for name, url in self.urls.items():
@@ -262,7 +262,7 @@ class Serve:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def _ignore_interrupts() -> Iterator[None]:
     """Ignore Ctrl-C and SIGTERM for a while (only the main thread can hear them)."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -20,7 +20,7 @@ from devstack.secrets import SecretStore
 from devstack.supervisor import Process, Status, Supervisor
 
 MARK = "THAWLOOP_STACK"  # in the environment of supervised processes: "<our process id>:<folder>"
-MENDING_PAUSE_SECONDS = 10.0
+RESTART_PAUSE_SECONDS = 10.0
 _THROWAWAY = "thawloop-stack-"
 
 
@@ -55,11 +55,11 @@ class LocalStack:
         self._database_url = database_url
         self._redis_url = redis_url
         self._remove_at_stop = False
-        self._postgres = PostgresServer(self.root / "postgres", durable, self.secrets, self.ports)
-        self._redis = RedisServer(self.root / "redis", durable, self.secrets, self.ports)
+        self._postgres = PostgresServer(self.root / "postgres", durable, self.secrets, self.ports, self._report)
+        self._redis = RedisServer(self.root / "redis", durable, self.secrets, self.ports, self._report)
         self._labelstudio: LabelStudio | None = None
         self._supervisor: Supervisor | None = None
-        self._next_mending = 0.0
+        self._next_restart = 0.0
 
     @classmethod
     def throwaway(
@@ -155,7 +155,8 @@ class LocalStack:
             self._labelstudio = LabelStudio(
                 self.root / "labelstudio", database, self.secrets, self.ports, self.logs, self._report, public_url
             )
-        return self._labelstudio.start(port, first_choice)
+        self._labelstudio.start(port, first_choice=first_choice)
+        return self._labelstudio.server
 
     def supervise(self, processes: Sequence[Process], environment: Mapping[str, str] | None = None) -> None:
         """Start these processes and keep them and the servers running; `environment` is added to the stack's.
@@ -166,7 +167,7 @@ class LocalStack:
             end_leftovers(MARK, str(self.root))
             mark = {MARK: f"{os.getpid()}:{self.root}"}
             environment = {**self.environment, **mark, **(environment or {})}
-            self._supervisor = Supervisor(self.logs, environment, also=self._mend)
+            self._supervisor = Supervisor(self.logs, environment, also=self._restart_ended)
         self._supervisor.add(processes)
 
     def restart_processes(self) -> None:
@@ -174,17 +175,17 @@ class LocalStack:
         if self._supervisor is not None:
             self._supervisor.restart()
 
-    def _mend(self) -> None:
+    def _restart_ended(self) -> None:
         """Start servers of ours again that ended by themselves (killed, out of memory)."""
         for server in (self._postgres, self._redis, self._labelstudio):
-            if server is None or time.monotonic() < self._next_mending:
+            if server is None or time.monotonic() < self._next_restart:
                 continue
             try:
-                if server.mend():
-                    self._report(f"{type(server).__name__} ended by itself and was started again")
+                if server.restart_if_ended():
+                    self._report(f"{server.name} ended by itself and was started again")
             except LocalServiceError as error:
-                self._report(f"{error} Trying again in {MENDING_PAUSE_SECONDS:.0f} s.")
-                self._next_mending = time.monotonic() + MENDING_PAUSE_SECONDS
+                self._report(f"{error} Trying again in {RESTART_PAUSE_SECONDS:.0f} s.")
+                self._next_restart = time.monotonic() + RESTART_PAUSE_SECONDS
 
     def status(self) -> list[Status]:
         """How the supervised processes are doing."""
