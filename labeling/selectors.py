@@ -172,7 +172,8 @@ def count_labelled(campaign: Campaign, since: datetime | None) -> tuple[dict[str
     cases = [When(Exists(annotated.filter(newer)) | Exists(imports.filter(newer)), then=True)]
     if since is not None:  # each import is compared with a tile in one of the cases only
         cases.append(When(Exists(annotated) | Exists(imports.exclude(newer)), then=False))
-    counts = campaign_tiles(campaign).order_by().values("split", new=Case(*cases)).annotate(tiles=Count("pk"))
+    found = campaign_tiles(campaign).order_by().values("split", new=Case(*cases))  # type: ignore[misc]  # annotated
+    counts = found.annotate(tiles=Count("pk"))
     tiles: dict[str, int] = {}
     new_tiles = 0
     for split, is_new, count in counts.values_list("split", "new", "tiles"):
