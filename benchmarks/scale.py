@@ -127,11 +127,11 @@ def _loop(measured: Measured, campaign: Any) -> None:
     from labeling.services import acquire
     from thawloop.core.jobs import run_inline
     from thawloop.releases.services import freeze_release
-    from thawloop.training.selectors import explain_policy, outlook
+    from thawloop.training.selectors import CampaignState, explain_policy, outlook
     from thawloop.training.services.retrainings import apply_policies
 
-    measured("policy: explain", lambda: explain_policy(campaign))
-    measured("policy: outlook", lambda: outlook(campaign))
+    measured("policy: explain", lambda: explain_policy(CampaignState(campaign)))
+    measured("policy: outlook", lambda: outlook(CampaignState(campaign)))
     measured("policy: one pass", apply_policies)
     job = acquire(campaign)
     done = measured("acquisition of 50", lambda: run_inline(job.pk), once=True)

@@ -46,6 +46,7 @@ _TASKS = """
 """
 _ANNOTATIONS = """
     SELECT id AS task_id, ls_task_id AS ls_annotation_id, updated AS ls_updated_at, 'submitted' AS kind,
+           true AS makes_statement,
            'annotator-' || ls_task_id %% 7 AS annotator_name, %(result)s::jsonb AS result, 30 AS lead_time,
            prediction_id, random() AS correction_iou, updated AS created
     FROM labeling_annotationtask WHERE campaign_id = %(campaign)s AND state = 'submitted'

@@ -34,7 +34,7 @@ from thawloop.releases.services import export
 from thawloop.setup.services import set_up_campaign
 from thawloop.setup.spec import CampaignSpec
 from thawloop.training.models import Retraining
-from thawloop.training.selectors import active_retraining, explain_policy
+from thawloop.training.selectors import CampaignState, active_retraining, explain_policy
 from thawloop.training.services import start_retraining
 
 POLL_SECONDS = 0.5
@@ -193,7 +193,7 @@ class Loop:
             report(1.0, retraining.verdict)
 
     def _policy_patience(self) -> float:
-        return POLICY_SECONDS if explain_policy(self.campaign).due else 2 * POLL_SECONDS
+        return POLICY_SECONDS if explain_policy(CampaignState(self.campaign)).due else 2 * POLL_SECONDS
 
     def _progress(self, retraining: Retraining) -> tuple[float | None, str]:
         mine = Q(key__startswith=f"retraining:{retraining.pk}") | Q(key__startswith=f"predict:{self.campaign.pk}:")

@@ -16,12 +16,12 @@ from labeling.labelstudio.errors import BadAnnotation
 from labeling.labelstudio.submissions import read_version, record_payload, settle_again
 from labeling.models import Annotation, AnnotationTask, LabelRevision
 from labeling.selectors import (
+    Known,
     changed_labels,
     count_labelled,
     current_labels,
+    known_tiles,
     labelled_tiles,
-    partly_covered_tiles,
-    unclear_tiles,
     unlabelled_tiles,
 )
 from labeling.services import record_deletion, withdraw_task
@@ -409,24 +409,26 @@ def test_a_tile_that_an_imports_coverage_only_reaches_is_partly_covered(campaign
     first, second, third = campaign.grid.tiles.order_by("id")[:3]
     build_import(campaign, inside(first))
     build_import(campaign, inside(second), withdrawn=timezone.now())
-    assert list(partly_covered_tiles(campaign)) == [first]
+    assert [(row.tile, row.known) for row in known_tiles(campaign)] == [(first.pk, Known.PARTLY_COVERED)]
     assert not labelled_tiles(campaign).filter(pk__in=[first.pk, second.pk, third.pk]).exists()
 
 
 def test_a_tile_on_which_an_import_lost_a_feature_is_unclear_until_somebody_annotates_it(campaign, task):
     unclear = MultiPolygon(task.tile.geometry.buffer(0), srid=4326)
     build_import(campaign, campaign.regions.get().geometry, unclear=unclear)
-    assert list(unclear_tiles(campaign)) == [task.tile]
-    assert labelled_tiles(campaign).count() == 15
+    others = set(campaign.grid.tiles.exclude(pk=task.tile_id).values_list("pk", flat=True))
+    known = {row.tile: row.known for row in known_tiles(campaign)}
+    assert known == {task.tile_id: Known.UNCLEAR} | dict.fromkeys(others, Known.LABELLED)
+    assert {tile.pk for tile in labelled_tiles(campaign)} == others
     record_payload(task, annotation(7))
-    assert not unclear_tiles(campaign).exists()
+    assert [row.known for row in known_tiles(campaign)] == 16 * [Known.LABELLED]
     assert labelled_tiles(campaign).count() == 16
 
 
 def test_what_a_withdrawn_import_lost_makes_no_tile_unclear(campaign):
     tile = campaign.grid.tiles.first()
     build_import(campaign, inside(tile), unclear=inside(tile), withdrawn=timezone.now())
-    assert not unclear_tiles(campaign).exists()
+    assert not known_tiles(campaign)
 
 
 def test_changes_since_a_release_count_newer_annotations_and_labels(campaign):
@@ -439,10 +441,16 @@ def test_changes_since_a_release_count_newer_annotations_and_labels(campaign):
     record_payload(first, annotation(7, polygon(SQUARE)))
     release = Release.objects.create(campaign=campaign, version="1.0.0", definition={})
     assert (count_labelled(campaign, None), changed_labels(campaign, None)) == (({"train": 1}, 1), 1)
-    assert (count_labelled(campaign, release), changed_labels(campaign, release)) == (({"train": 1}, 0), 0)
+    assert (count_labelled(campaign, release.created), changed_labels(campaign, release.created)) == (
+        ({"train": 1}, 0),
+        0,
+    )
     record_payload(second, annotation(8, polygon(SQUARE), polygon(RING, "r2")))
     record_payload(first, annotation(7, polygon(MOVED), minute=1))
-    assert (count_labelled(campaign, release), changed_labels(campaign, release)) == (({"train": 2}, 2), 3)
+    assert (count_labelled(campaign, release.created), changed_labels(campaign, release.created)) == (
+        ({"train": 2}, 2),
+        3,
+    )
 
 
 @pytest.mark.django_db(transaction=True)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box
 
 from labeling.models import Label, LabelRevision
+from labeling.selectors import count_labelled
 from labeling.services.imports import withdraw_import
 from tests.releases.site import COL, PERIOD, ROW, Site, annotate, modality, tiles, write_raster
 from thawloop.campaigns.models import Campaign, CampaignModality, CampaignRegion
@@ -21,9 +23,10 @@ from thawloop.core.errors import Conflict
 from thawloop.core.models import AuditEntry
 from thawloop.releases.definition import define
 from thawloop.releases.errors import ReleaseRefused
+from thawloop.releases.membership import current_members
 from thawloop.releases.models import Release
 from thawloop.releases.separation import NEAR
-from thawloop.releases.services import freeze_release, import_labels
+from thawloop.releases.services import freeze, freeze_release, import_labels
 from thawloop.releases.splits import neighbours
 from thawloop.releases.versions import Members, next_version
 
@@ -55,6 +58,27 @@ def test_release_holds_labelled_tiles_and_their_labels(labelled: Campaign) -> No
     assert [item["name"] for item in release.definition["modalities"]] == ["rgb", "dem"]
     assert {scene["licence"] for scene in release.definition["provenance"]["scenes"]} == {"CC0"}
     assert AuditEntry.objects.get(action="releases.freeze").reason == "first"
+
+
+def test_what_is_labelled_while_a_release_is_frozen_is_newer_than_it(
+    labelled: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def and_meanwhile(*asked: object) -> object:
+        found = current_members(*asked)
+        annotate(labelled, tiles(labelled, "train")[1], TRIANGLE)
+        return found
+
+    monkeypatch.setattr(freeze, "current_members", and_meanwhile)
+    release = freeze_release(labelled)
+    assert release.counts["tiles"]["train"] == 1
+    assert count_labelled(labelled, release.created) == ({"train": 2, "test": 6}, 1)
+
+
+def test_tiles_are_compared_with_imports_once(labelled: Campaign) -> None:
+    definition = define(labelled)
+    with CaptureQueriesContext(connection) as queries:
+        current_members(labelled, definition)
+    assert len([query for query in queries if '"labeling_labelimport"."coverage"' in query["sql"]]) == 1
 
 
 def test_nothing_new_is_the_same_release(labelled: Campaign) -> None:

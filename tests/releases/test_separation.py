@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labeling.selectors import partly_covered_tiles
+from labeling.selectors import Known, known_tiles
 from labeling.services.imports import withdraw_import
 from tests.releases.site import PERIOD, Site, annotate
 from thawloop.campaigns.models import Campaign, CampaignRegion
@@ -153,9 +153,9 @@ def test_everything_that_is_left_out_has_a_reason(campaign: Campaign, site: Site
 def test_a_withdrawn_import_leaves_nothing_out(campaign: Campaign, site: Site, label_file: Write) -> None:
     half = site.on_tile(1, 0, [(0, 0), (30, 0), (30, 64), (0, 64)]).buffer(0)
     found = import_labels(campaign, label_file(site.square(0, 0)), coverage=half)
-    assert [tile.key for tile in partly_covered_tiles(campaign)] == [at(site, 1, 0).key]
+    assert [(row.key, row.known) for row in known_tiles(campaign)] == [(at(site, 1, 0).key, Known.PARTLY_COVERED)]
     withdraw_import(found, reason="the wrong place")
-    assert not partly_covered_tiles(campaign)
+    assert not known_tiles(campaign)
 
 
 def test_the_data_card_tells_terms_and_what_is_left_out(campaign: Campaign, site: Site, label_file: Write) -> None:

@@ -7,11 +7,11 @@ import pytest
 from labeling.labelstudio.config import anchor_picture
 from labeling.labelstudio.submissions import record_payload
 from labeling.models import AnnotationTask
+from labeling.selectors import label_stock
 from tests.releases.site import SIZE, annotate, tiles
 from thawloop.campaigns.models import Campaign
 from thawloop.catalog.models import Tile
 from thawloop.releases.services import freeze_release
-from thawloop.training.selectors.policy import label_stock
 
 pytestmark = pytest.mark.django_db
 TRIANGLE = [[(10.0, 10.0), (30.0, 10.0), (30.0, 30.0)]]
@@ -39,7 +39,7 @@ def test_a_tile_that_was_not_understood_is_in_no_release_and_counts_nowhere(make
     campaign = make_campaign(val=True)
     for name in ("train", "test"):
         annotate(campaign, tiles(campaign, name)[0], TRIANGLE)
-    before = label_stock(campaign).tiles
+    before = label_stock(campaign, None).tiles
     sound = region(campaign, "sound", [(10, 10), (30, 10), (30, 30)])
     eight = region(campaign, "eight", [(10, 10), (50, 50), (50, 10), (10, 50)])
     classless = region(campaign, "classless", [(10, 10), (30, 10), (30, 30)], polygonlabels=[])
@@ -49,6 +49,6 @@ def test_a_tile_that_was_not_understood_is_in_no_release_and_counts_nowhere(make
 
     release = freeze_release(campaign)
 
-    assert label_stock(campaign).tiles == before
+    assert label_stock(campaign, None).tiles == before
     assert {row.tile_id for row in release.release_tiles.all()} == {tiles(campaign, name)[0].pk for name in before}
     assert release.release_labels.count() == 2

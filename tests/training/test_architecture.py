@@ -11,6 +11,7 @@ from thawloop.campaigns.settings import DetectorSettings
 from thawloop.registry.cards import read_card
 from thawloop.registry.errors import ModelRefused
 from thawloop.training.architecture import Architecture
+from thawloop.training.selectors import CampaignState
 from thawloop.training.selectors.plan import detector_config, plan_training
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def test_a_model_builds_on_what_people_draw_on_unless_the_settings_name_another(
 
 @pytest.mark.django_db
 def test_detectors_of_one_modality_see_other_turns_of_tiles_than_the_joint_training(campaign: "Campaign") -> None:
-    stages = plan_training(campaign, Architecture.wanted(campaign)).stages
+    stages = plan_training(CampaignState(campaign), Architecture.wanted(campaign)).stages
     seeds = [detector_config(DetectorSettings(), stage, seed=5)["seed"] for stage in stages]
     assert seeds == [5 + PRETRAINING_SEEDS, 5 + PRETRAINING_SEEDS, 5]
 

@@ -14,7 +14,7 @@ from thawloop.registry.selectors import champion
 from thawloop.registry.services import promote
 from thawloop.releases.services import import_labels
 from thawloop.training.models import Retraining, TrainingRun
-from thawloop.training.selectors import outlook
+from thawloop.training.selectors import CampaignState, outlook
 from thawloop.training.services import cancel_retraining, settle_anchor, start_retraining
 
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ def choices() -> list[str]:
 
 
 def test_it_is_what_finds_the_most_alone_and_its_model_is_continued(campaign: "Campaign") -> None:
-    assert outlook(campaign).stages[3].endswith("rgb, dem, the anchor being the one that finds the most alone.")
+    assert (
+        outlook(CampaignState(campaign))
+        .stages[3]
+        .endswith("rgb, dem, the anchor being the one that finds the most alone.")
+    )
     retraining = pretrain(campaign, rgb=0.1, dem=0.4)
     *pretraining, run = retraining.runs.order_by("id")
     assert run.config["anchor"] == ""
@@ -79,7 +83,7 @@ def test_it_is_what_finds_the_most_alone_and_its_model_is_continued(campaign: "C
     run.refresh_from_db()
     assert (run.config["anchor"], run.init["anchor_scores"]) == ("dem", {"rgb": 0.1, "dem": 0.4})
 
-    assert outlook(campaign).stages[1].endswith("starting from the champion site-v1.")
+    assert outlook(CampaignState(campaign)).stages[1].endswith("starting from the champion site-v1.")
     start_retraining(campaign, reason="two")
     assert drive()[:3] == ["release", "finetune", "evaluate"]
     run = TrainingRun.objects.latest("id")
@@ -100,7 +104,7 @@ def test_it_is_chosen_once_even_if_the_gate_refuses_what_was_built_on_it(
     assert drive() == ["finetune", "evaluate"]
     first.refresh_from_db()
     assert first.promoted is False
-    plan = outlook(campaign).stages
+    plan = outlook(CampaignState(campaign)).stages
     if rgb > dem:
         assert plan[1].endswith("starting from the champion site-v7.")
     else:
@@ -152,7 +156,7 @@ def test_without_pretraining_it_is_the_one_people_draw_on(campaign: "Campaign") 
     start_retraining(campaign, reason="one")
     assert drive()[:2] == ["release", "finetune"]
     assert champion(campaign).card["anchor"] == "rgb"
-    assert outlook(campaign).stages[1].endswith("starting from the champion site-v1.")
+    assert outlook(CampaignState(campaign)).stages[1].endswith("starting from the champion site-v1.")
 
 
 @pytest.mark.slow
@@ -182,4 +186,8 @@ def test_where_nothing_can_be_measured_another_model_begins_on_what_people_draw_
 
 def test_a_champion_whose_anchor_was_not_chosen_is_left_for_one_that_is(campaign: "Campaign") -> None:
     promote(make_model(campaign), reason="x")
-    assert [stage.split()[0] for stage in outlook(campaign).stages[1:4]] == ["Pretrain", "Pretrain", "Train"]
+    assert [stage.split()[0] for stage in outlook(CampaignState(campaign)).stages[1:4]] == [
+        "Pretrain",
+        "Pretrain",
+        "Train",
+    ]

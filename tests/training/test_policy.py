@@ -17,7 +17,7 @@ from thawloop.core.models import AuditEntry, Job
 from thawloop.registry.services import promote
 from thawloop.releases.services import freeze_release, import_labels
 from thawloop.training.models import Retraining
-from thawloop.training.selectors import explain_policy, outlook
+from thawloop.training.selectors import CampaignState, explain_policy, outlook
 from thawloop.training.services import apply_policies, consider_retraining, set_policy
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("neighbour")]
 
 def test_due_when_enough_is_new(labelled: "Campaign") -> None:
     policy(labelled, min_new_tiles=12)
-    explanation = explain_policy(labelled)
+    explanation = explain_policy(CampaignState(labelled))
     assert explanation.due
     assert (explanation.new_tiles, explanation.new_labels) == (12, 6)
     assert explanation.reasons == ["12 tiles and 6 labels are new so far."]
@@ -34,7 +34,7 @@ def test_due_when_enough_is_new(labelled: "Campaign") -> None:
 
 def test_says_how_many_are_to_go(labelled: "Campaign") -> None:
     policy(labelled, min_new_tiles=20, min_new_labels=10)
-    explanation = explain_policy(labelled)
+    explanation = explain_policy(CampaignState(labelled))
     assert not explanation.due
     assert "12 of 20 new tiles so far; 8 to go." in explanation.reasons
     assert "6 of 10 changed labels so far; 4 to go." in explanation.reasons
@@ -45,7 +45,7 @@ def test_counts_from_the_last_trained_release_and_never_retrains_on_nothing_new(
     policy(labelled, min_new_tiles=0, min_new_labels=0)
     release = freeze_release(labelled)
     Retraining.objects.create(campaign=labelled, number=1, reason="x", state="done", release=release)
-    explanation = explain_policy(labelled)
+    explanation = explain_policy(CampaignState(labelled))
     assert explanation.reasons == [f"0 of 1 new tiles since release {release.version}; 1 to go."]
 
 
@@ -59,7 +59,7 @@ def test_counts_from_the_last_trained_release_and_never_retrains_on_nothing_new(
 def test_policy_itself_can_stand_in_the_way(labelled: "Campaign", change: dict, blocking: str, words: str) -> None:
     policy(labelled, min_new_tiles=1, **change)
     Retraining.objects.create(campaign=labelled, number=1, reason="x", state="done")
-    explanation = explain_policy(labelled)
+    explanation = explain_policy(CampaignState(labelled))
     assert not explanation.due
     assert explanation.blocking == [blocking]
     assert words in explanation.reasons[0]
@@ -69,21 +69,21 @@ def test_cooldown_ends(labelled: "Campaign") -> None:
     policy(labelled, min_new_tiles=1, cooldown_minutes=60)
     Retraining.objects.create(campaign=labelled, number=1, reason="x", state="done")
     labelled.retrainings.update(created=timezone.now() - timedelta(minutes=61))
-    assert explain_policy(labelled).due
+    assert explain_policy(CampaignState(labelled)).due
 
 
 def test_paused_campaign_and_missing_policy_and_running_retraining_are_named(labelled: "Campaign") -> None:
     labelled.state = "paused"
     labelled.save()
     Retraining.objects.create(campaign=labelled, number=1, reason="x", state="finetuning")
-    explanation = explain_policy(labelled)
+    explanation = explain_policy(CampaignState(labelled))
     assert explanation.blocking == ["no_policy", "campaign", "running"]
     assert "Retraining 1 is running (finetuning)." in explanation.reasons
 
 
 def test_unlabelled_campaign_says_what_is_missing(campaign: "Campaign") -> None:
     policy(campaign, min_new_tiles=1)
-    explanation = explain_policy(campaign)
+    explanation = explain_policy(CampaignState(campaign))
     assert "No training tile is labelled yet." in explanation.reasons
     assert any("No test tile is labelled" in reason for reason in explanation.reasons)
 
@@ -99,21 +99,21 @@ def test_what_was_stopped_uses_nothing_up_and_is_not_repeated_for_ever(
     Retraining.objects.create(
         campaign=labelled, number=1, reason="x", state=state, error="The disk is full.", release=release
     )
-    explanation = explain_policy(labelled)
+    explanation = explain_policy(CampaignState(labelled))
     assert (explanation.new_tiles, explanation.new_labels) == (12, 6)
     assert explanation.blocking == [state]
     assert words in explanation.reasons[0]
     import_labels(labelled, write_labels(data_root / "more.geojson", Site().square(2, 1)))
-    assert explain_policy(labelled).due
+    assert explain_policy(CampaignState(labelled)).due
 
 
 def test_an_annotation_after_what_failed_is_reason_enough_to_try_again(labelled: "Campaign") -> None:
     policy(labelled, min_new_tiles=12)
     annotate(labelled, tiles(labelled, "train")[0])
     Retraining.objects.create(campaign=labelled, number=1, reason="x", state="failed", error="The disk is full.")
-    assert explain_policy(labelled).blocking == ["failed"]
+    assert explain_policy(CampaignState(labelled)).blocking == ["failed"]
     annotate(labelled, tiles(labelled, "train")[1])
-    assert explain_policy(labelled).due
+    assert explain_policy(CampaignState(labelled)).due
 
 
 def test_a_model_that_was_judged_uses_its_labels_up_whatever_came_after(labelled: "Campaign") -> None:
@@ -122,7 +122,7 @@ def test_a_model_that_was_judged_uses_its_labels_up_whatever_came_after(labelled
     Retraining.objects.create(
         campaign=labelled, number=1, reason="x", state="cancelled", promoted=True, release=release
     )
-    explanation = explain_policy(labelled)
+    explanation = explain_policy(CampaignState(labelled))
     assert (explanation.new_tiles, explanation.blocking) == (0, ["labels"])
 
 
@@ -186,7 +186,7 @@ def test_the_audit_says_what_a_policy_was_before_and_that_the_first_was_none(lab
 
 
 def test_outlook_says_what_a_retraining_would_do_and_changes_nothing(labelled: "Campaign") -> None:
-    ahead = outlook(labelled)
+    ahead = outlook(CampaignState(labelled))
     assert ahead.can_start
     assert ahead.tiles == {"train": 12, "val": 0, "test": 6}
     assert ahead.labels == 6
@@ -203,29 +203,29 @@ def test_outlook_says_what_a_retraining_would_do_and_changes_nothing(labelled: "
 
 def test_outlook_names_the_champion_that_is_continued_and_measured_again(labelled: "Campaign") -> None:
     promote(make_model(labelled), reason="x", request_predictions_now=False)
-    assert outlook(labelled).stages[1:3] == [
+    assert outlook(CampaignState(labelled)).stages[1:3] == [
         "Train nano on rgb + dem for 2 iterations, starting from the champion site-v1.",
         "Measure it and the champion site-v1 on the release's test tiles.",
     ]
 
 
 def test_outlook_of_an_unlabelled_campaign_says_why_not(campaign: "Campaign") -> None:
-    ahead = outlook(campaign)
+    ahead = outlook(CampaignState(campaign))
     assert not ahead.can_start
     assert ahead.obstacle == "No tile of the train regions is labelled."
 
 
 def test_what_is_asked_again_is_counted_again_only_when_something_changed(labelled: "Campaign") -> None:
     policy(labelled, min_new_tiles=10)
-    first = explain_policy(labelled)
+    first = explain_policy(CampaignState(labelled))
     with CaptureQueriesContext(connection) as queries:
-        assert explain_policy(labelled) == first
+        assert explain_policy(CampaignState(labelled)) == first
     assert not [query["sql"] for query in queries if "labeling_annotationtask" in query["sql"]]
     labelled.campaign_regions.filter(split="test").update(split="val")
-    assert "No test tile is labelled" in explain_policy(labelled).reasons[0]
-    assert explain_policy(labelled).new_tiles == 18
+    assert "No test tile is labelled" in explain_policy(CampaignState(labelled)).reasons[0]
+    assert explain_policy(CampaignState(labelled)).new_tiles == 18
     labelled.imports.update(coverage=None)
-    assert explain_policy(labelled).new_tiles == 0
+    assert explain_policy(CampaignState(labelled)).new_tiles == 0
 
 
 def test_a_pass_counts_nothing_while_a_retraining_runs(labelled: "Campaign") -> None:
@@ -246,6 +246,6 @@ def test_a_pass_asks_nothing_about_policies_that_are_switched_off(
 
 def test_outlook_asks_no_question_twice(labelled: "Campaign") -> None:
     with CaptureQueriesContext(connection) as queries:
-        outlook(labelled)
+        outlook(CampaignState(labelled))
     counted = [query["sql"] for query in queries if "catalog_tile" in query["sql"] and "GROUP BY" in query["sql"]]
     assert len(counted) == 1

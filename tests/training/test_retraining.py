@@ -18,7 +18,7 @@ from thawloop.releases.services import freeze_release
 from thawloop.training.architecture import Architecture
 from thawloop.training.errors import RetrainingConflict, RetrainingRefused
 from thawloop.training.models import Retraining, TrainingRun
-from thawloop.training.selectors import learning_curve, outlook
+from thawloop.training.selectors import CampaignState, learning_curve, outlook
 from thawloop.training.services import (
     advance_all,
     advance_retraining,
@@ -89,7 +89,7 @@ def test_second_retraining_continues_the_champion_and_measures_both_on_its_relea
     start_retraining(labelled, reason="one")
     assert drive() == ["release", "finetune", "evaluate", "predict"]
     first = champion(labelled)
-    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
+    assert outlook(CampaignState(labelled)).stages[1].endswith("starting from the champion site-v1.")
 
     second = start_retraining(labelled, reason="two")
     assert drive()[:3] == ["release", "finetune", "evaluate"]
@@ -107,10 +107,10 @@ def test_a_champion_that_was_another_network_is_not_continued(labelled: "Campaig
     labelled.detector = {**labelled.detector, "pretrain_iterations": 0}
     labelled.save()
     promote(make_model(labelled), reason="x")
-    assert outlook(labelled).stages[1].endswith("starting from the champion site-v1.")
+    assert outlook(CampaignState(labelled)).stages[1].endswith("starting from the champion site-v1.")
     card = artifact(labelled.model_versions.get().path) / "model.json"
     card.write_text(json.dumps({**json.loads(card.read_text()), "architecture": 1}))
-    assert "champion" not in outlook(labelled).stages[1]
+    assert "champion" not in outlook(CampaignState(labelled)).stages[1]
 
 
 def test_second_retrain_while_one_runs_is_refused(labelled: "Campaign") -> None:
@@ -149,7 +149,7 @@ def test_a_model_may_build_on_another_modality_than_the_one_people_draw_on(label
 def test_weights_that_are_gone_are_not_started_from(labelled: "Campaign") -> None:
     promote(make_model(labelled), reason="x")
     (artifact(champion(labelled).path) / "model.safetensors").unlink()
-    assert "champion" not in outlook(labelled).stages[3]
+    assert "champion" not in outlook(CampaignState(labelled)).stages[3]
 
 
 def test_worse_challenger_is_kept_back_and_the_champion_goes_on_predicting(labelled: "Campaign") -> None:

@@ -107,11 +107,6 @@ def releases_of(campaign: Campaign) -> QuerySet[Release]:
     return Release.objects.filter(campaign=campaign).order_by("-id")[:10]
 
 
-def label_count(campaign: Campaign) -> int:
-    """Labels of record that hold now."""
-    return Label.objects.filter(campaign=campaign, current__state="present").count()
-
-
 def label_studio_links(campaign: Campaign) -> dict[str, str]:
     """Where annotators work: the project, and a pattern for one task."""
     if campaign.ls_project_id is None:

@@ -21,7 +21,7 @@ from thawloop.core.selectors import people_to_ask
 from thawloop.dashboard import actions, selectors
 from thawloop.dashboard.vector_tiles import vector_tile
 from thawloop.registry.selectors import champion, previous_champion
-from thawloop.training.selectors import explain_policy, learning_curve
+from thawloop.training.selectors import CampaignState, explain_policy, learning_curve
 
 SEE = "campaigns.view_campaign"
 
@@ -70,12 +70,13 @@ class CampaignPage(CampaignView, TemplateView):
 
 
 def _loop(campaign: Campaign) -> dict[str, Any]:
+    state = CampaignState(campaign)
     return {
-        "policy": explain_policy(campaign),
-        "champion": champion(campaign),
+        "policy": explain_policy(state),
+        "champion": state.champion,
         "previous": previous_champion(campaign),
-        "label_count": selectors.label_count(campaign),
-        "retraining": campaign.retrainings.select_related("release").order_by("-number").first(),
+        "label_count": state.stock.labels,
+        "retraining": state.last,
     }
 
 

@@ -16,14 +16,36 @@ SHAPE = ("classes", "modalities", "grid")
 
 def define(campaign: Campaign) -> dict[str, Any]:
     """Classes, modalities, grid and scenes of a campaign as they are now."""
-    inputs = list(
+    inputs = _inputs(campaign)
+    return {
+        "name": campaign.name,
+        **_shape(campaign, inputs),
+        "provenance": {
+            "campaign": campaign.title,
+            "licence": campaign.licence,
+            "citation": campaign.citation,
+            "period": [campaign.period_start.isoformat(), campaign.period_end.isoformat()],
+            "scenes": scenes(campaign, [item.modality for item in inputs]),
+        },
+    }
+
+
+def define_shape(campaign: Campaign) -> dict[str, Any]:
+    """Classes, modalities and grid alone: what a model sees of a release, without looking for scenes."""
+    return _shape(campaign, _inputs(campaign))
+
+
+def _inputs(campaign: Campaign) -> list[CampaignModality]:
+    return list(
         campaign.campaign_modalities.filter(Q(is_model_input=True) | Q(is_anchor=True))
         .select_related("modality__source")
         .order_by("-is_anchor", "position")
     )
+
+
+def _shape(campaign: Campaign, inputs: list[CampaignModality]) -> dict[str, Any]:
     grid = campaign.grid
     return {
-        "name": campaign.name,
         # By age, not by name: a class that joins later must not move the others' numbers.
         "classes": [item.name for item in campaign.classes.order_by("pk")],
         "modalities": [_modality(item) for item in inputs],
@@ -32,13 +54,6 @@ def define(campaign: Campaign) -> dict[str, Any]:
             "pixel_size": grid.pixel_size,
             "tile_size": grid.tile_size,
             "overlap": grid.overlap,
-        },
-        "provenance": {
-            "campaign": campaign.title,
-            "licence": campaign.licence,
-            "citation": campaign.citation,
-            "period": [campaign.period_start.isoformat(), campaign.period_end.isoformat()],
-            "scenes": scenes(campaign, [item.modality for item in inputs]),
         },
     }
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from labeling.models import LabelImport, LabelRevision
 from labeling.selectors import (
+    Known,
+    KnownTile,
     current_labels,
-    labelled_tiles,
+    known_tiles,
     misunderstood_annotations,
-    partly_covered_tiles,
     standing_annotations,
-    unclear_tiles,
 )
 from thawloop.campaigns.models import Campaign
 from thawloop.releases.definition import shape_of
@@ -65,6 +65,8 @@ _HELD_NOW = """
 """
 _HELD_BY_RELEASE = "SELECT revision_id FROM releases_releaselabel WHERE release_id = %(owner)s"
 
+_WHY = {Known.PARTLY_COVERED: BEYOND_COVERAGE, Known.UNCLEAR: LOST_FEATURE}
+
 Tiles = Mapping[int, tuple[str, int | None]]
 
 
@@ -74,8 +76,10 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
     Returns:
         The members; the revision ids that count on each tile; what is left out, with the reasons.
     """
-    rows = labelled_tiles(campaign).values_list("id", "split", "col", "row", "key")  # type: ignore[misc]  # annotated
-    cells = [LabelledTile(tile, str(split), col, row, key) for tile, split, col, row, key in rows]
+    known = known_tiles(campaign)
+    cells = [
+        LabelledTile(row.tile, row.split, row.col, row.row, row.key) for row in known if row.known == Known.LABELLED
+    ]
     annotations = _annotations(campaign)
     labelled = {cell.tile: (cell.split, annotations.get(cell.tile)) for cell in cells}
     on_labelled = _revisions_on(_HELD_NOW, campaign.pk, labelled)
@@ -88,7 +92,7 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
     shared = shared_parts(campaign, [cell for cell in cells if cell.tile in tiles], on_tiles)
     label_of = {revision: label for label, revision in labels.items()}
     left_out = LeftOut(
-        _left_out_tiles(campaign, cells, near),
+        _left_out_tiles(campaign, known, near),
         _left_out_labels(campaign, revisions, set().union(*on_labelled.values()) if on_labelled else set()),
         {part_name(key_of[tile], label_of[revision]): SHARES_OBJECT for tile, revision in shared},
     )
@@ -97,17 +101,16 @@ def current_members(campaign: Campaign, definition: dict[str, Any]) -> tuple[Mem
     return members, counted, left_out
 
 
-def _left_out_tiles(campaign: Campaign, cells: list[LabelledTile], near: set[int]) -> dict[str, str]:
+def _left_out_tiles(campaign: Campaign, known: Sequence[KnownTile], near: set[int]) -> dict[str, str]:
     """Tiles whose labels are known in part or whole and that a release does not hold: key to reason."""
-    found = dict.fromkeys(partly_covered_tiles(campaign).values_list("key", flat=True), BEYOND_COVERAGE)
-    found |= dict.fromkeys(unclear_tiles(campaign).values_list("key", flat=True), LOST_FEATURE)
-    unclear = misunderstood_annotations(campaign).values_list("task__tile__key", flat=True)
-    found |= dict.fromkeys(unclear, NOT_UNDERSTOOD)
-    for cell in cells:
-        if cell.tile in near:
-            found[cell.key] = NEAR
-        else:
-            found.pop(cell.key, None)
+    misunderstood = misunderstood_annotations(campaign).values_list("task__tile__key", flat=True)
+    found = {row.key: _WHY[row.known] for row in known if row.known in _WHY}
+    found |= dict.fromkeys(misunderstood, NOT_UNDERSTOOD)
+    for row in known:
+        if row.tile in near:
+            found[row.key] = NEAR
+        elif row.known == Known.LABELLED:
+            found.pop(row.key, None)
     return found
 
 

@@ -13,7 +13,7 @@ from thawloop.core.errors import Refused
 from thawloop.registry.models import ModelAlias, ModelVersion, Promotion
 from thawloop.registry.services import promote
 from thawloop.training.models import Evaluation, Retraining, RetrainPolicy, TrainingRun
-from thawloop.training.selectors import explain_policy
+from thawloop.training.selectors import CampaignState, explain_policy
 from thawloop.training.services import cancel_retraining, retry_retraining, set_policy
 from thawloop.training.services.policies import FIELDS
 
@@ -46,7 +46,7 @@ class RetrainPolicyAdmin(LightAdmin):
     @display(description="retrain now?")
     def now(self, policy: RetrainPolicy) -> str:
         """The explanation, in words."""
-        return " ".join(explain_policy(policy.campaign).reasons) if policy.pk else "-"
+        return " ".join(explain_policy(CampaignState(policy.campaign)).reasons) if policy.pk else "-"
 
     def get_readonly_fields(self, request: HttpRequest, obj: RetrainPolicy | None = None) -> tuple[str, ...]:
         """A policy stays with its campaign."""

@@ -8,7 +8,7 @@ from contracts.network import NETWORK_VERSION
 from thawloop.campaigns.models import Campaign
 from thawloop.campaigns.settings import BEST, DetectorSettings
 from thawloop.registry.errors import ModelRefused
-from thawloop.releases.definition import define
+from thawloop.releases.definition import define_shape
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Architecture:
             SettingsError: its model settings make no sense.
         """
         settings = DetectorSettings.from_json(campaign.detector)
-        dataset = definition or define(campaign)
+        dataset = definition or define_shape(campaign)
         inputs = set(campaign.campaign_modalities.filter(is_model_input=True).values_list("modality__name", flat=True))
         used = [entry for entry in dataset["modalities"] if entry["name"] in inputs]
         if not used:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import IntegrityError, OperationalError, connection, transaction
+from django.utils import timezone
 
 from thawloop.campaigns.models import Campaign, Split
 from thawloop.core.context import current_actor
@@ -37,6 +38,7 @@ def freeze_release(campaign: Campaign, *, notes: str = "", allow_unchanged: bool
     """
     try:
         with _snapshot():
+            began = timezone.now()
             previous = Release.objects.filter(campaign=campaign).first()
             definition = define(campaign)
             members, on_tiles, left_out = current_members(campaign, definition)
@@ -63,6 +65,9 @@ def freeze_release(campaign: Campaign, *, notes: str = "", allow_unchanged: bool
                 notes=notes,
                 created_by=current_actor().user,
             )
+            # What is labelled while the members are looked for is not among them: it must count as newer.
+            release.created = began
+            release.save(update_fields=["created"])
             _write_members(release, members)
             audit("releases.freeze", release, after={"version": version, **release.counts}, reason=notes)
             return release

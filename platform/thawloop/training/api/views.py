@@ -24,7 +24,7 @@ from thawloop.training.api.serializers import (
     TrainingRunSerializer,
 )
 from thawloop.training.models import Evaluation, Retraining, RetrainPolicy, TrainingRun
-from thawloop.training.selectors import explain_policy, learning_curve, outlook
+from thawloop.training.selectors import CampaignState, explain_policy, learning_curve, outlook
 
 
 class _Permitted(ModelPermissions):
@@ -86,13 +86,13 @@ class RetrainPolicyViewSet(
     @action(detail=True)
     def explain(self, request: Request, pk: str) -> Response:
         """Why retrain now, or why not."""
-        return Response(explain_policy(self.get_object().campaign).to_json())
+        return Response(explain_policy(CampaignState(self.get_object().campaign)).to_json())
 
     @extend_schema(responses={200: dict[str, Any]})
     @action(detail=True)
     def outlook(self, request: Request, pk: str) -> Response:
         """What a retraining would do if it began now."""
-        return Response(outlook(self.get_object().campaign).to_json())
+        return Response(outlook(CampaignState(self.get_object().campaign)).to_json())
 
     @extend_schema(responses={200: list[dict[str, Any]]})
     @action(detail=True, url_path="learning-curve")

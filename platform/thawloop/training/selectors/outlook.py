@@ -4,15 +4,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from contracts.dataset import SPLITS
-from labeling.selectors import current_labels
-from thawloop.campaigns.models import Campaign
-from thawloop.campaigns.settings import DetectorSettings
+from thawloop.campaigns.models import Campaign, Split
 from thawloop.core.errors import Refused
-from thawloop.registry.selectors import champion
-from thawloop.training.architecture import Architecture
-from thawloop.training.selectors.plan import TrainingPlan, plan_training
-from thawloop.training.selectors.policy import LabelStock, explain_policy, label_stock
-from thawloop.training.selectors.succession import active_retraining
+from thawloop.training.selectors.plan import plan_training
+from thawloop.training.selectors.policy import explain_policy
+from thawloop.training.selectors.state import CampaignState
 
 
 @dataclass(frozen=True)
@@ -42,51 +38,54 @@ class Outlook:
         return asdict(self)
 
 
-def outlook(campaign: Campaign) -> Outlook:
+def outlook(state: CampaignState) -> Outlook:
     """Look ahead without changing anything."""
-    stock = label_stock(campaign)
-    explanation = explain_policy(campaign)
-    try:
-        stages = _stages(campaign, plan_training(campaign, Architecture.wanted(campaign)))
-        obstacle = _obstacle(campaign, stock)
-    except Refused as refusal:
-        stages, obstacle = [], str(refusal)
+    explanation = explain_policy(state)
+    why_not = obstacle(state)
     return Outlook(
-        can_start=not obstacle,
-        obstacle=obstacle,
+        can_start=not why_not,
+        obstacle=why_not,
         due=explanation.due,
         reasons=explanation.reasons,
-        tiles={split: stock.tiles.get(split, 0) for split in SPLITS},
-        labels=current_labels(campaign).count(),
-        stages=stages,
+        tiles={split: state.stock.tiles.get(split, 0) for split in SPLITS},
+        labels=state.stock.labels,
+        stages=_stages(state),
     )
 
 
-def _obstacle(campaign: Campaign, stock: LabelStock) -> str:
-    if campaign.state == Campaign.State.CLOSED:
-        return f"Campaign `{campaign.name}` is closed."
-    if active := active_retraining(campaign):
+def obstacle(state: CampaignState) -> str:
+    """Why a retraining would be refused now, in a sentence; empty if it would not."""
+    try:
+        _ = state.architecture
+    except Refused as refusal:
+        return str(refusal)
+    if state.campaign.state == Campaign.State.CLOSED:
+        return f"Campaign `{state.campaign.name}` is closed."
+    if active := state.active:
         return f"Retraining {active.number} is running ({active.state})."
-    for split in ("train", "test"):
-        if not stock.tiles.get(split):
+    for split in (Split.TRAIN, Split.TEST):
+        if not state.stock.tiles.get(split):
             return f"No tile of the {split} regions is labelled."
-    if not stock.teaches:
+    if Split.TRAIN not in state.stock.teaching:
         return "The labelled training tiles hold no label yet: a model needs at least one."
     return ""
 
 
-def _stages(campaign: Campaign, plan: TrainingPlan) -> list[str]:
-    settings = DetectorSettings.from_json(campaign.detector)
-    current = champion(campaign)
+def _stages(state: CampaignState) -> list[str]:
+    """What would be done, one sentence each; nothing where the settings make no sense."""
+    try:
+        plan = plan_training(state, state.architecture)
+    except Refused:
+        return []  # `obstacle` says why
     stages = ["Freeze the labels into a release and write its dataset directory."]
     for stage in plan.stages:
-        iterations = settings.iterations_of(stage)
+        iterations = state.settings.iterations_of(stage)
         if stage.pretrains:
             stages.append(f"Pretrain {stage.pretrains} alone for {iterations} iterations.")
         else:
             names = " + ".join(stage.modalities)
-            stages.append(f"Train {settings.size} on {names} for {iterations} iterations, {plan.start_in_words}.")
-    rival = f" and the champion {current.name}" if current else ""
+            stages.append(f"Train {state.settings.size} on {names} for {iterations} iterations, {plan.start_in_words}.")
+    rival = f" and the champion {state.champion.name}" if state.champion else ""
     stages.append(f"Measure it{rival} on the release's test tiles.")
     stages.append("Promote it if it is better; then predict the campaign's tiles and refresh the open tasks.")
     return stages

@@ -13,10 +13,9 @@ from thawloop.core.storage import artifact
 from thawloop.registry.cards import read_card
 from thawloop.registry.errors import ModelRefused
 from thawloop.registry.models import ModelVersion
-from thawloop.registry.selectors import champion
 from thawloop.training.architecture import Architecture
 from thawloop.training.models import TrainingRun
-from thawloop.training.selectors.policy import holds_labels
+from thawloop.training.selectors.state import CampaignState
 
 SCORES = "anchor_scores"
 
@@ -47,7 +46,7 @@ class TrainingPlan:
         return "from scratch"
 
 
-def plan_training(campaign: Campaign, architecture: Architecture) -> TrainingPlan:
+def plan_training(state: CampaignState, architecture: Architecture) -> TrainingPlan:
     """Find out what there is for the stages of a campaign's next model to start from; `contracts.stages` plans them.
 
     A champion of the same architecture can be continued. Weights that an earlier retraining pretrained for the same
@@ -56,17 +55,16 @@ def plan_training(campaign: Campaign, architecture: Architecture) -> TrainingPla
     An anchor that is to be chosen is chosen once in a campaign for the same size, fusion and modalities, by pretrained
     detectors, as soon as labels on val tiles can tell. Until then a champion is continued on its own.
     """
-    settings = DetectorSettings.from_json(campaign.detector)
-    pretrains = len(architecture.names) > 1 and settings.pretrain_iterations > 0
-    current = champion(campaign)
+    pretrains = len(architecture.names) > 1 and state.settings.pretrain_iterations > 0
+    current = state.champion
     known = _architecture(current.path) if current else None
     if architecture.choose:
-        if chosen := _chosen_anchor(campaign, architecture):
+        if chosen := _chosen_anchor(state.campaign, architecture):
             architecture = architecture.settled(chosen)
-        elif not (pretrains and holds_labels(campaign, Split.VAL)):
+        elif not (pretrains and Split.VAL in state.stock.teaching):
             goes_on = known is not None and known == architecture.settled(known.anchor)
             architecture = known if known and goes_on else architecture.settled(architecture.anchor)
-    there = {name: path for name in architecture.names if (path := _pretrained(campaign, architecture.alone(name)))}
+    there = _pretrained(state.campaign, architecture)
     stages = plan_stages(
         architecture.names,
         fusion=architecture.fusion,
@@ -97,17 +95,16 @@ def detector_config(settings: DetectorSettings, stage: Stage, *, seed: int) -> d
     return {**shared, **own, **rate}
 
 
-def _pretrained(campaign: Campaign, wanted: Architecture) -> str | None:
-    """Artifact name of the newest weights of that unimodal architecture."""
-    paths = (
-        TrainingRun.objects.filter(
-            retraining__campaign=campaign, stage=TrainingRun.Stage.PRETRAIN, modality__name=wanted.anchor
-        )
-        .exclude(path="")
-        .order_by("-id")
-        .values_list("path", flat=True)
+def _pretrained(campaign: Campaign, architecture: Architecture) -> dict[str, str]:
+    """Modality to the artifact name of the newest weights of that unimodal architecture, where there are any."""
+    runs = TrainingRun.objects.filter(
+        retraining__campaign=campaign, stage=TrainingRun.Stage.PRETRAIN, modality__name__in=architecture.names
     )
-    return next((path for path in paths if _architecture(path) == wanted), None)
+    found: dict[str, str] = {}
+    for name, path in runs.exclude(path="").order_by("-id").values_list("modality__name", "path"):
+        if name not in found and _architecture(path) == architecture.alone(name):
+            found[name] = path
+    return found
 
 
 def _chosen_anchor(campaign: Campaign, wanted: Architecture) -> str | None:

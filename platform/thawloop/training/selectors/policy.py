@@ -1,29 +1,18 @@
 """Why a campaign retrains now, or why not."""
 
-import hashlib
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.cache import cache
-from django.db import connection
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 from django.utils import timezone
 
-from labeling.selectors import changed_labels, count_labelled, current_labels, labelled_tiles, standing_annotations
+from labeling.selectors import LabelStock, standing_annotations
 from thawloop.campaigns.models import Campaign, Split
 from thawloop.training.models import Retraining, RetrainPolicy
-from thawloop.training.selectors.succession import active_retraining
+from thawloop.training.selectors.state import STOPPED, CampaignState
 
-STOPPED = (Retraining.State.FAILED, Retraining.State.CANCELLED)
-_KEPT_SECONDS = 30
-# Small tables by the place and the writer of every row: they may be updated.
-_STATE_OF_LABELS = """
-    SELECT (SELECT max(id) FROM labeling_annotation), (SELECT max(id) FROM labeling_labelrevision),
-           (SELECT max(id) FROM catalog_tile),
-           (SELECT array_agg((ctid, xmin::text)::text ORDER BY id) FROM labeling_labelimport WHERE campaign_id = %s),
-           (SELECT array_agg((ctid, xmin::text)::text ORDER BY id) FROM campaigns_campaignregion WHERE campaign_id = %s)
-"""
+Against = list[tuple[str, str]]  # what stands in the way: for machines, and as a sentence
 
 
 @dataclass(frozen=True)
@@ -54,33 +43,14 @@ class PolicyExplanation:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class LabelStock:
-    """What a campaign has to learn from, and what of it is new since the last release that was trained on.
-
-    Attributes:
-        tiles: Labelled tiles of each split that has any.
-        new_tiles: Train and val tiles labelled since.
-        new_labels: Labels changed since.
-        teaches: Whether any label lies on a labelled training tile.
-    """
-
-    tiles: dict[str, int]
-    new_tiles: int
-    new_labels: int
-    teaches: bool
-
-
-def explain_policy(campaign: Campaign) -> PolicyExplanation:
+def explain_policy(state: CampaignState) -> PolicyExplanation:
     """Say whether a campaign's retraining is due, and why (not)."""
-    policy = RetrainPolicy.objects.filter(campaign=campaign).first()
-    trained = _last_trained(campaign)
-    stock = label_stock(campaign, trained)
+    policy, trained, stock = state.policy, state.trained, state.stock
     since = f"since release {trained.release.version}" if trained and trained.release else "so far"
     minimum_tiles, minimum_labels = (policy.min_new_tiles, policy.min_new_labels) if policy else (1, 0)
     minimum_tiles = minimum_tiles if minimum_tiles or minimum_labels else 1  # never on nothing new at all
     needed_tiles, needed_labels = max(0, minimum_tiles - stock.new_tiles), max(0, minimum_labels - stock.new_labels)
-    against = [*_at_once(campaign, policy), *_missing_splits(stock)]
+    against = [*_at_once(state), *_missing_splits(stock)]
     tiles, labels = stock.new_tiles, stock.new_labels
     if needed_tiles:
         against.append(("labels", f"{tiles} of {minimum_tiles} new tiles {since}; {needed_tiles} to go."))
@@ -91,58 +61,21 @@ def explain_policy(campaign: Campaign) -> PolicyExplanation:
     return PolicyExplanation(due, reasons, tiles, labels, needed_tiles, needed_labels, [why for why, _ in against])
 
 
-def may_be_due(campaign: Campaign) -> bool:
+def may_be_due(state: CampaignState) -> bool:
     """Whether nothing stands in the way that can be seen without counting tiles and labels."""
-    return not _at_once(campaign, RetrainPolicy.objects.filter(campaign=campaign).first())
+    return not _at_once(state)
 
 
-def label_stock(campaign: Campaign, trained: Retraining | None = None) -> LabelStock:
-    """Count a campaign's labelled tiles and new labels.
-
-    Pages and the reconciler ask this every few seconds, of campaigns in which nothing has changed for hours: the answer
-    is kept as long as nothing was written that could change it, and half a minute at most, for a transaction with a
-    lower number may be committed later.
-
-    Args:
-        campaign: The campaign.
-        trained: Its last retraining with a release, if known.
-    """
-    trained = trained or _last_trained(campaign)
-    release = trained.release if trained else None
-    key = f"label-stock:{campaign.pk}:{release.pk if release else ''}:{_state_of_labels(campaign)}"
-    kept: LabelStock | None = cache.get(key)
-    if kept is None:
-        tiles, new_tiles = count_labelled(campaign, release)
-        teaches = Split.TRAIN in tiles and holds_labels(campaign, Split.TRAIN)
-        kept = LabelStock(tiles, new_tiles, changed_labels(campaign, release), teaches)
-        cache.set(key, kept, _KEPT_SECONDS)
-    return kept
-
-
-def _state_of_labels(campaign: Campaign) -> str:
-    """Differs whenever labels, coverage or tiles may. Annotations and revisions are only ever added."""
-    with connection.cursor() as cursor:
-        cursor.execute(_STATE_OF_LABELS, [campaign.pk, campaign.pk])
-        return hashlib.sha256(repr(cursor.fetchone()).encode()).hexdigest()
-
-
-def holds_labels(campaign: Campaign, split: str) -> bool:
-    """Whether any label of record lies on a labelled tile of a split."""
-    tiles = labelled_tiles(campaign).filter(split=split)  # type: ignore[misc]  # `split` is annotated
-    return current_labels(campaign).filter(Exists(tiles.filter(geometry__intersects=OuterRef("geometry")))).exists()
-
-
-def _at_once(campaign: Campaign, policy: RetrainPolicy | None) -> list[tuple[str, str]]:
-    last = campaign.retrainings.order_by("-number").first()
+def _at_once(state: CampaignState) -> Against:
     return [
-        *_switched_off(campaign, policy),
-        *_running(campaign),
-        *_cooling_down(policy, last),
-        *_stopped(campaign, last),
+        *_switched_off(state.campaign, state.policy),
+        *_running(state.active),
+        *_cooling_down(state.policy, state.last),
+        *_stopped(state.campaign, state.last),
     ]
 
 
-def _switched_off(campaign: Campaign, policy: RetrainPolicy | None) -> list[tuple[str, str]]:
+def _switched_off(campaign: Campaign, policy: RetrainPolicy | None) -> Against:
     against = []
     if policy is None:
         against.append(("no_policy", "The campaign has no retrain policy; it retrains only when asked to."))
@@ -153,12 +86,11 @@ def _switched_off(campaign: Campaign, policy: RetrainPolicy | None) -> list[tupl
     return against
 
 
-def _running(campaign: Campaign) -> list[tuple[str, str]]:
-    active = active_retraining(campaign)
+def _running(active: Retraining | None) -> Against:
     return [("running", f"Retraining {active.number} is running ({active.state}).")] if active else []
 
 
-def _cooling_down(policy: RetrainPolicy | None, last: Retraining | None) -> list[tuple[str, str]]:
+def _cooling_down(policy: RetrainPolicy | None, last: Retraining | None) -> Against:
     if policy is None or last is None or not policy.cooldown_minutes:
         return []
     until: datetime = last.created + timedelta(minutes=policy.cooldown_minutes)
@@ -173,14 +105,7 @@ def _cooling_down(policy: RetrainPolicy | None, last: Retraining | None) -> list
     ]
 
 
-def _last_trained(campaign: Campaign) -> Retraining | None:
-    """The last retraining that used up what was new: one that was stopped before its model was judged did not."""
-    stopped = Q(state__in=STOPPED, promoted__isnull=True)
-    done = campaign.retrainings.filter(release__isnull=False).exclude(stopped)
-    return done.select_related("release").order_by("-number").first()
-
-
-def _stopped(campaign: Campaign, last: Retraining | None) -> list[tuple[str, str]]:
+def _stopped(campaign: Campaign, last: Retraining | None) -> Against:
     """What failed would fail again at once, for ever, and what a person cancelled would be back in seconds."""
     if last is None or last.state not in STOPPED or last.promoted is not None:
         return []
@@ -193,11 +118,11 @@ def _stopped(campaign: Campaign, last: Retraining | None) -> list[tuple[str, str
     return [("failed", f"Retraining {last.number} failed ({last.error}) Mend that, then {then}")]
 
 
-def _missing_splits(stock: LabelStock) -> list[tuple[str, str]]:
+def _missing_splits(stock: LabelStock) -> Against:
     against = []
     if Split.TRAIN not in stock.tiles:
         against.append(("splits", "No training tile is labelled yet."))
-    elif not stock.teaches:
+    elif Split.TRAIN not in stock.teaching:
         against.append(("splits", "The labelled training tiles hold no label yet: a model needs at least one."))
     if Split.TEST not in stock.tiles:
         against.append(("splits", "No test tile is labelled: a new model could not be compared with the champion."))

@@ -4,7 +4,6 @@ from django.db import transaction
 from django.db.models import Max
 
 from thawloop.campaigns.models import Campaign
-from thawloop.campaigns.settings import DetectorSettings
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Refused
 from thawloop.core.jobs import cancel_job
@@ -12,40 +11,48 @@ from thawloop.core.models import Job
 from thawloop.core.services import audit
 from thawloop.training.errors import RetrainingConflict, RetrainingRefused
 from thawloop.training.models import Retraining
-from thawloop.training.selectors import active_retraining, explain_policy, may_be_due, outlook
+from thawloop.training.selectors import CampaignState, explain_policy, may_be_due, obstacle
 from thawloop.training.services.steps import advance_locked, advance_retraining, end, locked, step_key
 
 State = Retraining.State
 
 
-def start_retraining(campaign: Campaign, *, reason: str, seed: int | None = None) -> Retraining:
+def start_retraining(
+    campaign: Campaign, *, reason: str, seed: int | None = None, seen: CampaignState | None = None
+) -> Retraining:
     """Begin a retraining; its first step's job is there when the transaction commits.
 
     Args:
         campaign: Not closed, with labelled tiles in its train and test regions.
         reason: Why: the policy's explanation, or a person's words.
         seed: Of weights and data order; the campaign's model setting plus the number if not given.
+        seen: What the caller has decided on; read now if not given.
 
     Raises:
-        RetrainingConflict: one is running.
+        RetrainingConflict: one is running, or was started since the caller looked.
         RetrainingRefused: the campaign is closed, has nothing to train or test on, or its settings make no sense.
     """
+    seen = seen or CampaignState(campaign)
+    # Counted before the row is locked: that takes seconds on a large campaign. The freeze looks at the labels again.
+    stock, known = seen.stock, seen.last
     with transaction.atomic():
         campaign = Campaign.objects.select_for_update(of=("self",)).get(pk=campaign.pk)
-        if active := active_retraining(campaign):
+        now = CampaignState(campaign, stock)
+        if active := now.active:
             raise RetrainingConflict(
                 f"Retraining {active.number} of `{campaign.name}` is running ({active.state}): wait for it, or cancel "
                 "it first."
             )
-        ahead = outlook(campaign)
-        if not ahead.can_start:
-            raise RetrainingRefused(f"Campaign `{campaign.name}` cannot be retrained: {ahead.obstacle}")
+        if now.last is not None and now.last != known:
+            raise RetrainingConflict(f"Retraining {now.last.number} of `{campaign.name}` was started meanwhile.")
+        if why := obstacle(now):
+            raise RetrainingRefused(f"Campaign `{campaign.name}` cannot be retrained: {why}")
         number = _next_number(campaign)
         retraining = Retraining.objects.create(
             campaign=campaign,
             number=number,
             reason=reason,
-            seed=DetectorSettings.from_json(campaign.detector).seed + number if seed is None else seed,
+            seed=now.settings.seed + number if seed is None else seed,
             requested_by=current_actor().user,
         )
         audit("training.start_retraining", retraining, after={"number": number}, reason=reason)
@@ -95,13 +102,14 @@ def retry_retraining(retraining: Retraining) -> Retraining:
 
 def consider_retraining(campaign: Campaign) -> Retraining | None:
     """Begin a retraining if the campaign's policy says that it is due; returns it, or None."""
-    if not may_be_due(campaign):
+    state = CampaignState(campaign)
+    if not may_be_due(state):
         return None
-    explanation = explain_policy(campaign)
+    explanation = explain_policy(state)
     if not explanation.due:
         return None
     try:
-        return start_retraining(campaign, reason=" ".join(explanation.reasons))
+        return start_retraining(campaign, reason=" ".join(explanation.reasons), seen=state)
     except RetrainingConflict:
         return None  # somebody else was faster
 

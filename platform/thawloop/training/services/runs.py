@@ -9,13 +9,13 @@ from django.utils import timezone
 
 from contracts.checkpoint import CARD_FILE, LOG_FOLDER, WEIGHTS_FILE
 from contracts.stages import Stage
-from thawloop.campaigns.settings import DetectorSettings
 from thawloop.catalog.models import Modality
 from thawloop.core.services import audit
 from thawloop.core.storage import publish_directory
 from thawloop.training.architecture import Architecture
 from thawloop.training.models import Retraining, TrainingRun
 from thawloop.training.selectors.plan import SCORES, TrainingPlan, detector_config, plan_training
+from thawloop.training.selectors.state import CampaignState
 
 
 def plan_runs(retraining: Retraining) -> list[TrainingRun]:
@@ -26,12 +26,12 @@ def plan_runs(retraining: Retraining) -> list[TrainingRun]:
     campaign, release = retraining.campaign, retraining.release
     if release is None:
         raise ValueError(f"{retraining} has no release to plan with")
-    plan = plan_training(campaign, Architecture.wanted(campaign, release.definition))
+    state = CampaignState(campaign)
+    plan = plan_training(state, Architecture.wanted(campaign, release.definition))
     modalities = {row.name: row for row in Modality.objects.filter(name__in=[stage.pretrains for stage in plan.stages])}
-    settings = DetectorSettings.from_json(campaign.detector)
     runs = []
     for stage in plan.stages:
-        config = detector_config(settings, stage, seed=retraining.seed)
+        config = detector_config(state.settings, stage, seed=retraining.seed)
         run = TrainingRun(
             retraining=retraining,
             stage=TrainingRun.Stage.PRETRAIN if stage.pretrains else TrainingRun.Stage.FINETUNE,

@@ -12,7 +12,7 @@ from thawloop.core.errors import Refused
 from thawloop.core.models import Job
 from thawloop.training.errors import RetrainingRefused
 from thawloop.training.models import Retraining
-from thawloop.training.selectors import active_retraining, outlook
+from thawloop.training.selectors import CampaignState, active_retraining, outlook
 from thawloop.training.services import advance_retraining, retry_retraining, start_retraining
 from thawloop.training.services.steps import step_key
 
@@ -39,7 +39,7 @@ class Command(ThawloopCommand):
     def run(self, options: dict[str, Any]) -> dict[str, Any]:
         campaign = campaign_named(options["campaign"])
         if options["dry_run"]:
-            return {"campaign": campaign.name, **outlook(campaign).to_json()}
+            return {"campaign": campaign.name, **outlook(CampaignState(campaign)).to_json()}
         retraining = self._retraining(campaign, options)
         if not options["detach"]:
             self._watch(retraining, inline=options["inline"])
