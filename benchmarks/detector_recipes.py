@@ -93,7 +93,7 @@ def apart(task: dict[str, Any]) -> dict[str, Any]:
 
 def run_seed(options: argparse.Namespace, dataset: Path, folder: Path, seed: int) -> dict[str, Any]:
     """All arms of one seed."""
-    from ml_backend.detector.training.stages import PRETRAINING_SEEDS
+    from contracts.stages import PRETRAINING_SEEDS
 
     modalities = [entry["name"] for entry in json.loads((dataset / "dataset.json").read_text())["modalities"]]
     base = {"size": options.size, "batch_size": options.batch_size, "modalities": modalities, "save_interval": 1000}

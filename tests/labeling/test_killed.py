@@ -20,13 +20,14 @@ PUSH_AND_DIE = """
 import os, signal, sys
 import django
 django.setup()
-from labeling.models import Campaign
-from labeling.services import projects, push_tasks, tasks
+from labeling.labelstudio import projects, push
+from labeling.labelstudio.push import push_tasks
+from thawloop.campaigns.models import Campaign
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 
-note = tasks._note
+note = push._note
 
 def die_after_import(campaign, noted, how):
     die() if how == "imported" else note(campaign, noted, how)
@@ -34,8 +35,8 @@ def die_after_import(campaign, noted, how):
 moments = {
     "project made": lambda: setattr(Campaign, "save", die),
     "webhook made": lambda: setattr(projects, "_ml_backend", die),
-    "tasks imported": lambda: setattr(tasks, "_note", die_after_import),
-    "tasks noted": lambda: setattr(tasks, "_show", die),
+    "tasks imported": lambda: setattr(push, "_note", die_after_import),
+    "tasks noted": lambda: setattr(push, "_show", die),
 }
 moments[sys.argv[1]]()
 push_tasks(Campaign.objects.get())

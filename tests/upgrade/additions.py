@@ -45,20 +45,21 @@ def add_people() -> None:
 
 def add_annotations(campaign: Any) -> None:
     """An edit, a skip, a deletion, one that is not understood, one that was mended; a reviewer's word."""
+    from labeling.labelstudio.submissions import record_payload
     from labeling.models import Label
-    from labeling.services import record_annotation, record_deletion, review_label
+    from labeling.services import record_deletion, review_label
     from thawloop.core.context import acting
 
     last = campaign.tasks.filter(annotations__isnull=False).latest("annotations__ls_updated_at")
     after = last.annotations.latest("ls_updated_at").ls_updated_at.replace(microsecond=0)
     tasks = list(campaign.tasks.filter(state="submitted").order_by("ls_task_id")[:6])
     first = [task.annotations.latest("id").ls_annotation_id for task in tasks]
-    record_annotation(tasks[0], submission(first[0], CORNERS, after=after), people=LS_USER)
-    record_annotation(tasks[1], submission(first[1], CORNERS, after=after, was_cancelled=True), people=LS_USER)
+    record_payload(tasks[0], submission(first[0], CORNERS, after=after), people=LS_USER)
+    record_payload(tasks[1], submission(first[1], CORNERS, after=after, was_cancelled=True), people=LS_USER)
     record_deletion(tasks[2], first[2])
-    record_annotation(tasks[3], submission(first[3], CROSSED, after=after), people=LS_USER)
+    record_payload(tasks[3], submission(first[3], CROSSED, after=after), people=LS_USER)
     outside = [[80, 80], [120, 80], [120, 95], [80, 95]]
-    record_annotation(tasks[4], submission(first[4], outside, after=after), people=LS_USER)
+    record_payload(tasks[4], submission(first[4], outside, after=after), people=LS_USER)
     with acting(name="rita"):
         label = Label.objects.filter(campaign=campaign, tile=tasks[5].tile, current__state="present").first()
         label = label or Label.objects.filter(campaign=campaign, tile__isnull=False, current__state="present").first()
@@ -98,8 +99,7 @@ def add_batch(campaign: Any) -> None:
 
 def add_models(campaign: Any) -> None:
     """A rollback and a promotion by hand; a challenger that waits; secrets that were replaced."""
-    from labeling.services.secrets import rotate_secrets
-
+    from labeling.labelstudio.secrets import rotate_secrets
     from thawloop.core.jobs import cancel_job
     from thawloop.registry.models import ModelAlias
     from thawloop.registry.selectors import champion
@@ -117,8 +117,7 @@ def add_models(campaign: Any) -> None:
 
 def add_jobs(campaign: Any) -> None:
     """One that failed, four that wait, and one whose worker died."""
-    from labeling.services.webhooks import enqueue_processing
-
+    from labeling.labelstudio.webhooks import enqueue_processing
     from labeling.models import WebhookEvent
     from thawloop.campaigns.selectors import campaign_tiles
     from thawloop.core.jobs import enqueue, run_inline
@@ -131,8 +130,8 @@ def add_jobs(campaign: Any) -> None:
     numbers = {"project": campaign.ls_project_id, "tasks": [1], "annotations": [1]}
     WebhookEvent.objects.create(campaign=campaign, action="ANNOTATION_UPDATED", payload=numbers)
     enqueue_processing(campaign)
-    enqueue("labeling.jobs.synchronise", key=f"sync:{campaign.pk}", args={**arguments, "full": True})
-    enqueue("labeling.jobs.settle", key=f"settle:{campaign.pk}", args=arguments)
+    enqueue("labeling.labelstudio.jobs.synchronise", key=f"sync:{campaign.pk}", args={**arguments, "full": True})
+    enqueue("labeling.labelstudio.jobs.settle", key=f"settle:{campaign.pk}", args=arguments)
     enqueue("thawloop.training.jobs.consider", key=f"consider:{campaign.pk}", args=arguments)
     unseen = campaign_tiles(campaign).exclude(predictions__model_version=champion(campaign)).order_by("pk")
     dead = request_predictions(campaign, tiles=[tile.pk for tile in unseen[:2]])

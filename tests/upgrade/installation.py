@@ -77,8 +77,8 @@ def build_networks(server: str, name: str, root: Path) -> None:
     """
     import torch
 
+    from contracts.network import NETWORK_VERSION
     from ml_backend.detector.checkpoint import open_checkpoint, write_checkpoint
-    from ml_backend.detector.config import ARCHITECTURE
     from ml_backend.detector.model import build_model
 
     with psycopg.connect(server, dbname=name) as connection:
@@ -88,7 +88,7 @@ def build_networks(server: str, name: str, root: Path) -> None:
             weights = build_model(old.config, old.modalities, len(old.classes)).state_dict()
             for layer in [name for name in weights if name.endswith("fc_cls.bias")]:
                 weights[layer][-1] += 10.0  # "nothing": outlines of all that an untrained model sees take minutes
-            card = write_checkpoint(old.path, weights, old.card | {"architecture": ARCHITECTURE}).card
+            card = write_checkpoint(old.path, weights, old.card | {"architecture": NETWORK_VERSION}).card
             connection.execute(
                 "UPDATE training_modelversion SET checksum = %s, card = %s WHERE path = %s",
                 [card["weights"]["sha256"], json.dumps(card), path],

@@ -266,7 +266,7 @@ def test_only_the_fusion_of_unimodal_models_begins_anew(
 def test_parts_that_do_not_exist_are_refused(dataset_dir: Path, quick: DetectorConfig, tmp_path: Path) -> None:
     everything = ("rgb", "neck", "rpn", "roi_head")
     cases = [
-        (replace(quick, slow=(("heads", 0.1),)), "slow = 'heads'"),
+        (replace(quick, slow=(("heads", 0.1),)), "`slow` names 'heads'"),
         (
             replace(quick, slow=(("rgb", 0.1),), fusion="stack"),
             "'rgb' cannot be frozen or slowed with fusion = 'stack'",
