@@ -36,7 +36,7 @@ moments = {
     "project made": lambda: setattr(Campaign, "save", die),
     "webhook made": lambda: setattr(projects, "_ml_backend", die),
     "tasks imported": lambda: setattr(push, "_note", die_after_import),
-    "tasks noted": lambda: setattr(push, "_show", die),
+    "tasks noted": lambda: setattr(push, "show", die),
 }
 moments[sys.argv[1]]()
 push_tasks(Campaign.objects.get())
