@@ -117,7 +117,7 @@ def test_the_command_writes_and_counts(tmp_path):
         (["--modalities", "rgb", "radar"], "no modality `radar`"),
         (["--modalities", "dem"], "lack the anchor"),
         (["--noise", "nir"], "cannot be noise"),
-        (["--missing-dem", "1.5"], "no share"),
+        (["--missing-dem", "1.5"], "not a share"),
         (["--dem-shift", "-1"], "too little or too much"),
         (["--val", "0"], "val split"),
         (["--tile-size", "7"], "Tiles of 7 pixels"),

@@ -196,7 +196,7 @@ def test_typo_is_refused_with_line_and_nearest_key(tmp_path, find, replace, word
         ('role = "simulate"', 'role = "simulated"', "can be truth or simulate"),
         ('class = "RTS"', 'class = "rts"', "can be RTS or lake"),
         ("batch_size = 8", "batch_size = -1", "batch_size"),
-        ("iterations = 90", 'anchor = "slope"', "`anchor` is 'slope', which is no input"),
+        ("iterations = 90", 'anchor = "slope"', "`anchor` is 'slope', which is not an input"),
         ("min_new_tiles = 6", 'min_new_tiles = "6"', "whole number"),
         ("score_threshold = 0.25", "score_threshold = 25", "at least 0 and at most 1"),
         ('color = "#0000ff"', 'color = "blue"', "#e6194b"),

@@ -140,13 +140,13 @@ def test_detectors_of_an_earlier_retraining_are_measured_on_todays_val_tiles(cam
 def test_without_val_labels_it_is_the_one_people_draw_on_until_there_are_some(
     bare: "Campaign", data_root: Path
 ) -> None:
-    assert "anchor" not in outlook(bare).stages[3]
+    assert "anchor" not in outlook(CampaignState(bare)).stages[3]
     pretrain(bare, rgb=0.0, dem=0.4)
     drive()
     assert champion(bare).card["anchor"] == "rgb"
-    assert outlook(bare).stages[1].endswith("starting from the champion site-v1.")
+    assert outlook(CampaignState(bare)).stages[1].endswith("starting from the champion site-v1.")
     label_squares(bare, data_root, (8, 0))
-    assert "the anchor being the one" in outlook(bare).stages[1], "unimodal detectors are there already"
+    assert "the anchor being the one" in outlook(CampaignState(bare)).stages[1], "unimodal detectors are there already"
     assert choices() == []
 
 
@@ -172,16 +172,16 @@ def test_where_nothing_can_be_measured_a_champion_is_continued_on_its_own_anchor
     configure(bare, anchor="dem")
     promote(make_model(bare), reason="x")
     configure(bare, anchor="best")
-    assert outlook(bare).stages[1].endswith("starting from the champion site-v1.")
+    assert outlook(CampaignState(bare)).stages[1].endswith("starting from the champion site-v1.")
 
 
 def test_where_nothing_can_be_measured_another_model_begins_on_what_people_draw_on(bare: "Campaign") -> None:
-    assert "anchor" not in outlook(bare).stages[3]
+    assert "anchor" not in outlook(CampaignState(bare)).stages[3]
     configure(bare, anchor="dem")
     promote(make_model(bare), reason="x")
     configure(bare, anchor="best", size="tiny")
-    assert outlook(bare).stages[3].startswith("Train tiny on rgb + dem")
-    assert "champion" not in outlook(bare).stages[3]
+    assert outlook(CampaignState(bare)).stages[3].startswith("Train tiny on rgb + dem")
+    assert "champion" not in outlook(CampaignState(bare)).stages[3]
 
 
 def test_a_champion_whose_anchor_was_not_chosen_is_left_for_one_that_is(campaign: "Campaign") -> None:

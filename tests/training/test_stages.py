@@ -10,7 +10,7 @@ from ml_backend.detector.training import plan_trainings
 from tests.training.world import TINY, queued
 from thawloop.core.jobs import run_inline
 from thawloop.core.storage import artifact
-from thawloop.training.selectors import outlook
+from thawloop.training.selectors import CampaignState, outlook
 from thawloop.training.services import start_retraining
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def test_one_campaign_has_the_same_stages_everywhere(
 ) -> None:
     with_val.detector = {**TINY, **choices}
     with_val.save()
-    sentences = outlook(with_val).stages[1 : 1 + len(stages)]
+    sentences = outlook(CampaignState(with_val)).stages[1 : 1 + len(stages)]
     assert [sentence.split()[:2] for sentence in sentences] == [
         *(["Pretrain", stage.removeprefix("pretrain-")] for stage in stages[:-1]),
         ["Train", "nano"],
