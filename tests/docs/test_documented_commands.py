@@ -129,9 +129,11 @@ def test_names_that_the_recipes_name_are_there() -> None:
     text = (REPOSITORY / "docs/developing.md").read_text()
     names = set(re.findall(r"`([A-Z][A-Z_]{4,}|[a-z]+_[a-z_]+)`", text)) - {"django_db"}
     code = "\n".join(
-        path.read_text() for room in ("platform", "ml_backend", "tests") for path in (REPOSITORY / room).rglob("*.py")
+        path.read_text()
+        for room in ("platform", "contracts", "ml_backend", "tests")
+        for path in (REPOSITORY / room).rglob("*.py")
     )
-    assert len(names) >= 10
+    assert len(names) >= 9
     assert not [name for name in names if not re.search(rf"^\s*(?:def {name}\b|{name}\b.* = )", code, flags=re.M)]
 
 
