@@ -2,9 +2,8 @@
 
 from typing import Literal, get_args
 
-NETWORK_VERSION = (
-    3  # raised when the same settings build another network: weights of another version are nothing to start from
-)
+# Raised when the same settings build another network: weights of another version are nothing to start from.
+NETWORK_VERSION = 3
 
 Size = Literal["nano", "tiny", "small", "base"]
 SIZES: tuple[Size, ...] = get_args(Size)

@@ -52,7 +52,7 @@ class Reloader:
         def is_source(_change: watchfiles.Change, path: str) -> bool:
             return path.endswith(SUFFIXES)
 
-        # A change is told 0.4 s after it (the default is 1.6 s), or when files have been quiet for 50 ms.
+        # Reported 0.4 s after a change (the default is 1.6 s), or when files have been quiet for 50 ms.
         for changes in watchfiles.watch(
             *self._folders, watch_filter=is_source, debounce=400, stop_event=self._stopping, raise_interrupt=False
         ):

@@ -1,13 +1,16 @@
 """What an installation relies on: settings that are documented, one secret key, no torch, no package `platform`."""
 
 import ast
+import os
 import re
 import stat
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 READERS = {"str", "bool", "int", "float", "list", "db_url"}
@@ -128,3 +131,47 @@ print(sorted({{"torch", "mmdet", "mmengine", "mmcv"}} & set(sys.modules)))
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert ran.stdout.strip() == "[]", ran.stderr
+
+
+WITHOUT_WORKER_PACKAGES = """
+import sys
+
+blocked = set(sys.argv[1].split(","))
+
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ImportError(f"{name} is not installed here")
+
+
+sys.meta_path.insert(0, Blocker())
+import django
+
+django.setup()
+from thawloop.core.jobs.function import job_function
+
+print(*(job_function(path).queue for path in sys.argv[2:]))
+"""
+
+
+def test_the_web_installation_can_ask_for_every_job() -> None:
+    """Asking for a job reads its declaration, in a process that has none of the workers' packages."""
+    pinned = {name: re.findall(r"^([\w.-]+)==", requirements(name), re.MULTILINE) for name in ("base", "worker")}
+    of_workers = {canonicalize_name(name) for name in pinned["worker"]} - {*map(canonicalize_name, pinned["base"])}
+    modules = packages_distributions()
+    blocked = {module for module, names in modules.items() if {*map(canonicalize_name, names)} <= of_workers}
+    assert {"torch", "mmdet", "pycocotools"} <= blocked
+    code = [path for room in ("platform", "labeling", "ml_backend") for path in (REPOSITORY / room).rglob("*.py")]
+    named = re.compile(r'"((?:thawloop|labeling|ml_backend)[\w.]*\.jobs\.\w+)"')
+    asked = {path for file in code for path in named.findall(file.read_text())} - {"thawloop.core.jobs.execute"}  # RQ's
+    assert {"ml_backend.jobs.predict", "labeling.labelstudio.jobs.push", "thawloop.training.jobs.release"} <= asked
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "thawloop.settings"}
+    command = [sys.executable, "-c", WITHOUT_WORKER_PACKAGES, ",".join(sorted(blocked)), *sorted(asked)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert len(done.stdout.split()) == len(asked), done.stderr
+
+
+def requirements(name: str) -> str:
+    """The pinned packages of an installation."""
+    return (REPOSITORY / "requirements" / f"{name}.txt").read_text()

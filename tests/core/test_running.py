@@ -81,7 +81,8 @@ def test_a_result_that_json_cannot_hold_fails_the_job(job_of: JobOf) -> None:
 @pytest.mark.django_db
 def test_a_function_that_is_gone_fails_the_job(job_of: JobOf) -> None:
     job = Job.objects.create(function="thawloop.core.nowhere", key="k", max_attempts=1)
-    assert "cannot run as a job" in run_inline(job.pk).error
+    job = run_inline(job.pk)
+    assert (job.state, "cannot run as a job" in job.error, "clean-up" in job.error) == (Job.State.FAILED, True, False)
 
 
 @pytest.mark.django_db

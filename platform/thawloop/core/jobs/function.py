@@ -64,3 +64,11 @@ def job_function(path: str) -> JobFunction:
     if not isinstance(found, JobFunction):
         raise Refused(f"{path!r} cannot run as a job: it is not declared as one (`@job`).")
     return found
+
+
+def failure_hook(path: str) -> FailureHook | None:
+    """What a job's function wants called when the job is given up; None for a function that is not there any more."""
+    try:
+        return job_function(path).on_failed
+    except Refused:  # that is why the job is given up: its row says so
+        return None

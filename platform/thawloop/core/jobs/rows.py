@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from thawloop.core.context import current_actor
 from thawloop.core.errors import Conflict, Refused
-from thawloop.core.jobs.function import job_function
+from thawloop.core.jobs.function import failure_hook, job_function
 from thawloop.core.jobs.lease import Claim, held
 from thawloop.core.jobs.queue import RedisUnavailable, notify
 from thawloop.core.jsonable import jsonable
@@ -147,7 +147,7 @@ def end(job: Job, state: Job.State, error: str) -> None:
     job.refresh_from_db()
     try:
         with transaction.atomic():
-            if hook := job_function(job.function).on_failed:
+            if hook := failure_hook(job.function):
                 hook(job, error)
     except Exception as trouble:
         log.exception("clean-up after a job failed", job_id=str(job.pk), function=job.function)
