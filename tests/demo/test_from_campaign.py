@@ -40,6 +40,15 @@ def test_labels_that_were_held_back_are_truth_in_their_splits(file):
     assert labels.splits == ("train", "val", "test")
 
 
+def test_how_a_label_file_is_to_be_read_stays_as_its_file_says(file):
+    text = CAMPAIGN_FILE.read_text()
+    file.write_text(
+        text.replace('role = "simulate"', 'role = "simulate"\nlayer = "a"\ncrs = "EPSG:3413"\nmax_area = 2')
+    )
+    _, labels = all_truth(parse_campaign_file(file)).labels  # two ways of reading one file
+    assert (labels.role, labels.layer, labels.crs, labels.max_area) == ("truth", "a", "EPSG:3413", 2)
+
+
 def test_a_file_without_labels_to_learn_from_is_refused(file):
     text = CAMPAIGN_FILE.read_text()
     file.write_text(text.replace('role = "simulate"', 'role = "simulate"\nsplits = ["val"]'))

@@ -150,6 +150,15 @@ def test_the_annotation_submitted_last_holds_and_a_deletion_gives_way_to_the_one
     assert task.campaign.labels.get(origin="ls:7:r1").current.number == 3
 
 
+def test_a_class_that_is_renamed_leaves_earlier_submissions_as_they_were(task):
+    record_payload(task, annotation(7, polygon(SQUARE)))
+    record_payload(task, annotation(8, polygon(RING), minute=1))
+    task.campaign.classes.update(name="Slump")
+    record_deletion(task, 8)
+    label = current_labels(task.campaign).get()
+    assert (label.label.origin, label.landform_class.name) == ("ls:7:r1", "Slump")
+
+
 def test_skipping_retires_and_says_so(task):
     record_payload(task, annotation(7, polygon(SQUARE)))
     record_payload(task, annotation(7, polygon(SQUARE), minute=1, was_cancelled=True))
